@@ -1,0 +1,103 @@
+//! What the agent was told: `agent.toml` and flags, resolved once. Knows no sockets and no keys.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+/// Which transports the tunnel may use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LinkMode {
+    /// HTTP/3 over QUIC, HTTP/2 over TCP where UDP is blocked.
+    #[default]
+    Auto,
+    /// HTTP/3 over QUIC only.
+    Quic,
+    /// HTTP/2 over TCP only.
+    H2,
+}
+
+impl FromStr for LinkMode {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "quic" => Ok(Self::Quic),
+            "h2" => Ok(Self::H2),
+            _ => Err("must be `auto`, `quic` or `h2`"),
+        }
+    }
+}
+
+/// Whether a local call must carry the local key.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LocalKey {
+    /// Each call carries the key of `local.key`.
+    #[default]
+    Required,
+    /// Any local program may call.
+    Off,
+}
+
+/// Where the device key is kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum KeyPlace {
+    /// The OS keyring when it answers, else a file.
+    #[default]
+    Auto,
+    /// The OS keyring or nothing.
+    Keyring,
+    /// A file with mode 0600 in the data directory.
+    File,
+}
+
+/// The resolved configuration of a running agent.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The data directory (mode 0700) that `enroll` filled.
+    pub data: PathBuf,
+    /// Where to listen; loopback only. `127.0.0.1` also listens on `[::1]` with the same port.
+    pub listen: SocketAddr,
+    /// Which transports the tunnel may use.
+    pub link: LinkMode,
+    /// Whether local calls must carry the local key.
+    pub local_key: LocalKey,
+    /// Where the device key is kept.
+    pub key_place: KeyPlace,
+    /// How long a call waits for the link before it is refused with 503. Default 5 s.
+    pub wait_for_link: Duration,
+    /// How long a WebSocket upgrade waits for the link before it is refused with 503. Default 0.9 s.
+    pub socket_wait_for_link: Duration,
+    /// How long the hub may take to answer a WebSocket upgrade before the client gets 426. Default 5 s.
+    pub socket_answer: Duration,
+    /// Silence within an answer after which a keep-alive event goes out. Default 15 s.
+    pub keepalive: Duration,
+    /// How long a local client may take to send its request head. Default 10 s.
+    pub head_timeout: Duration,
+    /// How long running calls may go on after a stop was asked for. Default 5 s.
+    pub drain: Duration,
+}
+
+impl Config {
+    /// The defaults, for this data directory.
+    #[must_use]
+    pub fn new(data: PathBuf) -> Self {
+        Self {
+            data,
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, DEFAULT_PORT)),
+            link: LinkMode::Auto,
+            local_key: LocalKey::Required,
+            key_place: KeyPlace::Auto,
+            wait_for_link: Duration::from_secs(5),
+            socket_wait_for_link: Duration::from_millis(900),
+            socket_answer: Duration::from_secs(5),
+            keepalive: Duration::from_secs(15),
+            head_timeout: Duration::from_secs(10),
+            drain: Duration::from_secs(5),
+        }
+    }
+}
+
+/// The port clients are told to use.
+pub const DEFAULT_PORT: u16 = 8787;
