@@ -1,1 +1,25 @@
-//! .
+//! The wires that clients and vendors speak: what can be read from their bytes and what is written in answer.
+//!
+//! Pure: no IO, no clock, no tasks, no tenants and no money. Both ends of the relay use it, so that a refusal reads
+//! the same whoever makes it and an event boundary is found the same way on both sides of the tunnel.
+
+pub mod catalog;
+mod edits;
+mod envelope;
+mod payload;
+mod refusal;
+pub mod sse;
+mod tap;
+mod tokens;
+mod usage;
+mod wire;
+pub mod ws;
+
+pub use edits::Edits;
+pub use envelope::{Envelope, EnvelopeError, Frame};
+pub use payload::Payload;
+pub use refusal::{Code, Refusal, Rendered};
+pub use tap::{Ending, Meter, Observed, Piece, Pieces, Shape, Tap, TapOptions};
+pub use tokens::Tokens;
+pub use usage::{Usage, UsageSource};
+pub use wire::{Endpoint, Wire};

@@ -1,0 +1,54 @@
+//! Server-sent events: where they end, and those we write ourselves.
+
+use bytes::Bytes;
+
+use crate::tap::{Piece, Pieces, Shape, Tap, TapOptions};
+use crate::wire::Wire;
+
+/// Ends a half-passed event, so that an event of our own may follow. The client sees one event of broken JSON, which Codex skips.
+pub const BREAK: &[u8] = b"\n\n";
+
+/// What a WebSocket client gets as a text message instead of [`keepalive`].
+pub const KEEPALIVE_MESSAGE: &str = r#"{"type":"keepalive"}"#;
+
+/// What to send when the vendor is silent.
+#[must_use]
+pub const fn keepalive(wire: Wire) -> &'static [u8] {
+    match wire {
+        Wire::Responses => b"event: keepalive\ndata: {\"type\":\"keepalive\"}\n\n",
+        Wire::Chat => b": keep-alive\n\n",
+    }
+}
+
+/// The event boundaries of a stream, without the metering: what the agent needs.
+pub struct Gate(Tap);
+
+impl Gate {
+    /// A gate for one stream.
+    #[must_use]
+    pub fn new(wire: Wire) -> Self {
+        Self(Tap::new(wire, Shape::Events, TapOptions::default()))
+    }
+
+    /// Takes a chunk as it came. `Last` is the terminal event.
+    pub fn push(&mut self, chunk: Bytes) -> Pieces {
+        self.0.push(chunk)
+    }
+
+    /// The stream ended cleanly: what was still held.
+    pub fn end(&mut self) -> Option<Piece> {
+        self.0.end()
+    }
+
+    /// An event of our own may follow what was passed.
+    #[must_use]
+    pub fn is_at_boundary(&self) -> bool {
+        self.0.is_at_boundary()
+    }
+
+    /// The terminal event was passed on.
+    #[must_use]
+    pub fn saw_terminal(&self) -> bool {
+        self.0.observed().ending.is_some()
+    }
+}
