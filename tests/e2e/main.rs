@@ -1,1 +1,3 @@
+//! The promises of the product, one module each, kept from the outside.
 
+mod architecture;

@@ -1,1 +1,37 @@
-fn main() {}
+//! `cargo xtask demo | test | bench`: the three commands a newcomer needs. Knows the product only
+//! by its command lines and addresses, as a user does.
+#![allow(clippy::disallowed_methods, reason = "a task runner reads the environment")]
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+mod check;
+mod paths;
+mod say;
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "See codex-relay at work, test it, measure it")]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Install what the tests need and run all of them: fmt, clippy, tests, docs, dependencies.
+    Test(check::Options),
+}
+
+fn main() -> ExitCode {
+    let outcome = match Cli::parse().task {
+        Task::Test(options) => check::run(&options),
+    };
+    match outcome {
+        Ok(code) => code,
+        Err(error) => {
+            say::line(&format!("error: {error:#}"));
+            ExitCode::from(1)
+        }
+    }
+}

