@@ -1,1 +1,14 @@
-//! .
+//! What relay-agent and relay-hub must agree on: the tunnel, its TLS, and small seams both use.
+//! Knows nothing of tenants' money, of vendors, or of local clients.
+
+pub mod backoff;
+pub mod call;
+pub mod clock;
+pub mod config;
+pub mod enrolment;
+pub mod http;
+pub mod secret;
+pub mod tasks;
+pub mod telemetry;
+pub mod tls;
+pub mod tunnel;

@@ -1,0 +1,49 @@
+//! The link between an agent and its hub: HTTP/3 over QUIC, and HTTP/2 over TCP where UDP is blocked, with the same
+//! requests, the same mutual TLS and the same promise: a body that was cut never looks complete.
+//! Knows nothing of what the requests mean.
+
+pub mod body;
+pub mod client;
+pub mod server;
+
+use std::fmt;
+
+/// ALPN of HTTP/3, on UDP.
+pub const ALPN_H3: &[u8] = b"h3";
+/// ALPN of HTTP/2, on TCP.
+pub const ALPN_H2: &[u8] = b"h2";
+/// ALPN of enrolment, on TCP, without a client certificate.
+pub const ALPN_ENROL: &[u8] = b"relay-enrol/1";
+
+/// Request header with the agent's id of the call.
+pub const CALL_ID: http::HeaderName = http::HeaderName::from_static("relay-call-id");
+/// Request header that says the bodies are the two directions of a WebSocket: `relay-socket: websocket`.
+pub const SOCKET: http::HeaderName = http::HeaderName::from_static("relay-socket");
+/// Answered by the tunnel itself with 204: proves that both ends speak, after the certificates were checked.
+pub const HELLO_PATH: &str = "/relay/hello";
+
+/// What carries a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Transport {
+    /// HTTP/3 over QUIC over UDP.
+    Quic,
+    /// HTTP/2 over TLS over TCP.
+    H2,
+}
+
+impl Transport {
+    /// `quic` or `h2`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Quic => "quic",
+            Self::H2 => "h2",
+        }
+    }
+}
+
+impl fmt::Display for Transport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
