@@ -1,0 +1,78 @@
+//! The real Codex CLI does real work: a tool round in each of the four ways it can be pointed at a base URL.
+//! First without the relay, so that a failure through the relay is known to be ours.
+
+use std::path::Path;
+
+use relay_tests::codex::{Codex, Outcome, Run, Way};
+use relay_tests::vendor::{Script, Vendor};
+
+const ANSWER: &str = "The command printed a marker. ";
+
+fn tool_round() -> Script {
+    Script::tool_round("echo marker-$((6*7))", ANSWER)
+}
+
+/// The final message is right, the tool ran, and nothing was tried twice.
+fn assert_clean(outcome: &Outcome) {
+    assert_eq!(outcome.exit_code, Some(0), "{outcome:#?}");
+    assert_eq!(outcome.stdout.trim(), ANSWER.trim(), "{outcome:#?}");
+    assert!(
+        outcome.stderr.contains("marker-42"),
+        "the tool did not run: {outcome:#?}"
+    );
+    for trouble in ["Reconnecting", "Falling back", "ERROR"] {
+        assert!(!outcome.stderr.contains(trouble), "{trouble}: {outcome:#?}");
+    }
+}
+
+async fn directly(way: Way<'_>, sockets: usize, posts: usize) {
+    let Some(codex) = Codex::install().await else { return };
+    let vendor = Vendor::start().await;
+    vendor.otherwise(tool_round());
+    vendor.models(catalog());
+    let outcome = codex
+        .exec(&Run::new(way, &vendor.base_url(), "key-of-the-baseline"))
+        .await;
+    assert_clean(&outcome);
+    assert_eq!(vendor.sockets().len(), sockets);
+    assert_eq!(vendor.posts().len(), posts);
+    let billed = vendor.truth().totals().billed_calls;
+    assert_eq!(
+        billed,
+        2,
+        "one call of the tool, one answer: {:#?}",
+        vendor.truth().entries()
+    );
+}
+
+/// The smallest catalog that Codex takes without a word.
+fn catalog() -> Script {
+    let entry = serde_json::json!({
+        "slug": "gpt-5.2-codex", "display_name": "gpt-5.2-codex", "shell_type": "unified_exec",
+        "supported_reasoning_levels": [{"effort": "medium", "description": "medium"}], "visibility": "list",
+        "supported_in_api": true, "priority": 0, "base_instructions": "You are a coding agent.",
+        "support_verbosity": false, "truncation_policy": {"mode": "tokens", "limit": 10_000},
+        "experimental_supported_tools": [],
+    });
+    Script::json(200, &serde_json::json!({"models": [entry]}))
+}
+
+#[tokio::test]
+async fn codex_does_a_tool_round_directly_over_http() {
+    directly(Way::Custom, 0, 2).await;
+}
+
+#[tokio::test]
+async fn codex_does_a_tool_round_directly_over_websocket() {
+    directly(Way::CustomSocket, 1, 3).await;
+}
+
+#[tokio::test]
+async fn codex_does_a_tool_round_directly_with_the_built_in_provider() {
+    directly(Way::BuiltIn, 1, 3).await;
+}
+
+#[tokio::test]
+async fn codex_does_a_tool_round_directly_with_a_key_from_a_command() {
+    directly(Way::Command(Path::new("echo"), vec!["a-key".to_owned()]), 1, 3).await;
+}

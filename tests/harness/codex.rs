@@ -1,0 +1,236 @@
+//! Runs the real Codex CLI, as released on npm, against any base URL: a home of its own, a clean environment,
+//! no traffic but the relay's. Knows nothing of hub and agent.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use tokio::process::Command;
+
+/// The release all measurements in the reference were made with.
+pub const VERSION: &str = "0.169.0";
+/// Codex does nothing for so long only when something is wrong.
+const RUN_LIMIT: Duration = Duration::from_secs(150);
+
+/// An installed Codex CLI.
+pub struct Codex {
+    binary: PathBuf,
+}
+
+/// What a run left behind.
+#[derive(Debug)]
+pub struct Outcome {
+    pub exit_code: Option<i32>,
+    /// The final message.
+    pub stdout: String,
+    /// All the talk.
+    pub stderr: String,
+    pub took: Duration,
+}
+
+impl Outcome {
+    /// The text after `ERROR:`, once each, without what varies from run to run.
+    pub fn errors(&self) -> Vec<String> {
+        let mut errors: Vec<String> = Vec::new();
+        for line in self.stderr.lines().filter_map(|line| line.strip_prefix("ERROR: ")) {
+            if !errors.iter().any(|known| known == line) {
+                errors.push(line.to_owned());
+            }
+        }
+        errors
+    }
+
+    /// Whether Codex told its user of any trouble on the way.
+    pub fn complained(&self) -> bool {
+        ["Reconnecting", "Falling back", "ERROR", "WARN", "warning: "]
+            .iter()
+            .any(|word| self.stderr.contains(word))
+    }
+}
+
+/// How Codex is told to reach the model.
+pub enum Way<'a> {
+    /// A custom provider over HTTP and server-sent events, key from the environment.
+    Custom,
+    /// A custom provider over WebSocket.
+    CustomSocket,
+    /// The built-in provider with `openai_base_url`: WebSocket first.
+    BuiltIn,
+    /// A custom provider whose key is what this command prints; it fetches the model catalog, too.
+    Command(&'a Path, Vec<String>),
+}
+
+/// One run of `codex exec`.
+pub struct Run<'a> {
+    pub way: Way<'a>,
+    /// With `/v1`.
+    pub base_url: String,
+    pub key: String,
+    pub model: &'a str,
+    pub prompt: &'a str,
+    /// More lines for the provider's table, such as `request_max_retries = 1`; ignored by the built-in one.
+    pub provider_options: &'a str,
+    pub arguments: &'a [&'a str],
+}
+
+impl<'a> Run<'a> {
+    pub fn new(way: Way<'a>, base_url: &str, key: &str) -> Self {
+        Self {
+            way,
+            base_url: base_url.to_owned(),
+            key: key.to_owned(),
+            model: "gpt-5.2-codex",
+            prompt: "Run the command and tell what it printed.",
+            provider_options: "",
+            arguments: &[],
+        }
+    }
+
+    fn config(&self) -> String {
+        let Self {
+            base_url,
+            provider_options,
+            model,
+            ..
+        } = self;
+        let quiet = "check_for_update_on_startup = false\nanalytics = { enabled = false }\n\
+                     features = { plugins = false, apps = false, remote_plugin = false }\n\
+                     otel = { metrics_exporter = \"none\" }\n";
+        let custom = |more: &str| {
+            format!(
+                "model = \"{model}\"\nmodel_provider = \"relay\"\n{quiet}\n[model_providers.relay]\nname = \"Relay\"\n\
+                 base_url = \"{base_url}\"\n{provider_options}\n{more}\n"
+            )
+        };
+        match &self.way {
+            Way::Custom => custom("env_key = \"RELAY_API_KEY\""),
+            Way::CustomSocket => custom("env_key = \"RELAY_API_KEY\"\nsupports_websockets = true"),
+            Way::BuiltIn => format!("model = \"{model}\"\nopenai_base_url = \"{base_url}\"\n{quiet}"),
+            Way::Command(program, arguments) => custom(&format!(
+                "supports_websockets = true\n[model_providers.relay.auth]\ncommand = {:?}\nargs = {arguments:?}",
+                program.display().to_string(),
+            )),
+        }
+    }
+}
+
+impl Codex {
+    /// Installs Codex once into the build directory. `None` when npm is missing or cannot fetch it, after saying
+    /// so loudly; with `RELAY_TESTS_STRICT` set that is a failure.
+    pub async fn install() -> Option<Self> {
+        let folder = build_dir().join("codex-cli").join(VERSION);
+        fs::create_dir_all(&folder).expect("the build directory is writable");
+        let lock = File::create(folder.join("lock")).expect("the build directory is writable");
+        let locked = tokio::task::spawn_blocking(move || lock.lock().map(|()| lock)).await;
+        let _lock = locked
+            .expect("locking does not panic")
+            .expect("a lock on a file of ours");
+        if let Some(binary) = find_binary(&folder) {
+            return Some(Self { binary });
+        }
+        let package = format!("@openai/codex@{VERSION}");
+        let npm = Command::new("npm")
+            .args(["install", "--no-audit", "--no-fund", "--loglevel=error", "--prefix"])
+            .arg(&folder)
+            .arg(package)
+            .stdin(Stdio::null())
+            .kill_on_drop(true)
+            .output();
+        let why = match tokio::time::timeout(Duration::from_secs(240), npm).await {
+            Ok(Ok(output)) if output.status.success() => match find_binary(&folder) {
+                Some(binary) => return Some(Self { binary }),
+                None => "npm installed no program for this platform".to_owned(),
+            },
+            Ok(Ok(output)) => String::from_utf8_lossy(&output.stderr).into_owned(),
+            Ok(Err(error)) => format!("npm does not start: {error}"),
+            Err(_) => "npm took more than 240 s".to_owned(),
+        };
+        skip(&format!("the real Codex CLI {VERSION} cannot be installed: {why}"));
+        None
+    }
+
+    /// Runs `codex exec` to its end.
+    pub async fn exec(&self, run: &Run<'_>) -> Outcome {
+        let scratch = scratch_dir("codex");
+        let (home, work) = (scratch.path().join("home"), scratch.path().join("work"));
+        fs::create_dir_all(&home).expect("a scratch directory is writable");
+        fs::create_dir_all(&work).expect("a scratch directory is writable");
+        fs::write(home.join("config.toml"), run.config()).expect("a scratch directory is writable");
+        let began = Instant::now();
+        let child = Command::new(&self.binary)
+            .args([
+                "exec",
+                "--skip-git-repo-check",
+                "--dangerously-bypass-approvals-and-sandbox",
+            ])
+            .args(run.arguments)
+            .arg(run.prompt)
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("HOME", &work)
+            .env("CODEX_HOME", &home)
+            .env("NO_PROXY", "127.0.0.1,localhost,::1")
+            .env("RELAY_API_KEY", &run.key)
+            .env("CODEX_API_KEY", &run.key)
+            .current_dir(&work)
+            .stdin(Stdio::null())
+            .kill_on_drop(true)
+            .output();
+        let output = tokio::time::timeout(RUN_LIMIT, child)
+            .await
+            .expect("codex ends")
+            .expect("codex starts");
+        Outcome {
+            exit_code: output.status.code(),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+            took: began.elapsed(),
+        }
+    }
+}
+
+fn find_binary(folder: &Path) -> Option<PathBuf> {
+    let name = format!("codex{}", std::env::consts::EXE_SUFFIX);
+    walkdir::WalkDir::new(folder.join("node_modules/@openai"))
+        .into_iter()
+        .filter_map(Result::ok)
+        .find(|entry| entry.file_type().is_file() && entry.file_name() == name.as_str())
+        .map(walkdir::DirEntry::into_path)
+        .filter(|path| path.parent().is_some_and(|parent| parent.ends_with("bin")))
+}
+
+/// Says that a test cannot run here. Never silent: a line on stderr, a line in `skipped.txt` of the build
+/// directory, and a failure where `RELAY_TESTS_STRICT` is set.
+pub fn skip(why: &str) {
+    let line = format!("SKIPPED: {why}\n");
+    let _unheard = std::io::stderr().write_all(line.as_bytes());
+    if let Ok(mut file) = File::options()
+        .append(true)
+        .create(true)
+        .open(build_dir().join("skipped.txt"))
+    {
+        let _unwritten = file.write_all(line.as_bytes());
+    }
+    assert!(std::env::var_os("RELAY_TESTS_STRICT").is_none(), "{why}");
+}
+
+/// The workspace's build directory.
+pub fn build_dir() -> PathBuf {
+    match std::env::var_os("CARGO_TARGET_DIR") {
+        Some(dir) => PathBuf::from(dir),
+        None => Path::new(env!("CARGO_MANIFEST_DIR")).join("../target"),
+    }
+}
+
+/// A new directory inside the build directory: Codex refuses to put programs into the system's temporary one.
+pub fn scratch_dir(prefix: &str) -> tempfile::TempDir {
+    let parent = build_dir().join("scratch");
+    fs::create_dir_all(&parent).expect("the build directory is writable");
+    let parent = parent.canonicalize().expect("the directory exists");
+    tempfile::Builder::new()
+        .prefix(prefix)
+        .tempdir_in(parent)
+        .expect("the build directory is writable")
+}
