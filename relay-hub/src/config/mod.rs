@@ -1,0 +1,91 @@
+//! What the hub is told: `hub.toml`, flags, and the places in its data directory. Opens no socket and no database.
+
+mod layout;
+
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
+
+use relay_protocol::Tokens;
+
+pub use layout::DataDir;
+
+/// Everything resolved: nothing here stands for "default".
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// The hub's files.
+    pub data: DataDir,
+    /// Where agents connect: QUIC on UDP and HTTP/2 on TCP, the same port.
+    pub tunnel: Listen,
+    /// The public entrance, with API keys.
+    pub https: Option<Https>,
+    /// A plain entrance for tests and local proxies; loopback only.
+    pub http: Option<SocketAddr>,
+    /// Bounds of every wait and every buffer.
+    pub limits: Limits,
+    /// Public model name to the vendor's model name.
+    pub aliases: BTreeMap<String, String>,
+    /// The way out to vendors.
+    pub egress: Egress,
+    /// What is logged, and how.
+    pub log: Log,
+}
+
+/// An address to listen on, and how others reach it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listen {
+    /// The address bound. Port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// `host` or `host:port` as devices reach it; goes into tokens and the hub's certificate.
+    pub advertise: Option<String>,
+}
+
+/// The public entrance.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Https {
+    /// The address bound. Port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Certificate chain, PEM.
+    pub certificate: PathBuf,
+    /// Its private key, PEM.
+    pub key: PathBuf,
+}
+
+/// Bounds of every wait and every buffer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Largest request head, bytes.
+    pub head_bytes: usize,
+    /// Largest request body, as it came and decoded, bytes.
+    pub body_bytes: usize,
+    /// How many times larger than what came a decoded body may be.
+    pub ratio: usize,
+    /// Memory for request bodies of all running calls, bytes.
+    pub body_memory: usize,
+    /// Running calls of one tenant.
+    pub calls_per_tenant: usize,
+    /// Output tokens held for a call that names no maximum.
+    pub default_hold_output: Tokens,
+    /// From the request sent to the vendor's first byte.
+    pub first_byte_timeout: Duration,
+    /// Between two bytes of a vendor's answer.
+    pub idle_timeout: Duration,
+    /// Running calls may finish within this time after SIGTERM.
+    pub drain_timeout: Duration,
+    /// TCP and TLS to the vendor.
+    pub vendor_connect_timeout: Duration,
+}
+
+/// The way out to vendors.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Egress {
+    /// PEM file of certificate authorities trusted besides the public ones.
+    pub extra_ca: Option<PathBuf>,
+}
+
+/// What is logged, and how.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Log {
+    /// A filter such as `info` or `relay_hub=debug`.
+    pub filter: String,
+    /// One JSON object a line instead of text.
+    pub json: bool,
+}

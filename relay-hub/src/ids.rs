@@ -1,0 +1,117 @@
+//! Names of things that live in the store: `ten_…`, `key_…`, `dev_…`, `acc_…`. Knows nothing of what they name.
+
+use std::{fmt, sync::Arc};
+
+use aws_lc_rs::rand;
+
+/// Why a text is not an id.
+#[derive(Debug, Clone, thiserror::Error, PartialEq, Eq)]
+#[error("`{text}` is not an id of a {what}: expected `{prefix}` and 16 letters or digits")]
+pub struct IdError {
+    text: String,
+    what: &'static str,
+    prefix: &'static str,
+}
+
+macro_rules! id {
+    ($(#[$doc:meta])* $name:ident, $prefix:literal, $what:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub struct $name(Arc<str>);
+
+        impl $name {
+            /// A fresh random id (80 bits).
+            pub fn random() -> Self {
+                Self(format!(concat!($prefix, "{}"), random_name()).into())
+            }
+
+            /// Reads an id back from its text.
+            pub fn parse(text: &str) -> Result<Self, IdError> {
+                match text.strip_prefix($prefix) {
+                    Some(rest) if is_name(rest) => Ok(Self(text.into())),
+                    _ => Err(IdError { text: shown(text), what: $what, prefix: $prefix }),
+                }
+            }
+
+            /// The id's text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl serde::Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+                to.serialize_str(&self.0)
+            }
+        }
+    };
+}
+
+id!(
+    /// Who pays.
+    TenantId, "ten_", "tenant"
+);
+id!(
+    /// An API key of a tenant. The id is public, the secret is not in it.
+    KeyId, "key_", "API key"
+);
+id!(
+    /// An enrolled device of a tenant.
+    DeviceId, "dev_", "device"
+);
+id!(
+    /// The operator's account at a vendor.
+    AccountId, "acc_", "vendor account"
+);
+
+const NAME_LENGTH: usize = 16;
+const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
+
+/// Sixteen random characters without look-alikes (80 bits).
+pub(crate) fn random_name() -> String {
+    let mut bytes = [0u8; NAME_LENGTH];
+    rand::fill(&mut bytes).expect("the system's random source answers");
+    bytes
+        .iter()
+        .map(|byte| char::from(ALPHABET[usize::from(byte & 31)]))
+        .collect()
+}
+
+pub(crate) fn is_name(text: &str) -> bool {
+    text.len() == NAME_LENGTH && text.bytes().all(|byte| ALPHABET.contains(&byte))
+}
+
+/// At most 40 characters of a text that goes into an error.
+fn shown(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(40).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_reads_back() {
+        let id = TenantId::random();
+        assert_eq!(TenantId::parse(id.as_str()), Ok(id));
+    }
+
+    #[test]
+    fn another_kinds_id_is_refused() {
+        assert!(KeyId::parse(TenantId::random().as_str()).is_err());
+        assert!(TenantId::parse("ten_").is_err());
+        assert!(TenantId::parse("ten_0123456789abcdeU").is_err());
+    }
+}

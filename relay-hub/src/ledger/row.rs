@@ -1,0 +1,134 @@
+//! One row a call: who, what, how long, how it ended. Never a body.
+
+use std::fmt;
+
+use relay_protocol::{Code, Usage, UsageSource};
+use relay_shared::call::CallId;
+
+use crate::{
+    identity::By,
+    ids::{AccountId, TenantId},
+    money::Nanos,
+};
+
+/// What is known of a call when it ended.
+#[derive(Debug, Clone)]
+pub struct UsageRow {
+    /// The call.
+    pub call: CallId,
+    /// Who pays.
+    pub tenant: TenantId,
+    /// With what it called.
+    pub by: By,
+    /// The vendor account that served it.
+    pub account: Option<AccountId>,
+    /// The way out it took.
+    pub egress: Option<String>,
+    /// Canonical path, such as `/v1/responses`.
+    pub endpoint: &'static str,
+    /// The model asked for.
+    pub model: String,
+    /// The model at the vendor.
+    pub upstream_model: String,
+    /// Tokens, where any were counted.
+    pub usage: Option<(Usage, UsageSource)>,
+    /// What the usage costs by the price list.
+    pub cost: Nanos,
+    /// The price list's version.
+    pub price_version: i64,
+    /// The status the client saw.
+    pub status: u16,
+    /// How it ended.
+    pub ending: Ending,
+    /// When it came, milliseconds since 1970.
+    pub started_ms: i64,
+    /// Until the hold was granted, microseconds.
+    pub hold_us: Option<u64>,
+    /// Until the vendor's first byte, microseconds.
+    pub first_byte_us: Option<u64>,
+    /// Until its end, microseconds.
+    pub total_us: Option<u64>,
+    /// The vendor's own id of the request.
+    pub vendor_request_id: Option<String>,
+    /// The answer's id.
+    pub response_id: Option<String>,
+    /// How the client came.
+    pub link: Link,
+    /// Whether the answer was a stream.
+    pub streamed: bool,
+}
+
+/// How a client came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Link {
+    /// The public entrance.
+    Https,
+    /// The plain entrance on loopback.
+    Http,
+    /// The tunnel over QUIC.
+    Quic,
+    /// The tunnel over TCP.
+    H2,
+}
+
+/// How a call ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Ending {
+    /// The vendor completed it.
+    Completed,
+    /// The vendor stopped at a limit.
+    Incomplete,
+    /// The vendor reported a failure inside the answer.
+    Failed,
+    /// We refused it.
+    Refused(Code),
+    /// The vendor answered with an error status.
+    VendorError,
+    /// The vendor broke off.
+    VendorCut,
+    /// The vendor was silent for too long.
+    VendorTimeout,
+    /// The client left after the vendor was called.
+    ClientGone,
+    /// The client left before the vendor was called.
+    ClientGoneBeforeDispatch,
+    /// A warm-up frame: no turn.
+    Warmup,
+    /// The hub shut down under it.
+    HubDraining,
+    /// Released at start: an earlier hub left it open.
+    Recovered,
+    /// Its hold was dropped without a settlement.
+    Abandoned,
+}
+
+impl fmt::Display for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Https => "https",
+            Self::Http => "http",
+            Self::Quic => "quic",
+            Self::H2 => "h2",
+        })
+    }
+}
+
+impl fmt::Display for Ending {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Completed => "completed",
+            Self::Incomplete => "incomplete",
+            Self::Failed => "failed",
+            Self::Refused(code) => return write!(f, "refused:{code:?}"),
+            Self::VendorError => "vendor_error",
+            Self::VendorCut => "vendor_cut",
+            Self::VendorTimeout => "vendor_timeout",
+            Self::ClientGone => "client_gone",
+            Self::ClientGoneBeforeDispatch => "client_gone_before_dispatch",
+            Self::Warmup => "warmup",
+            Self::HubDraining => "hub_draining",
+            Self::Recovered => "recovered",
+            Self::Abandoned => "abandoned",
+        })
+    }
+}

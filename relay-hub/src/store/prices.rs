@@ -1,0 +1,139 @@
+//! The price list: immutable rows, one version for each change.
+
+use relay_protocol::Tokens;
+use sqlx::{Row as _, SqliteConnection};
+
+use super::{Store, StoreError};
+use crate::money::{Nanos, Price};
+
+/// One model's line in the price list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PriceRow {
+    /// The vendor's model name.
+    pub model: String,
+    /// Unit prices. The version is given by the store when it is added.
+    pub price: Price,
+    /// Context window.
+    pub context: Tokens,
+    /// Most output of one call.
+    pub max_output: Tokens,
+    /// Where the figures are from.
+    pub source: String,
+    /// When it was added, milliseconds since 1970.
+    pub at_ms: i64,
+}
+
+impl PriceRow {
+    fn says_the_same(&self, other: &Self) -> bool {
+        let unversioned = |row: &Self| Price {
+            version: 0,
+            ..row.price.clone()
+        };
+        unversioned(self) == unversioned(other) && self.context == other.context && self.max_output == other.max_output
+    }
+}
+
+/// What an import did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Imported {
+    /// The version the changed lines got; the one before where nothing changed.
+    pub version: i64,
+    /// Models that were not in the list.
+    pub added: Vec<String>,
+    /// Models whose line differed.
+    pub changed: Vec<String>,
+    /// How many lines said what the list said already.
+    pub unchanged: usize,
+}
+
+/// Puts lines into the list: one version for all of them. A line that says the same adds nothing.
+pub async fn import(store: &Store, rows: &[PriceRow], now_ms: i64) -> Result<Imported, StoreError> {
+    let mut tx = store.write().await?;
+    let current = read_all(&mut tx).await?;
+    let last: i64 = sqlx::query("SELECT coalesce(max(version), 0) FROM price")
+        .fetch_one(&mut *tx)
+        .await?
+        .try_get(0)?;
+    let version = last.saturating_add(1);
+    let mut done = Imported {
+        version: last,
+        added: Vec::new(),
+        changed: Vec::new(),
+        unchanged: 0,
+    };
+    for row in rows {
+        match current.iter().find(|known| known.model == row.model) {
+            Some(known) if known.says_the_same(row) => {
+                done.unchanged += 1;
+                continue;
+            }
+            Some(_) => done.changed.push(row.model.clone()),
+            None => done.added.push(row.model.clone()),
+        }
+        done.version = version;
+        insert(&mut tx, row, version, now_ms).await?;
+    }
+    tx.commit().await?;
+    Ok(done)
+}
+
+/// The list as it is, by model.
+pub async fn list(store: &Store) -> Result<Vec<PriceRow>, StoreError> {
+    read_all(&mut *store.readers().acquire().await?).await
+}
+
+async fn insert(
+    connection: &mut SqliteConnection,
+    row: &PriceRow,
+    version: i64,
+    now_ms: i64,
+) -> Result<(), StoreError> {
+    let count = |tokens: Tokens| i64::try_from(tokens.get()).unwrap_or(i64::MAX);
+    sqlx::query(
+        "INSERT INTO price (version, model, input, cached, cache_write, output, context, max_output, source, at_ms) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+    )
+    .bind(version)
+    .bind(&row.model)
+    .bind(row.price.input.get())
+    .bind(row.price.cached.get())
+    .bind(row.price.cache_write.get())
+    .bind(row.price.output.get())
+    .bind(count(row.context))
+    .bind(count(row.max_output))
+    .bind(&row.source)
+    .bind(now_ms)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// The same on a connection whose transaction makes it one picture with other reads.
+pub(crate) async fn read_all(connection: &mut SqliteConnection) -> Result<Vec<PriceRow>, StoreError> {
+    let rows = sqlx::query(
+        "SELECT max(version) AS version, model, input, cached, cache_write, output, context, max_output, source, at_ms \
+         FROM price GROUP BY model ORDER BY model",
+    )
+    .fetch_all(connection)
+    .await?;
+    rows.iter()
+        .map(|row| {
+            let money = |column: &str| row.try_get(column).map(Nanos::new);
+            let tokens = |column: &str| row.try_get::<i64, _>(column).map(|n| Tokens::new(n.unsigned_abs()));
+            Ok(PriceRow {
+                model: row.try_get("model")?,
+                price: Price {
+                    version: row.try_get("version")?,
+                    input: money("input")?,
+                    cached: money("cached")?,
+                    cache_write: money("cache_write")?,
+                    output: money("output")?,
+                },
+                context: tokens("context")?,
+                max_output: tokens("max_output")?,
+                source: row.try_get("source")?,
+                at_ms: row.try_get("at_ms")?,
+            })
+        })
+        .collect()
+}

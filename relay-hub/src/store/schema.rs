@@ -1,0 +1,42 @@
+//! Brings a database to the schema of this version, and refuses a later one.
+
+use sqlx::{Row as _, sqlite::SqliteConnection};
+
+use super::StoreError;
+
+/// Each step takes the schema from its index to the next.
+const STEPS: [&str; 1] = [include_str!("schema.sql")];
+
+/// Applies what is missing, each step in one transaction.
+pub(super) async fn migrate(connection: &mut SqliteConnection) -> Result<(), StoreError> {
+    let known = i64::try_from(STEPS.len()).unwrap_or(i64::MAX);
+    let found = version(connection).await?;
+    if found > known {
+        return Err(StoreError::Newer { found, known });
+    }
+    for step in found..known {
+        sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut *connection).await?;
+        // Another process may have taken this step meanwhile.
+        if version(connection).await? == step {
+            let sql = usize::try_from(step)
+                .ok()
+                .and_then(|at| STEPS.get(at))
+                .copied()
+                .unwrap_or_default();
+            sqlx::raw_sql(sql).execute(&mut *connection).await?;
+            let next = format!("PRAGMA user_version = {}", step.saturating_add(1));
+            sqlx::raw_sql(sqlx::AssertSqlSafe(next))
+                .execute(&mut *connection)
+                .await?;
+        }
+        sqlx::raw_sql("COMMIT").execute(&mut *connection).await?;
+    }
+    Ok(())
+}
+
+async fn version(connection: &mut SqliteConnection) -> Result<i64, StoreError> {
+    Ok(sqlx::query("PRAGMA user_version")
+        .fetch_one(connection)
+        .await?
+        .try_get(0)?)
+}

@@ -1,0 +1,1 @@
+//! What calls used, summed up for the operator.
