@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use serde_json::{Value, json};
 
 use crate::wire::Wire;
 
@@ -122,23 +123,215 @@ impl Refusal {
 
     /// The HTTP answer, when no byte was sent yet.
     #[must_use]
-    pub fn render(&self, _wire: Wire, request_id: &str) -> Rendered {
-        Rendered {
-            status: 500,
-            headers: vec![("x-request-id", request_id.to_owned())],
-            body: Bytes::from_static(b"{}"),
+    pub fn render(&self, wire: Wire, request_id: &str) -> Rendered {
+        let Rule { status, text, .. } = self.code.rule();
+        let mut headers = vec![
+            (
+                "content-type",
+                if text {
+                    "text/plain; charset=utf-8"
+                } else {
+                    "application/json"
+                }
+                .to_owned(),
+            ),
+            ("x-request-id", header_text(request_id)),
+        ];
+        if let Some(seconds) = self.retry_seconds() {
+            headers.push(("retry-after", seconds.to_string()));
+        }
+        headers.extend(self.special_headers());
+        let body = match (text, wire) {
+            (true, Wire::Responses | Wire::Chat) => Bytes::from(format!("{}\n", self.words())),
+            (false, Wire::Responses | Wire::Chat) => json(&json!({ "error": self.error_object(request_id) })),
+        };
+        Rendered { status, headers, body }
+    }
+
+    /// The event that ends a stream which has begun. The body must end right after it: Codex waits for that.
+    #[must_use]
+    pub fn stream_event(&self, wire: Wire, request_id: &str) -> Bytes {
+        match wire {
+            Wire::Responses => {
+                let error = json!({ "code": self.code.rule().in_stream, "message": self.words_in_stream() });
+                let response = json!({ "id": request_id, "object": "response", "status": "failed", "error": error });
+                let event = json!({ "type": "response.failed", "response": response });
+                Bytes::from(format!("event: response.failed\ndata: {event}\n\n"))
+            }
+            Wire::Chat => {
+                let event = json!({ "error": self.error_object(request_id) });
+                Bytes::from(format!("data: {event}\n\n"))
+            }
         }
     }
 
-    /// The event that ends a stream which has begun. The body must end right after it.
+    /// The text message that ends a response on a WebSocket. Codex heeds it only with exactly one `status`.
     #[must_use]
-    pub fn stream_event(&self, _wire: Wire, _request_id: &str) -> Bytes {
-        Bytes::new()
+    pub fn socket_frame(&self, request_id: &str) -> Bytes {
+        let mut frame = json!({
+            "type": "error",
+            "status": self.code.rule().status,
+            "error": self.error_object(request_id),
+        });
+        if let Some(seconds) = self.retry_seconds() {
+            frame["headers"] = json!({ "retry-after": seconds.to_string() });
+        }
+        json(&frame)
     }
 
-    /// The text message that ends a response on a WebSocket.
-    #[must_use]
-    pub fn socket_frame(&self, _request_id: &str) -> Bytes {
-        Bytes::new()
+    fn error_object(&self, request_id: &str) -> Value {
+        let Rule { kind, code, .. } = self.code.rule();
+        let mut error = json!({
+            "message": self.words(), "type": kind, "code": code, "param": null, "request_id": request_id,
+        });
+        if let Some(at) = self.resets_at {
+            error["resets_at"] = at.into();
+        }
+        error
+    }
+
+    fn words(&self) -> String {
+        match &self.hint {
+            Some(hint) => format!("{} {hint}", self.message),
+            None => self.message.clone(),
+        }
+    }
+
+    /// In a stream the wait can only be told in words, which Codex reads in this very form.
+    fn words_in_stream(&self) -> String {
+        match (self.code, self.retry_seconds()) {
+            (Code::RateLimited, Some(seconds)) => format!("{} Please try again in {seconds}s.", self.words()),
+            _ => self.words(),
+        }
+    }
+
+    /// Whole seconds, rounded up, at least 1: zero would be a tight loop and a fraction is not read.
+    fn retry_seconds(&self) -> Option<u64> {
+        let wait = self
+            .retry_after
+            .map(|wait| wait.as_secs().saturating_add(u64::from(wait.subsec_nanos() > 0)));
+        wait.or(self.code.rule().wait).map(|seconds| seconds.max(1))
+    }
+
+    fn special_headers(&self) -> Option<(&'static str, String)> {
+        match (self.code, &self.hint) {
+            (Code::InvalidKey, _) => Some(("www-authenticate", "Bearer".to_owned())),
+            (Code::UsageLimit, Some(hint)) => Some(("x-codex-promo-message", header_text(hint))),
+            (Code::NoWebSocket, _) => Some(("upgrade", "HTTP/1.1".to_owned())),
+            _ => None,
+        }
     }
 }
+
+/// How one code is told.
+struct Rule {
+    status: u16,
+    /// `error.type`.
+    kind: &'static str,
+    /// `error.code`.
+    code: &'static str,
+    /// `response.error.code` of a stream that has begun: only those that Codex knows. `invalid_prompt` ends the turn
+    /// and shows the message; `server_error` is tried again.
+    in_stream: &'static str,
+    /// Seconds of `Retry-After` when the refusal names none.
+    wait: Option<u64>,
+    /// Plain text instead of JSON.
+    text: bool,
+}
+
+impl Rule {
+    const fn fatal(status: u16, code: &'static str) -> Self {
+        Self {
+            status,
+            kind: "invalid_request_error",
+            code,
+            in_stream: "invalid_prompt",
+            wait: None,
+            text: false,
+        }
+    }
+
+    const fn passing(status: u16, code: &'static str, wait: Option<u64>) -> Self {
+        Self {
+            status,
+            kind: "server_error",
+            code,
+            in_stream: "server_error",
+            wait,
+            text: false,
+        }
+    }
+
+    const fn limit(kind: &'static str, code: &'static str, in_stream: &'static str, wait: Option<u64>) -> Self {
+        Self {
+            status: 429,
+            kind,
+            code,
+            in_stream,
+            wait,
+            text: false,
+        }
+    }
+}
+
+impl Code {
+    /// The HTTP status of this reason.
+    #[must_use]
+    pub const fn status(self) -> u16 {
+        self.rule().status
+    }
+
+    /// `error.code` of this reason; also a fit label of a metric.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        self.rule().code
+    }
+
+    const fn rule(self) -> Rule {
+        match self {
+            Self::InvalidRequest => Rule::fatal(400, "invalid_request"),
+            Self::InvalidKey => Rule::fatal(401, "invalid_api_key"),
+            Self::TenantSuspended => Rule::fatal(400, "tenant_suspended"),
+            Self::ModelNotFound => Rule::fatal(404, "model_not_found"),
+            Self::NotFound => Rule::fatal(404, "unknown_url"),
+            Self::MethodNotAllowed => Rule::fatal(405, "method_not_allowed"),
+            Self::BodyTooLarge => Rule::fatal(413, "request_too_large"),
+            Self::HeadTooLarge => Rule::fatal(431, "request_header_fields_too_large"),
+            Self::UnsupportedEncoding => Rule {
+                text: true,
+                ..Rule::fatal(400, "unsupported_content_encoding")
+            },
+            Self::RateLimited => Rule::limit("requests", "rate_limit_exceeded", "rate_limit_exceeded", Some(1)),
+            Self::Overloaded => Rule {
+                in_stream: "server_is_overloaded",
+                ..Rule::passing(503, "server_is_overloaded", None)
+            },
+            Self::OutOfCredit => Rule::limit("insufficient_quota", "insufficient_quota", "insufficient_quota", None),
+            Self::UsageLimit => Rule::limit("usage_limit_reached", "usage_limit_reached", "invalid_prompt", None),
+            Self::LinkDown => Rule::passing(503, "link_down", Some(2)),
+            Self::Draining => Rule::passing(503, "draining", Some(1)),
+            Self::LedgerUnavailable => Rule::passing(503, "ledger_unavailable", Some(2)),
+            Self::UpstreamUnreachable => Rule::passing(502, "upstream_unreachable", None),
+            Self::UpstreamTimeout => Rule::passing(504, "upstream_timeout", None),
+            Self::UpstreamBroke => Rule::passing(502, "server_error", None),
+            Self::NoWebSocket => Rule::fatal(426, "websocket_not_available"),
+            Self::ForeignOrigin => Rule::fatal(403, "foreign_origin"),
+            Self::ForeignHost => Rule::fatal(403, "foreign_host"),
+            Self::Internal => Rule::passing(500, "internal_error", None),
+        }
+    }
+}
+
+/// What may stand in a header: printable ASCII, anything else a space.
+fn header_text(text: &str) -> String {
+    text.chars()
+        .map(|c| if matches!(c, ' '..='~') { c } else { ' ' })
+        .collect()
+}
+
+fn json(value: &Value) -> Bytes {
+    Bytes::from(value.to_string())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,195 @@
+use super::*;
+
+const ALL: [Code; 23] = [
+    Code::InvalidRequest,
+    Code::InvalidKey,
+    Code::TenantSuspended,
+    Code::ModelNotFound,
+    Code::NotFound,
+    Code::MethodNotAllowed,
+    Code::BodyTooLarge,
+    Code::HeadTooLarge,
+    Code::UnsupportedEncoding,
+    Code::RateLimited,
+    Code::Overloaded,
+    Code::OutOfCredit,
+    Code::UsageLimit,
+    Code::LinkDown,
+    Code::Draining,
+    Code::LedgerUnavailable,
+    Code::UpstreamUnreachable,
+    Code::UpstreamTimeout,
+    Code::UpstreamBroke,
+    Code::NoWebSocket,
+    Code::ForeignOrigin,
+    Code::ForeignHost,
+    Code::Internal,
+];
+
+fn refusal(code: Code) -> Refusal {
+    Refusal::new(code, "It \"failed\".")
+}
+
+fn header<'a>(rendered: &'a Rendered, name: &str) -> Option<&'a str> {
+    rendered
+        .headers
+        .iter()
+        .find(|(n, _)| *n == name)
+        .map(|(_, value)| value.as_str())
+}
+
+/// One line per code: status, wait, type, code, code in a stream.
+fn table() -> String {
+    let mut lines = String::new();
+    for code in ALL {
+        let rendered = refusal(code).render(Wire::Responses, "req_1");
+        let wait = header(&rendered, "retry-after").unwrap_or("-");
+        let rule = code.rule();
+        let kind = if rule.text { "(text)" } else { rule.kind };
+        lines += &format!(
+            "{code:?} {} {wait} {kind} {} {}\n",
+            rendered.status,
+            code.name(),
+            rule.in_stream
+        );
+    }
+    lines
+}
+
+#[test]
+fn every_code_is_told_as_codex_needs_it() {
+    assert_eq!(
+        table(),
+        "\
+InvalidRequest 400 - invalid_request_error invalid_request invalid_prompt
+InvalidKey 401 - invalid_request_error invalid_api_key invalid_prompt
+TenantSuspended 400 - invalid_request_error tenant_suspended invalid_prompt
+ModelNotFound 404 - invalid_request_error model_not_found invalid_prompt
+NotFound 404 - invalid_request_error unknown_url invalid_prompt
+MethodNotAllowed 405 - invalid_request_error method_not_allowed invalid_prompt
+BodyTooLarge 413 - invalid_request_error request_too_large invalid_prompt
+HeadTooLarge 431 - invalid_request_error request_header_fields_too_large invalid_prompt
+UnsupportedEncoding 400 - (text) unsupported_content_encoding invalid_prompt
+RateLimited 429 1 requests rate_limit_exceeded rate_limit_exceeded
+Overloaded 503 - server_error server_is_overloaded server_is_overloaded
+OutOfCredit 429 - insufficient_quota insufficient_quota insufficient_quota
+UsageLimit 429 - usage_limit_reached usage_limit_reached invalid_prompt
+LinkDown 503 2 server_error link_down server_error
+Draining 503 1 server_error draining server_error
+LedgerUnavailable 503 2 server_error ledger_unavailable server_error
+UpstreamUnreachable 502 - server_error upstream_unreachable server_error
+UpstreamTimeout 504 - server_error upstream_timeout server_error
+UpstreamBroke 502 - server_error server_error server_error
+NoWebSocket 426 - invalid_request_error websocket_not_available invalid_prompt
+ForeignOrigin 403 - invalid_request_error foreign_origin invalid_prompt
+ForeignHost 403 - invalid_request_error foreign_host invalid_prompt
+Internal 500 - server_error internal_error server_error
+"
+    );
+}
+
+#[test]
+fn every_code_is_well_formed_in_every_dialect() {
+    for code in ALL {
+        for wire in [Wire::Responses, Wire::Chat] {
+            let refusal = refusal(code).hint("Try so.\r\nX: y");
+            let rendered = refusal.render(wire, "req_1\r\nx: y");
+            assert_eq!(rendered.status, code.status());
+            for (name, value) in &rendered.headers {
+                assert_eq!(*name, name.to_ascii_lowercase());
+                assert!(value.bytes().all(|b| (b' '..=b'~').contains(&b)), "{code:?}: {name}");
+            }
+            if !code.rule().text {
+                let body: Value = serde_json::from_slice(&rendered.body).unwrap();
+                assert_eq!(body["error"]["code"], code.name());
+                assert_eq!(body["error"]["param"], Value::Null);
+            }
+            let event = refusal.stream_event(wire, "req_1");
+            let event = std::str::from_utf8(&event).unwrap();
+            assert!(event.ends_with("\n\n"), "{code:?}");
+            assert_eq!(event.matches("\n\n").count(), 1, "{code:?}");
+            let data = event.lines().find_map(|line| line.strip_prefix("data: ")).unwrap();
+            serde_json::from_str::<Value>(data).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_socket_frame_has_exactly_one_status() {
+    for code in ALL {
+        let frame = refusal(code)
+            .retry_after(Duration::from_millis(1500))
+            .socket_frame("req_1");
+        let text = std::str::from_utf8(&frame).unwrap();
+        assert_eq!(text.matches("\"status").count(), 1, "{text}");
+        let frame: Value = serde_json::from_slice(&frame).unwrap();
+        assert_eq!(frame["type"], "error");
+        assert_eq!(frame["status"], code.status());
+        assert_eq!(frame["headers"]["retry-after"], "2");
+    }
+}
+
+#[test]
+fn golden_http() {
+    let rendered = Refusal::new(Code::ModelNotFound, "The model `x` does not exist.").render(Wire::Chat, "req_1");
+    assert_eq!(
+        std::str::from_utf8(&rendered.body).unwrap(),
+        r#"{"error":{"code":"model_not_found","message":"The model `x` does not exist.","param":null,"request_id":"req_1","type":"invalid_request_error"}}"#
+    );
+    assert_eq!(header(&rendered, "content-type"), Some("application/json"));
+    assert_eq!(header(&rendered, "x-request-id"), Some("req_1"));
+}
+
+#[test]
+fn golden_stream() {
+    let broke = Refusal::new(Code::UpstreamBroke, "The vendor broke off.");
+    assert_eq!(
+        broke.stream_event(Wire::Responses, "req_1"),
+        "event: response.failed\ndata: {\"response\":{\"error\":{\"code\":\"server_error\",\"message\":\"The vendor broke off.\"},\
+         \"id\":\"req_1\",\"object\":\"response\",\"status\":\"failed\"},\"type\":\"response.failed\"}\n\n"
+    );
+    assert_eq!(
+        broke.stream_event(Wire::Chat, "req_1"),
+        "data: {\"error\":{\"code\":\"server_error\",\"message\":\"The vendor broke off.\",\"param\":null,\"request_id\":\"req_1\",\
+         \"type\":\"server_error\"}}\n\n"
+    );
+}
+
+#[test]
+fn an_unsupported_encoding_is_said_in_plain_text() {
+    let rendered = Refusal::new(Code::UnsupportedEncoding, "`lzma` is not understood.")
+        .hint("Use zstd.")
+        .render(Wire::Responses, "r");
+    assert_eq!(rendered.body, "`lzma` is not understood. Use zstd.\n");
+    assert_eq!(header(&rendered, "content-type"), Some("text/plain; charset=utf-8"));
+}
+
+#[test]
+fn waits_are_whole_seconds_and_at_least_one() {
+    for (wait, said) in [
+        (Duration::ZERO, "1"),
+        (Duration::from_nanos(1), "1"),
+        (Duration::from_millis(1001), "2"),
+        (Duration::MAX, "18446744073709551615"),
+    ] {
+        let wait = wait.min(Duration::from_secs(u64::MAX));
+        let rendered = refusal(Code::RateLimited).retry_after(wait).render(Wire::Chat, "r");
+        assert_eq!(header(&rendered, "retry-after"), Some(said));
+    }
+    let event = refusal(Code::RateLimited)
+        .retry_after(Duration::from_secs(3))
+        .stream_event(Wire::Responses, "r");
+    assert!(std::str::from_utf8(&event).unwrap().contains("Please try again in 3s."));
+}
+
+#[test]
+fn a_usage_limit_says_when_it_ends_and_what_helps() {
+    let refusal = refusal(Code::UsageLimit)
+        .resets_at(1_700_000_000)
+        .hint("Top up at the desk.");
+    let rendered = refusal.render(Wire::Responses, "r");
+    let body: Value = serde_json::from_slice(&rendered.body).unwrap();
+    assert_eq!(body["error"]["type"], "usage_limit_reached");
+    assert_eq!(body["error"]["resets_at"], 1_700_000_000);
+    assert_eq!(header(&rendered, "x-codex-promo-message"), Some("Top up at the desk."));
+}
