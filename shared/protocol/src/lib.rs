@@ -8,6 +8,7 @@ mod edits;
 mod envelope;
 mod payload;
 mod refusal;
+mod scan;
 pub mod sse;
 mod tap;
 mod tokens;

@@ -1,8 +1,10 @@
 //! Server-sent events: where they end, and those we write ourselves.
 
+pub(crate) mod blocks;
+
 use bytes::Bytes;
 
-use crate::tap::{Piece, Pieces, Shape, Tap, TapOptions};
+use crate::tap::{Piece, Pieces, Tap};
 use crate::wire::Wire;
 
 /// Ends a half-passed event, so that an event of our own may follow. The client sees one event of broken JSON, which Codex skips.
@@ -27,7 +29,7 @@ impl Gate {
     /// A gate for one stream.
     #[must_use]
     pub fn new(wire: Wire) -> Self {
-        Self(Tap::new(wire, Shape::Events, TapOptions::default()))
+        Self(Tap::blind(wire))
     }
 
     /// Takes a chunk as it came. `Last` is the terminal event.

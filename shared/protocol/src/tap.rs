@@ -1,9 +1,22 @@
-//! Watches an answer on its way from the vendor to the client. Never fails, never alters, never delays a whole event.
+//! Watches an answer on its way from the vendor to the client. Knows no socket, no price and no settlement.
+//!
+//! It never fails: what it does not understand goes by unread and is not metered. It never alters a byte, but for one
+//! chat chunk that [`TapOptions::remove_usage_chunk`] names. It never keeps a whole event back; a partial one it
+//! keeps up to 64 KiB, so that an event of our own can be put between two.
+
+mod events;
+mod meter;
+mod observed;
+mod pieces;
+mod whole;
 
 use bytes::Bytes;
 
-use crate::tokens::Tokens;
-use crate::usage::Usage;
+use self::events::Events;
+pub use self::meter::Meter;
+pub use self::observed::{Ending, Observed};
+pub use self::pieces::{Piece, Pieces};
+use self::whole::Whole;
 use crate::wire::Wire;
 
 /// What the answer's body is.
@@ -22,124 +35,74 @@ pub struct TapOptions {
     pub remove_usage_chunk: bool,
 }
 
-/// A part of the answer, in order.
-#[derive(Clone, PartialEq, Eq)]
-pub enum Piece {
-    /// Goes on to the client at once.
-    Pass(Bytes),
-    /// Ends the answer for the client: must wait until the settlement is durable.
-    Last(Bytes),
-}
-
-/// The pieces that one chunk gave.
-#[derive(Default)]
-pub struct Pieces(Vec<Piece>);
-
-/// How an answer ended, by its own words.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Ending {
-    /// The answer is whole.
-    Completed,
-    /// It stopped early for a reason it names, such as its token limit.
-    Incomplete,
-    /// The vendor failed.
-    Failed,
-}
-
-/// What was seen so far.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Observed {
-    /// The last usage that was reported and makes sense.
-    pub usage: Option<Usage>,
-    /// How the answer ended; `None` while it has not.
-    pub ending: Option<Ending>,
-    /// The vendor's id of the answer.
-    pub response_id: Option<String>,
-    /// The tier that really served, which may change the price.
-    pub service_tier: Option<String>,
-    /// The code of an error in the answer.
-    pub error_code: Option<String>,
-    /// Bytes of JSON text in which the model's output stood.
-    pub produced: usize,
-    /// Events with data.
-    pub events: u64,
-}
-
-impl Observed {
-    /// An estimate of the output, for want of a report: four bytes a token, rounded up.
-    #[must_use]
-    pub fn estimated_output(&self) -> Tokens {
-        Tokens::new(self.produced.div_ceil(4) as u64)
-    }
-}
-
-/// Reads one event or message after another. The part of the tap that a WebSocket needs.
-pub struct Meter {
-    observed: Observed,
-}
-
-impl Meter {
-    /// A meter for one answer.
-    #[must_use]
-    pub fn new(_wire: Wire) -> Self {
-        Self {
-            observed: Observed::default(),
-        }
-    }
-
-    /// Reads a WebSocket text message of the vendor. True when it ends the answer.
-    pub fn message(&mut self, _json: &[u8]) -> bool {
-        false
-    }
-
-    /// What was seen so far.
-    #[must_use]
-    pub fn observed(&self) -> &Observed {
-        &self.observed
-    }
-}
-
 /// The tap of one answer.
 pub struct Tap {
-    observed: Observed,
+    meter: Meter,
+    body: Body,
+}
+
+enum Body {
+    Events(Events),
+    Whole(Whole),
 }
 
 impl Tap {
     /// A tap for one answer.
     #[must_use]
-    pub fn new(_wire: Wire, _shape: Shape, _options: TapOptions) -> Self {
+    pub fn new(wire: Wire, shape: Shape, options: TapOptions) -> Self {
+        let body = match shape {
+            Shape::Events => Body::Events(Events::default()),
+            Shape::Whole => Body::Whole(Whole::default()),
+        };
         Self {
-            observed: Observed::default(),
+            meter: Meter::new(wire).removing_usage(options.remove_usage_chunk),
+            body,
         }
     }
 
-    /// Takes a chunk of the vendor's body as it came.
+    /// A tap that looks for the terminal event and reads nothing else.
+    pub(crate) fn blind(wire: Wire) -> Self {
+        Self {
+            meter: Meter::new(wire).blind(),
+            body: Body::Events(Events::default()),
+        }
+    }
+
+    /// Takes a chunk of the vendor's body as it came. All pieces together are the chunks together.
+    #[must_use = "the pieces are the client's answer"]
     pub fn push(&mut self, chunk: Bytes) -> Pieces {
-        Pieces(vec![Piece::Pass(chunk)])
+        match &mut self.body {
+            Body::Events(events) => events.push(&mut self.meter, chunk),
+            Body::Whole(whole) => whole.push(chunk),
+        }
     }
 
-    /// The body ended cleanly: what was still held. Not to be called for a body that was cut.
+    /// The body ended cleanly: what was still held, and the last word on how the answer ended.
+    ///
+    /// Not to be called for a body that was cut: what is held then is half an event, better replaced by one of ours.
+    #[must_use = "the piece is the end of the client's answer"]
     pub fn end(&mut self) -> Option<Piece> {
-        None
+        match &mut self.body {
+            Body::Events(events) => events.end(&mut self.meter),
+            Body::Whole(whole) => whole.end(&mut self.meter),
+        }
     }
 
-    /// An event of our own may follow what was passed: nothing of a partial event has been passed.
+    /// An event of our own may follow what was passed. Never true of a [`Shape::Whole`] body.
     #[must_use]
     pub fn is_at_boundary(&self) -> bool {
-        true
+        match &self.body {
+            Body::Events(events) => events.is_at_boundary(),
+            Body::Whole(_) => false,
+        }
     }
 
     /// What was seen so far.
     #[must_use]
     pub fn observed(&self) -> &Observed {
-        &self.observed
+        self.meter.observed()
     }
 }
 
-impl Iterator for Pieces {
-    type Item = Piece;
-
-    fn next(&mut self) -> Option<Piece> {
-        self.0.pop()
-    }
-}
+#[cfg(test)]
+mod tests;

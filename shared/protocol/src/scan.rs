@@ -1,0 +1,442 @@
+//! Finds a few named values in a JSON document that comes in pieces. Keeps nothing but them, and cannot fail.
+//!
+//! A lexer without a stack: a string is a key when a colon follows it, and only the two outermost levels matter. What
+//! is not JSON gives nothing found. Where a key is doubled the last one counts, as for most readers.
+
+use memchr::memchr2;
+
+/// What the document is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Root {
+    /// An event of the Responses wire: `type` outside, the answer under `response`.
+    Event,
+    /// The answer itself, or a chat chunk.
+    Bare,
+}
+
+/// The values looked for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Field {
+    Type,
+    Code,
+    Error,
+    Status,
+    Id,
+    Usage,
+    Tier,
+    Choices,
+}
+
+impl Field {
+    const COUNT: usize = 8;
+
+    fn outside(root: Root, key: &[u8]) -> Option<Self> {
+        match (root, key) {
+            (_, b"type") => Some(Self::Type),
+            (_, b"error") => Some(Self::Error),
+            (Root::Event, b"code") => Some(Self::Code),
+            (Root::Event, b"status") => Some(Self::Status),
+            (Root::Event, _) => None,
+            (Root::Bare, b"choices") => Some(Self::Choices),
+            (Root::Bare, key) => Self::of_answer(key),
+        }
+    }
+
+    fn of_answer(key: &[u8]) -> Option<Self> {
+        match key {
+            b"id" => Some(Self::Id),
+            b"usage" => Some(Self::Usage),
+            b"status" => Some(Self::Status),
+            b"error" => Some(Self::Error),
+            b"service_tier" => Some(Self::Tier),
+            _ => None,
+        }
+    }
+
+    /// How many bytes of the value are worth keeping; a longer value counts as not understood.
+    const fn room(self) -> usize {
+        match self {
+            Self::Usage => 8 << 10,
+            Self::Error => 4 << 10,
+            Self::Id => 512,
+            Self::Type | Self::Code | Self::Status | Self::Tier => 128,
+            Self::Choices => 16,
+        }
+    }
+}
+
+/// The state between two pieces.
+pub(crate) struct Scan {
+    root: Root,
+    depth: u32,
+    string: Option<InString>,
+    /// The last string, while it may turn out to be a key. Longer ones are of no interest.
+    word: Vec<u8>,
+    word_is_long: bool,
+    /// What the key before the last colon says of a string that follows at once.
+    value: Value,
+    /// The value of the outermost `response` is next, or being read.
+    response: Response,
+    capture: Option<Capture>,
+    found: [Option<Vec<u8>>; Field::COUNT],
+    text: usize,
+    finished: bool,
+    closed: bool,
+}
+
+struct InString {
+    escaped: bool,
+    len: usize,
+    value: Value,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Value {
+    /// No colon before it.
+    Unnamed,
+    /// Text that a model wrote.
+    Text,
+    /// A reason why a choice ended.
+    Finish,
+    Other,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Response {
+    Outside,
+    Next,
+    Inside,
+}
+
+struct Capture {
+    field: Field,
+    depth: u32,
+    bytes: Vec<u8>,
+    is_long: bool,
+}
+
+const LONGEST_KEY: usize = 48;
+
+impl Scan {
+    pub(crate) fn new(root: Root) -> Self {
+        Self {
+            root,
+            depth: 0,
+            string: None,
+            word: Vec::new(),
+            word_is_long: false,
+            value: Value::Unnamed,
+            response: Response::Outside,
+            capture: None,
+            found: [const { None }; Field::COUNT],
+            text: 0,
+            finished: false,
+            closed: false,
+        }
+    }
+
+    /// Reads one document until `field` is known.
+    pub(crate) fn first(root: Root, field: Field, json: &[u8]) -> Option<Vec<u8>> {
+        let mut scan = Self::new(root);
+        scan.read(json, Some(field));
+        scan.found[field as usize].take()
+    }
+
+    /// Takes the next piece.
+    pub(crate) fn push(&mut self, piece: &[u8]) {
+        self.read(piece, None);
+    }
+
+    /// The raw JSON of a value, without blanks around it.
+    pub(crate) fn found(&self, field: Field) -> Option<&[u8]> {
+        self.found[field as usize].as_deref()
+    }
+
+    /// The same, when it is a string.
+    pub(crate) fn found_text(&self, field: Field) -> Option<String> {
+        serde_json::from_slice(self.found(field)?).ok()
+    }
+
+    /// Bytes of JSON text that stood as values of keys which carry what a model wrote.
+    pub(crate) fn text(&self) -> usize {
+        self.text
+    }
+
+    /// A `finish_reason` that is a string was seen.
+    pub(crate) fn finished(&self) -> bool {
+        self.finished
+    }
+
+    /// The outermost object was closed.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    fn read(&mut self, piece: &[u8], until: Option<Field>) {
+        let mut at = 0;
+        while at < piece.len() {
+            at = if self.string.is_some() {
+                self.read_string(piece, at)
+            } else {
+                self.read_outside(piece, at)
+            };
+            if until.is_some_and(|field| self.found[field as usize].is_some()) {
+                return;
+            }
+        }
+    }
+
+    /// Within a string, up to its end or the end of the piece.
+    fn read_string(&mut self, piece: &[u8], from: usize) -> usize {
+        let mut at = from;
+        let Some(mut string) = self.string.take() else {
+            return piece.len();
+        };
+        let end = loop {
+            if string.escaped {
+                string.escaped = false;
+                at += 1;
+            }
+            match piece.get(at..).and_then(|rest| memchr2(b'"', b'\\', rest)) {
+                None => break None,
+                Some(skip) if piece[at + skip] == b'"' => break Some(at + skip),
+                Some(skip) => {
+                    string.escaped = true;
+                    at += skip + 1;
+                    if at >= piece.len() {
+                        break None;
+                    }
+                }
+            }
+        };
+        let stop = end.unwrap_or(piece.len());
+        self.keep_word(&piece[from..stop]);
+        string.len += stop - from;
+        match end {
+            None => {
+                self.capture(&piece[from..]);
+                self.string = Some(string);
+                piece.len()
+            }
+            Some(end) => {
+                self.capture(&piece[from..=end]);
+                self.count(&string);
+                end + 1
+            }
+        }
+    }
+
+    fn count(&mut self, string: &InString) {
+        match string.value {
+            Value::Text => self.text = self.text.saturating_add(string.len),
+            Value::Finish => self.finished = true,
+            Value::Unnamed | Value::Other => {}
+        }
+    }
+
+    fn keep_word(&mut self, part: &[u8]) {
+        if self.word.len() + part.len() > LONGEST_KEY {
+            self.word_is_long = true;
+        } else {
+            self.word.extend_from_slice(part);
+        }
+    }
+
+    /// Outside strings, up to and with one byte that means something.
+    fn read_outside(&mut self, piece: &[u8], from: usize) -> usize {
+        let means = |b: &u8| matches!(b, b'"' | b':' | b',' | b'{' | b'}' | b'[' | b']');
+        let Some(skip) = piece[from..].iter().position(means) else {
+            self.capture(&piece[from..]);
+            return piece.len();
+        };
+        let at = from + skip;
+        self.capture(&piece[from..at]);
+        match piece[at] {
+            b'"' => {
+                self.capture(b"\"");
+                self.word.clear();
+                self.word_is_long = false;
+                self.string = Some(InString {
+                    escaped: false,
+                    len: 0,
+                    value: self.value,
+                });
+            }
+            b':' => self.colon(),
+            b',' => self.comma(),
+            open @ (b'{' | b'[') => self.open(open),
+            close => self.close(close),
+        }
+        if piece[at] != b':' {
+            self.value = Value::Unnamed;
+        }
+        at + 1
+    }
+
+    fn colon(&mut self) {
+        self.capture(b":");
+        let unescaped;
+        let key: &[u8] = if self.word_is_long {
+            b""
+        } else if memchr::memchr(b'\\', &self.word).is_some() {
+            unescaped = unescape(&self.word);
+            unescaped.as_bytes()
+        } else {
+            &self.word
+        };
+        self.value = match key {
+            b"finish_reason" => Value::Finish,
+            b"delta" | b"text" | b"content" | b"arguments" | b"refusal" | b"input" | b"code" | b"reasoning_content"
+            | b"reasoning" => Value::Text,
+            _ => Value::Other,
+        };
+        let field = match (self.depth, self.response) {
+            (1, _) => Field::outside(self.root, key),
+            (2, Response::Inside) => Field::of_answer(key),
+            _ => None,
+        };
+        if self.depth == 1 && self.root == Root::Event && key == b"response" {
+            self.response = Response::Next;
+        }
+        if let (Some(field), None) = (field, &self.capture) {
+            self.capture = Some(Capture {
+                field,
+                depth: self.depth,
+                bytes: Vec::new(),
+                is_long: false,
+            });
+        }
+    }
+
+    fn comma(&mut self) {
+        self.finish_capture();
+        self.capture(b",");
+        if self.depth == 1 {
+            self.response = Response::Outside;
+        }
+    }
+
+    fn open(&mut self, byte: u8) {
+        self.capture(&[byte]);
+        if self.depth == 1 && self.response == Response::Next && byte == b'{' {
+            self.response = Response::Inside;
+        }
+        self.depth = self.depth.saturating_add(1);
+    }
+
+    fn close(&mut self, byte: u8) {
+        self.finish_capture();
+        self.depth = self.depth.saturating_sub(1);
+        self.capture(&[byte]);
+        if self.depth <= 1 {
+            self.response = Response::Outside;
+        }
+        self.closed |= self.depth == 0 && byte == b'}';
+    }
+
+    fn capture(&mut self, bytes: &[u8]) {
+        if let Some(capture) = &mut self.capture {
+            if capture.bytes.len() + bytes.len() > capture.field.room() {
+                capture.is_long = true;
+            } else if !capture.is_long {
+                capture.bytes.extend_from_slice(bytes);
+            }
+        }
+    }
+
+    /// A comma or a closing bracket on the level of the key ends its value.
+    fn finish_capture(&mut self) {
+        if let Some(capture) = self.capture.take_if(|capture| capture.depth == self.depth) {
+            let value = capture.bytes.trim_ascii();
+            self.found[capture.field as usize] = (!capture.is_long).then(|| value.to_vec());
+        }
+    }
+}
+
+fn unescape(word: &[u8]) -> String {
+    let quoted = [b"\"", word, b"\""].concat();
+    serde_json::from_slice(&quoted).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EVENT: &str = r#"{"type":"response.completed","x":{"usage":1,"type":"no","response":{"usage":2}},
+        "response":{"output":[{"id":"inner","usage":3,"text":"Say \"usage\": {1}, ok"}],"id" : "resp_1",
+        "us\u0061ge":{"a":{"b":[1,2,{"c":"}"}]}},"error":null,"status":"completed","service_tier":"flex"},"usage":4}"#;
+
+    fn check(scan: &Scan) {
+        assert_eq!(scan.found(Field::Type), Some(&b"\"response.completed\""[..]));
+        assert_eq!(scan.found_text(Field::Id).as_deref(), Some("resp_1"));
+        assert_eq!(scan.found(Field::Usage), Some(&br#"{"a":{"b":[1,2,{"c":"}"}]}}"#[..]));
+        assert_eq!(scan.found(Field::Error), Some(&b"null"[..]));
+        assert_eq!(scan.found_text(Field::Tier).as_deref(), Some("flex"));
+        assert_eq!(scan.text(), r#"Say \"usage\": {1}, ok"#.len());
+        assert!(scan.is_closed());
+    }
+
+    #[test]
+    fn only_the_two_outermost_levels_count_however_it_is_cut() {
+        let bytes = EVENT.as_bytes();
+        for cut in 0..=bytes.len() {
+            let mut scan = Scan::new(Root::Event);
+            scan.push(&bytes[..cut]);
+            scan.push(&bytes[cut..]);
+            check(&scan);
+        }
+        let mut scan = Scan::new(Root::Event);
+        bytes.chunks(1).for_each(|byte| scan.push(byte));
+        check(&scan);
+    }
+
+    #[test]
+    fn a_value_that_never_ends_is_not_kept() {
+        let mut scan = Scan::new(Root::Bare);
+        scan.push(br#"{"usage":["#);
+        for _ in 0..100_000 {
+            scan.push(b"[1],");
+        }
+        assert!(scan.capture.as_ref().unwrap().bytes.capacity() <= 2 * Field::Usage.room());
+        scan.push(br#"1],"id":"a"}"#);
+        assert_eq!(scan.found(Field::Usage), None);
+        assert_eq!(scan.found_text(Field::Id).as_deref(), Some("a"));
+    }
+
+    #[test]
+    fn nonsense_finds_nothing() {
+        for text in [
+            "",
+            "}}}}{{{",
+            "[[[[",
+            "\"",
+            "\\\\\"",
+            ":::,,,",
+            "nul",
+            "{\"usage\":",
+            "\u{feff}{}",
+            "{\"usage\" 1}",
+        ] {
+            let mut scan = Scan::new(Root::Bare);
+            scan.push(text.as_bytes());
+            assert_eq!(scan.found(Field::Usage), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn the_first_answer_is_enough_when_only_it_is_asked_for() {
+        let id = Scan::first(Root::Event, Field::Id, br#"{"response":{"id":"a","#);
+        assert_eq!(id.as_deref(), Some(&b"\"a\""[..]));
+    }
+
+    #[test]
+    fn depth_has_no_limit() {
+        let mut scan = Scan::new(Root::Bare);
+        scan.push(b"{\"a\":");
+        scan.push(&vec![b'['; 1 << 20]);
+        scan.push(&vec![b']'; 1 << 20]);
+        scan.push(br#","id":"x"}"#);
+        assert_eq!(scan.found_text(Field::Id).as_deref(), Some("x"));
+        assert!(scan.is_closed());
+    }
+}

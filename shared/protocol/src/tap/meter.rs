@@ -1,0 +1,201 @@
+//! Reads the events of an answer, no more of each than is needed. Knows nothing of how they were cut out.
+
+mod chat;
+mod responses;
+
+use super::observed::{Ending, Observed};
+use crate::scan::{Field, Root, Scan};
+use crate::usage::Usage;
+use crate::wire::Wire;
+
+/// What an answer says about itself, read one event or message after another.
+///
+/// A [`super::Tap`] has one; for a WebSocket the caller has one for each response.
+pub struct Meter {
+    wire: Wire,
+    observed: Observed,
+    remove_usage_chunk: bool,
+    /// Looks for the terminal event only.
+    is_blind: bool,
+    /// Chat: a choice was finished.
+    has_finished: bool,
+    /// Chat: an error was among the chunks.
+    has_failed: bool,
+}
+
+/// What becomes of an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verdict {
+    Keep,
+    Terminal,
+    Remove,
+}
+
+impl Meter {
+    /// A meter for one answer.
+    #[must_use]
+    pub fn new(wire: Wire) -> Self {
+        Self {
+            wire,
+            observed: Observed::default(),
+            remove_usage_chunk: false,
+            is_blind: false,
+            has_finished: false,
+            has_failed: false,
+        }
+    }
+
+    pub(super) fn removing_usage(mut self, remove: bool) -> Self {
+        self.remove_usage_chunk = remove;
+        self
+    }
+
+    pub(super) fn blind(mut self) -> Self {
+        self.is_blind = true;
+        self
+    }
+
+    /// Reads a WebSocket text message of the vendor. True when it ends the answer: a terminal event, or an `error`,
+    /// which ends a response on a socket though not in a stream.
+    pub fn message(&mut self, json: &[u8]) -> bool {
+        self.event(json) == Verdict::Terminal || self.socket_error(json)
+    }
+
+    /// What was seen so far.
+    #[must_use]
+    pub fn observed(&self) -> &Observed {
+        &self.observed
+    }
+
+    /// Reads the data of one event.
+    pub(super) fn event(&mut self, data: &[u8]) -> Verdict {
+        self.observed.events += 1;
+        if self.observed.ending.is_some() {
+            return Verdict::Keep;
+        }
+        match self.wire {
+            Wire::Responses => self.responses_event(data),
+            Wire::Chat => self.chat_event(data),
+        }
+    }
+
+    /// A scan fit for an event of this wire that is too large to be held.
+    pub(super) fn scan(&self) -> Scan {
+        Scan::new(match self.wire {
+            Wire::Responses => Root::Event,
+            Wire::Chat => Root::Bare,
+        })
+    }
+
+    /// Reads what was found in a large event.
+    pub(super) fn large_event(&mut self, scan: &Scan) -> Verdict {
+        self.observed.events += 1;
+        if self.observed.ending.is_some() {
+            return Verdict::Keep;
+        }
+        match self.wire {
+            Wire::Responses => self.responses_found(scan),
+            Wire::Chat => {
+                self.chat_found(scan);
+                Verdict::Keep
+            }
+        }
+    }
+
+    /// Reads a document that is the whole answer.
+    pub(super) fn whole(&mut self, scan: &Scan) {
+        self.answer(scan);
+        self.observed.produced = scan.text();
+        if !scan.is_closed() {
+            return;
+        }
+        let failed = scan.found(Field::Error).is_some_and(|error| error != b"null");
+        self.observed.ending = match scan.found_text(Field::Status).as_deref() {
+            _ if failed => Some(Ending::Failed),
+            None | Some("completed") => Some(Ending::Completed),
+            Some("incomplete") => Some(Ending::Incomplete),
+            Some("failed" | "cancelled") => Some(Ending::Failed),
+            // `queued` and `in_progress` are answers that are still to come.
+            Some(_) => None,
+        };
+    }
+
+    /// The stream ended cleanly.
+    pub(super) fn end(&mut self) {
+        if self.wire == Wire::Chat && self.observed.ending.is_none() && (self.has_finished || self.has_failed) {
+            self.observed.ending = Some(self.chat_ending());
+        }
+    }
+
+    /// Takes over what an answer object says of itself.
+    fn answer(&mut self, scan: &Scan) {
+        if self.is_blind {
+            return;
+        }
+        if let Some(usage) = scan.found(Field::Usage).filter(|raw| *raw != b"null") {
+            self.observed.usage = Usage::read(self.wire, usage);
+        }
+        if let Some(id) = scan.found(Field::Id) {
+            self.response_id(id);
+        }
+        if let Some(tier) = scan.found_text(Field::Tier) {
+            self.observed.service_tier = label(&tier);
+        }
+        if let Some(error) = scan.found(Field::Error) {
+            self.error(error);
+        }
+    }
+
+    fn response_id(&mut self, raw: &[u8]) {
+        if let Some(id) = serde_json::from_slice::<String>(raw).ok().as_deref().and_then(label) {
+            self.observed.response_id = Some(id);
+        }
+    }
+
+    /// Reads an error object, or a bare code.
+    fn error(&mut self, raw: &[u8]) {
+        #[derive(serde::Deserialize)]
+        #[serde(untagged)]
+        enum Said {
+            Object { code: Option<Code>, r#type: Option<String> },
+            Code(Code),
+        }
+        #[derive(serde::Deserialize)]
+        #[serde(untagged)]
+        enum Code {
+            Name(String),
+            Number(i64),
+        }
+        let code = match serde_json::from_slice::<Option<Said>>(raw) {
+            Ok(None) => return,
+            Ok(Some(Said::Code(code) | Said::Object { code: Some(code), .. })) => match code {
+                Code::Name(name) => label(&name),
+                Code::Number(number) => Some(number.to_string()),
+            },
+            Ok(Some(Said::Object { code: None, r#type })) => r#type.as_deref().and_then(label),
+            Err(_) => None,
+        };
+        self.observed.error_code = code
+            .or_else(|| self.observed.error_code.take())
+            .or_else(|| Some("error".to_owned()));
+    }
+}
+
+/// An identifier of a vendor, if it looks like one: these go into logs and rows, where nothing a model wrote may go.
+fn label(text: &str) -> Option<String> {
+    let is_plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.' | b':' | b'/');
+    let fits = (1..=128).contains(&text.len()) && text.bytes().all(is_plain);
+    fits.then(|| text.to_owned())
+}
+
+/// The length of a JSON string up to its closing quote, or to the end of `text`.
+fn string_len(text: &[u8]) -> usize {
+    let mut at = 0;
+    while let Some(skip) = text.get(at..).and_then(|rest| memchr::memchr2(b'"', b'\\', rest)) {
+        if text[at + skip] == b'"' {
+            return at + skip;
+        }
+        at += skip + 2;
+    }
+    text.len()
+}

@@ -1,0 +1,43 @@
+//! What an answer said about itself.
+
+use crate::tokens::Tokens;
+use crate::usage::Usage;
+
+/// How an answer ended, by its own words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Ending {
+    /// The answer is whole. Chat: any `finish_reason`, its limit of tokens included.
+    Completed,
+    /// Responses: it stopped early for a reason it names, such as its limit of tokens.
+    Incomplete,
+    /// The vendor failed, or the answer was cancelled at the vendor.
+    Failed,
+}
+
+/// What was seen so far. Holds nothing that a model or a tenant wrote.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Observed {
+    /// The last usage that was reported; `None` also when that makes no sense.
+    pub usage: Option<Usage>,
+    /// How the answer ended; `None` while it has not. A clean end of the body with `None` here is a broken answer.
+    pub ending: Option<Ending>,
+    /// The vendor's id of the answer.
+    pub response_id: Option<String>,
+    /// The tier that served, which may change the price.
+    pub service_tier: Option<String>,
+    /// The code of an error in the answer, or its type when it has no code.
+    pub error_code: Option<String>,
+    /// What the model wrote, of all kinds, in bytes of JSON text: escapes count as they stand (`\n` is two) and so do
+    /// structured parts of arguments. Complete unless events were malformed; of a whole body also repeated texts count.
+    pub produced: usize,
+    /// Events with data, or messages of a socket.
+    pub events: u64,
+}
+
+impl Observed {
+    /// An estimate of the output, for want of a report: a token for every four bytes, rounded up.
+    #[must_use]
+    pub fn estimated_output(&self) -> Tokens {
+        Tokens::new(u64::try_from(self.produced.div_ceil(4)).unwrap_or(u64::MAX))
+    }
+}
