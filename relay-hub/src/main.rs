@@ -1,1 +1,10 @@
-fn main() {}
+//! `relay-hub`: see `relay-hub help`.
+
+use std::process::ExitCode;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    ExitCode::SUCCESS
+}

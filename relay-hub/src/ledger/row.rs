@@ -96,6 +96,8 @@ pub enum Ending {
     Warmup,
     /// The hub shut down under it.
     HubDraining,
+    /// The hub could not book or go on; not charged.
+    HubFault,
     /// Released at start: an earlier hub left it open.
     Recovered,
     /// Its hold was dropped without a settlement.
@@ -127,6 +129,7 @@ impl fmt::Display for Ending {
             Self::ClientGoneBeforeDispatch => "client_gone_before_dispatch",
             Self::Warmup => "warmup",
             Self::HubDraining => "hub_draining",
+            Self::HubFault => "hub_fault",
             Self::Recovered => "recovered",
             Self::Abandoned => "abandoned",
         })

@@ -1,0 +1,298 @@
+//! Puts the hub together and takes it apart again. The only module that sees all others.
+
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use relay_shared::{
+    clock::SystemClock,
+    secret::Secret,
+    tasks::Tasks,
+    tls::DeviceIdentity,
+    tunnel::server::{BindError, Bound, Tunnel, TunnelConfig, TunnelLimits},
+};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+use crate::{
+    admission::Admission,
+    ca::{Authority, CaError, QuicKeys, ServerIdentity},
+    catalogue::Catalogue,
+    config::Config,
+    directory::{Directory, DirectoryHandle},
+    egress::Egress,
+    enrolment::Enrolment,
+    entrance::{Public, bind, serve_public, serve_tunnel},
+    exchange::Exchange,
+    identity::Identity,
+    ids::DeviceId,
+    ledger::Ledger,
+    routing::Routing,
+    seal::{SealError, Sealer},
+    store::{Store, StoreError},
+};
+
+/// After running answers were told that the hub ends, they have this long to be settled.
+const LAST_WORDS: Duration = Duration::from_secs(3);
+
+/// Why a hub does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Seal(#[from] SealError),
+    #[error(transparent)]
+    Ca(#[from] CaError),
+    #[error(transparent)]
+    Tunnel(#[from] BindError),
+    #[error("cannot listen on {address}")]
+    Bind {
+        address: SocketAddr,
+        #[source]
+        source: io::Error,
+    },
+    #[error("cannot use {path}: {problem}")]
+    File { path: PathBuf, problem: String },
+    #[error("TLS cannot be set up")]
+    Tls(#[from] rustls::Error),
+}
+
+/// A hub that serves.
+pub struct Running {
+    /// UDP and TCP.
+    pub tunnel: SocketAddr,
+    pub https: Option<SocketAddr>,
+    pub http: Option<SocketAddr>,
+    exchange: Arc<Exchange>,
+    port: Tunnel,
+    drain: CancellationToken,
+    patience: Duration,
+    /// Connections and calls: ended first.
+    front: Tasks,
+    /// The ledger and what watches the store: ended last.
+    back: Tasks,
+    run_json: PathBuf,
+}
+
+/// Starts a hub on what `relay-hub init` made.
+///
+/// # Errors
+/// Whatever is missing, taken or broken, named.
+pub async fn start(config: Config) -> Result<Running, StartError> {
+    // Another hub of this process may have set it already.
+    drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
+    let (front, back) = (Tasks::new(), Tasks::new());
+    let store = Store::open(&config.data).await?;
+    let ledger = Ledger::start(&store, &back).await?;
+    let sealer = Arc::new(Sealer::open(&config.data)?);
+    let directory = Directory::watch(&store, sealer, &back).await?;
+    let exchange = Arc::new(exchange(&config, &directory, ledger, &front)?);
+
+    let bound = Bound::open(tunnel_config(&config)?)?;
+    let tunnel = bound.local_addr();
+    let authority = Authority::open(&config.data)?;
+    let hub = reachable(&config, tunnel);
+    let enrolment = Arc::new(Enrolment::new(store.clone(), authority, hub, Arc::new(SystemClock)));
+    let port = serve_tunnel(bound, exchange.clone(), enrolment, &front);
+    let drain = CancellationToken::new();
+    let mut running = Running {
+        tunnel,
+        https: None,
+        http: None,
+        exchange,
+        port,
+        drain,
+        patience: config.limits.drain_timeout,
+        front,
+        back,
+        run_json: config.data.run_json(),
+    };
+    running.open_public(&config)?;
+    running.follow(directory);
+    running.announce()?;
+    Ok(running)
+}
+
+fn exchange(
+    config: &Config,
+    directory: &DirectoryHandle,
+    ledger: Ledger,
+    tasks: &Tasks,
+) -> Result<Exchange, StartError> {
+    let roots = match &config.egress.extra_ca {
+        Some(path) => certificates(path)?,
+        None => Vec::new(),
+    };
+    let limits = &config.limits;
+    Ok(Exchange::new(
+        Identity::new(directory.clone()),
+        Admission::new(ledger.clone(), limits.calls_per_tenant, limits.default_hold_output),
+        Catalogue::new(directory.clone(), config.aliases.clone()),
+        Routing::new(directory.clone()),
+        Egress::new(&roots, limits.vendor_connect_timeout, tasks.clone())?,
+        ledger,
+        limits.clone(),
+        tasks.clone(),
+    ))
+}
+
+fn tunnel_config(config: &Config) -> Result<TunnelConfig, StartError> {
+    let ServerIdentity { ca, chain, key } = ServerIdentity::load(&config.data, config.tunnel.advertise.as_deref())?;
+    Ok(TunnelConfig {
+        listen: config.tunnel.listen,
+        ca,
+        chain,
+        key,
+        quic_key: Secret::new(*QuicKeys::load(&config.data)?.token),
+        limits: TunnelLimits {
+            head_bytes: u32::try_from(config.limits.head_bytes).unwrap_or(u32::MAX),
+            ..TunnelLimits::default()
+        },
+    })
+}
+
+/// Where devices reach this hub.
+fn reachable(config: &Config, bound: SocketAddr) -> String {
+    let loopback = match bound.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::from(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::from(Ipv6Addr::LOCALHOST),
+        ip => ip,
+    };
+    config
+        .tunnel
+        .advertise
+        .clone()
+        .unwrap_or_else(|| SocketAddr::new(loopback, bound.port()).to_string())
+}
+
+impl Running {
+    fn open_public(&mut self, config: &Config) -> Result<(), StartError> {
+        if let Some(https) = &config.https {
+            let tls = server_tls(&https.certificate, &https.key)?;
+            self.https = Some(self.open(https.listen, Some(Arc::new(tls)))?);
+        }
+        if let Some(address) = config.http {
+            self.http = Some(self.open(address, None)?);
+        }
+        Ok(())
+    }
+
+    fn open(&self, address: SocketAddr, tls: Option<Arc<rustls::ServerConfig>>) -> Result<SocketAddr, StartError> {
+        let failed = |source| StartError::Bind { address, source };
+        let listener = bind(address).map_err(failed)?;
+        let bound = listener.local_addr().map_err(failed)?;
+        let public = Public {
+            listener,
+            tls,
+            drain: self.drain.clone(),
+        };
+        self.front.spawn(
+            "public-listener",
+            serve_public(public, self.exchange.clone(), self.front.clone()),
+        );
+        Ok(bound)
+    }
+
+    /// Acts on what the operator changes while the hub runs: a revoked device loses its connections.
+    fn follow(&self, directory: DirectoryHandle) {
+        let (port, exchange, done) = (self.port.clone(), self.exchange.clone(), self.back.token());
+        let mut changes = directory.subscribe();
+        self.back.spawn("follow-directory", async move {
+            while let Some(Ok(())) = done.run_until_cancelled(changes.changed()).await {
+                let now = directory.load();
+                for device in port.devices() {
+                    if !is_admitted(&now, &device) {
+                        let closed = port.close_device(&device.device);
+                        info!(device = %device.device, closed, "a revoked device's connections were closed");
+                    }
+                }
+                exchange
+                    .egress
+                    .retain(|account| now.accounts.iter().any(|known| known.id.as_str() == account));
+            }
+        });
+    }
+
+    /// Writes where this hub listens, for the commands beside it.
+    fn announce(&self) -> Result<(), StartError> {
+        let text = serde_json::json!({
+            "pid": std::process::id(), "tunnel": self.tunnel, "https": self.https, "http": self.http,
+        });
+        std::fs::write(&self.run_json, text.to_string()).map_err(|error| StartError::File {
+            path: self.run_json.clone(),
+            problem: error.to_string(),
+        })
+    }
+
+    /// What a script waits for: one JSON object.
+    pub fn ready_line(&self) -> String {
+        serde_json::json!({"ready": true, "tunnel": self.tunnel, "https": self.https, "http": self.http}).to_string()
+    }
+
+    /// Takes no new call, lets the running ones finish within the drain timeout, settles what is left, and ends.
+    pub async fn shutdown(self) {
+        self.exchange.admission.drain();
+        self.drain.cancel();
+        let cut = self.port.drain(self.patience);
+        let (stop, patience) = (self.exchange.stop.clone(), self.patience);
+        let deadline = async move {
+            tokio::time::sleep(patience).await;
+            stop.cancel();
+            std::future::pending::<()>().await;
+        };
+        let finished = async {
+            cut.await;
+            self.front.shutdown(patience.saturating_add(LAST_WORDS)).await
+        };
+        tokio::select! {
+            _ = finished => {}
+            () = deadline => {}
+        }
+        self.back.shutdown(LAST_WORDS).await;
+        // The file says that a hub runs; a later start writes it anew.
+        drop(std::fs::remove_file(&self.run_json));
+    }
+}
+
+fn is_admitted(directory: &Directory, device: &DeviceIdentity) -> bool {
+    let known = DeviceId::parse(&device.device)
+        .ok()
+        .and_then(|id| directory.devices.get(&id).cloned());
+    known.is_some_and(|known| !known.is_revoked && directory.tenants.contains_key(&known.tenant))
+}
+
+fn server_tls(chain: &Path, key: &Path) -> Result<rustls::ServerConfig, StartError> {
+    let mut tls = rustls::ServerConfig::builder()
+        .with_no_client_auth()
+        .with_single_cert(certificates(chain)?, private_key(key)?)?;
+    tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(tls)
+}
+
+fn file_error(path: &Path, problem: impl ToString) -> StartError {
+    StartError::File {
+        path: path.to_owned(),
+        problem: problem.to_string(),
+    }
+}
+
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, StartError> {
+    let found: Vec<_> = CertificateDer::pem_file_iter(path)
+        .and_then(Iterator::collect)
+        .map_err(|error| file_error(path, error))?;
+    if found.is_empty() {
+        Err(file_error(path, "no certificate in it"))
+    } else {
+        Ok(found)
+    }
+}
+
+fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, StartError> {
+    PrivateKeyDer::from_pem_file(path).map_err(|error| file_error(path, error))
+}

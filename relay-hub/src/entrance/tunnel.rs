@@ -1,0 +1,100 @@
+//! The tunnel's entrance: calls of enrolled devices, over HTTP/3 or HTTP/2, and their enrolment.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body_util::BodyExt;
+use relay_shared::{
+    call::CallId,
+    enrolment::{ENROL_PATH, EnrolError, RENEW_PATH},
+    tasks::Tasks,
+    tunnel::{
+        CALL_ID, SOCKET, Transport,
+        body::{BodyError, InBody, OutBody},
+        server::{Bound, Peer, Tunnel},
+    },
+};
+
+use super::{Arrival, admit};
+use crate::{
+    enrolment::Enrolment,
+    exchange::{Exchange, SocketClient, body::ClientBody},
+    identity::Credential,
+    ledger::Link,
+};
+
+/// Serves the tunnel's port until it is drained.
+pub fn serve_tunnel(bound: Bound, exchange: Arc<Exchange>, enrolment: Arc<Enrolment>, tasks: &Tasks) -> Tunnel {
+    let handle = move |request, peer| answer(exchange.clone(), request, peer);
+    let enrol = move |request, _: SocketAddr| enrol(enrolment.clone(), request);
+    bound.serve(handle, enrol, tasks)
+}
+
+async fn answer(exchange: Arc<Exchange>, request: Request<InBody>, peer: Peer) -> Response<OutBody> {
+    let (head, body) = request.into_parts();
+    let is_socket = head.headers.get(SOCKET).is_some_and(|value| value == "websocket");
+    let call = head
+        .headers
+        .get(CALL_ID)
+        .and_then(|id| CallId::parse(id.to_str().ok()?));
+    let arrival = Arrival {
+        credential: Some(Credential::Device((*peer.identity).clone())),
+        socket: is_socket.then_some(SocketClient::Bodies),
+        head,
+        body: ClientBody::Tunnel(body),
+        call: call.unwrap_or_else(CallId::random),
+        link: match peer.transport {
+            Transport::Quic => Link::Quic,
+            Transport::H2 => Link::H2,
+        },
+        is_socket_post: is_socket,
+    };
+    let response = admit(&exchange, arrival).await;
+    response.map(|body| body.map_err(|cut| BodyError::Source(cut.to_string())).boxed_unsync())
+}
+
+async fn enrol(enrolment: Arc<Enrolment>, request: Request<Bytes>) -> Response<Bytes> {
+    let outcome = match (request.method(), request.uri().path()) {
+        (&Method::POST, ENROL_PATH) => match read(request.body()) {
+            Ok(asked) => enrolment.enrol(asked).await,
+            Err(error) => Err(error),
+        },
+        (&Method::POST, RENEW_PATH) => match read(request.body()) {
+            Ok(asked) => enrolment.renew(asked).await,
+            Err(error) => Err(error),
+        },
+        _ => Err(EnrolError::new(
+            "bad_request",
+            "Only enrolment and renewal are answered here",
+            "",
+        )),
+    };
+    match outcome {
+        Ok(reply) => json(StatusCode::OK, &reply),
+        Err(error) => json(
+            StatusCode::from_u16(error.status()).unwrap_or(StatusCode::BAD_REQUEST),
+            &error,
+        ),
+    }
+}
+
+fn read<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, EnrolError> {
+    // What is wrong is not told: the body holds a secret.
+    serde_json::from_slice(body).map_err(|_| {
+        EnrolError::new(
+            "bad_request",
+            "The request is not what the hub expects",
+            "update relay-agent",
+        )
+    })
+}
+
+fn json(status: StatusCode, body: &impl serde::Serialize) -> Response<Bytes> {
+    let mut response = Response::new(serde_json::to_vec(body).unwrap_or_default().into());
+    *response.status_mut() = status;
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}

@@ -1,0 +1,419 @@
+//! The task that owns a vendor's answer and the hold that pays for it. The client only receives from it, so a client
+//! that leaves cannot take the charge along. Knows no tenant, no account and no transport.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Request, Response, header};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use relay_protocol::{Code, Ending as Said, Piece, Refusal, Shape, Tap, TapOptions, Wire, sse};
+use relay_shared::http::from_vendor;
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    body::{ReplyBody, Sender},
+    record::Bill,
+    request::Memory,
+};
+use crate::{
+    admission::Ticket,
+    config::Limits,
+    egress::{EgressError, Way},
+    ledger::Ending,
+    refusal::Refused,
+    vendor::{Verdict, request_id, verdict},
+};
+
+/// An answer up to this size is held whole: its last byte waits for the settlement anyway.
+const SMALL: u64 = 64 * 1024;
+/// What may still follow the event that ends an answer.
+const AFTER_THE_END: Duration = Duration::from_millis(250);
+/// A client that takes nothing for so long has gone.
+const CLIENT_STALL: Duration = Duration::from_secs(60);
+
+pub(super) type Outcome = Result<Response<ReplyBody>, Refused>;
+
+/// One call, ready to leave.
+pub(super) struct Meter {
+    pub(super) way: Arc<Way>,
+    /// Kept until the answer ended.
+    pub(super) _ticket: Ticket,
+    pub(super) bill: Bill,
+    pub(super) wire: Wire,
+    /// Whether the client asked for a stream.
+    pub(super) is_streamed: bool,
+    /// Whether the extra usage chunk was asked for by us, and so is removed again.
+    pub(super) removes_usage: bool,
+    /// The model's public name, when the vendor knows it by another.
+    pub(super) renamed: Option<HeaderValue>,
+    /// Whether silence is filled here; the agent fills it for its own clients.
+    pub(super) keepalive: Option<Duration>,
+    pub(super) limits: Arc<Limits>,
+    /// Cancelled when the hub can wait no longer.
+    pub(super) stop: CancellationToken,
+    pub(super) request_id: String,
+}
+
+/// Runs the call to its end: exactly one settlement, whatever happens.
+pub(super) async fn run(
+    mut meter: Meter,
+    request: Request<Full<Bytes>>,
+    memory: Memory,
+    mut reply: oneshot::Sender<Outcome>,
+) {
+    let asked = tokio::select! {
+        biased;
+        asked = tokio::time::timeout(meter.limits.first_byte_timeout, meter.way.call(request)) => asked,
+        () = reply.closed() => return meter.bill.close(Ending::ClientGone).await,
+        () = meter.stop.cancelled() => return meter.refuse(draining().into(), Ending::HubDraining, reply).await,
+    };
+    let answer = match asked {
+        Ok(Ok(answer)) => answer,
+        Ok(Err(error)) => return meter.refuse_unreached(error, reply).await,
+        Err(_) => {
+            let late = Refusal::new(Code::UpstreamTimeout, "The upstream did not answer in time.");
+            return meter.refuse(late.into(), Ending::VendorTimeout, reply).await;
+        }
+    };
+    // A vendor that answers has taken the request's body.
+    drop(memory);
+    meter
+        .bill
+        .record
+        .answered(answer.status(), request_id(answer.headers()));
+    // The delivery barrier: nothing of an answer reaches the client before its hold is durable.
+    if let Err(down) = meter.bill.durable().await {
+        return meter.refuse(down, Ending::HubFault, reply).await;
+    }
+    meter.relay(answer, reply).await;
+}
+
+impl Meter {
+    async fn refuse(self, refused: Refused, ending: Ending, reply: oneshot::Sender<Outcome>) {
+        let mut bill = self.bill;
+        bill.record.refused(&refused);
+        // The client that waited may have gone; the row tells either way.
+        drop(reply.send(Err(refused)));
+        bill.close(ending).await;
+    }
+
+    async fn refuse_unreached(self, error: EgressError, reply: oneshot::Sender<Outcome>) {
+        let ending = match &error {
+            EgressError::Unreachable(_) => Ending::VendorError,
+            EgressError::ConnectTimeout(_) => Ending::VendorTimeout,
+        };
+        self.refuse(error.into(), ending, reply).await;
+    }
+
+    async fn relay(self, answer: Response<Incoming>, reply: oneshot::Sender<Outcome>) {
+        let (mut head, body) = answer.into_parts();
+        let announced = length(&head.headers);
+        let is_answer = verdict(head.status) == Verdict::Answer;
+        let shape = if is_answer && (self.is_streamed || is_event_stream(&head.headers)) {
+            Shape::Events
+        } else {
+            Shape::Whole
+        };
+        head.headers = from_vendor(&head.headers);
+        self.rename(&mut head.headers);
+        if self.removes_usage {
+            head.headers.remove(header::CONTENT_LENGTH);
+        }
+        let tap = Tap::new(
+            self.wire,
+            shape,
+            TapOptions {
+                remove_usage_chunk: self.removes_usage,
+            },
+        );
+        let flow = Flow {
+            meter: self,
+            tap,
+            is_answer,
+            shape,
+        };
+        if shape == Shape::Whole && announced.is_some_and(|length| length <= SMALL) {
+            return flow.whole(head, body, reply).await;
+        }
+        let (sender, stream) = ReplyBody::stream();
+        if reply.send(Ok(Response::from_parts(head, stream))).is_err() {
+            return flow.meter.bill.close(Ending::ClientGone).await;
+        }
+        flow.stream(body, sender).await;
+    }
+
+    /// A client that asked for one model is not told of another: Codex takes that for a re-routing by the vendor.
+    fn rename(&self, headers: &mut HeaderMap) {
+        if let Some(name) = &self.renamed
+            && let Some(told) = headers.get_mut("openai-model")
+        {
+            *told = name.clone();
+        }
+    }
+}
+
+/// How a vendor's body came to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// The vendor ended it.
+    Clean,
+    /// The vendor broke off.
+    Cut,
+    /// The vendor fell silent.
+    Silent,
+    /// The client left, or takes nothing more.
+    Gone,
+    /// The hub can wait no longer.
+    Draining,
+    /// The ledger could not settle.
+    Unsettled,
+}
+
+/// An answer on its way from the vendor to the client.
+struct Flow {
+    meter: Meter,
+    tap: Tap,
+    /// A refusal of the vendor's is passed on unread and costs nothing.
+    is_answer: bool,
+    shape: Shape,
+}
+
+impl Flow {
+    /// A small answer: read, settled, sent.
+    async fn whole(mut self, head: http::response::Parts, body: Incoming, mut reply: oneshot::Sender<Outcome>) {
+        let collected = tokio::select! {
+            biased;
+            collected = tokio::time::timeout(self.meter.limits.idle_timeout, body.collect()) => collected,
+            () = reply.closed() => return self.meter.bill.close(Ending::ClientGone).await,
+        };
+        let bytes = match collected {
+            Ok(Ok(collected)) => collected.to_bytes(),
+            Ok(Err(_)) => {
+                return self
+                    .meter
+                    .refuse(broke(End::Cut).into(), Ending::VendorCut, reply)
+                    .await;
+            }
+            Err(_) => {
+                return self
+                    .meter
+                    .refuse(broke(End::Silent).into(), Ending::VendorTimeout, reply)
+                    .await;
+            }
+        };
+        if self.is_answer {
+            drop(self.tap.push(bytes.clone()));
+            drop(self.tap.end());
+        }
+        let outcome = self
+            .settle()
+            .await
+            .map(|()| Response::from_parts(head, ReplyBody::whole(bytes)));
+        // The client may have gone meanwhile: the bill stands, for the answer was complete.
+        drop(reply.send(outcome));
+    }
+
+    /// A stream, or a large answer: passed on as it comes, its end withheld until the bill is settled.
+    async fn stream(mut self, mut body: Incoming, sender: Sender) {
+        let end = self.pump(&mut body, &sender).await;
+        // Cancels the vendor's call, if it still runs.
+        drop(body);
+        self.finish(end, sender).await;
+    }
+
+    async fn pump(&mut self, body: &mut Incoming, sender: &Sender) -> End {
+        let mut heard = Instant::now();
+        let timer = tokio::time::sleep(self.patience());
+        tokio::pin!(timer);
+        loop {
+            let frame = tokio::select! {
+                biased;
+                frame = body.frame() => frame,
+                () = sender.gone() => return End::Gone,
+                () = self.meter.stop.cancelled() => return End::Draining,
+                () = &mut timer => {
+                    if self.meter.bill.is_settled() {
+                        return End::Clean;
+                    }
+                    if heard.elapsed() >= self.meter.limits.idle_timeout {
+                        return End::Silent;
+                    }
+                    if self.keep_alive(heard, sender).await.is_err() {
+                        return End::Gone;
+                    }
+                    timer.as_mut().reset(tokio::time::Instant::now() + self.next_look(heard));
+                    continue;
+                }
+            };
+            let chunk = match frame {
+                None => return End::Clean,
+                Some(Err(_)) => return End::Cut,
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(chunk) => chunk,
+                    Err(_trailers) => continue,
+                },
+            };
+            heard = Instant::now();
+            if let Err(end) = self.pass(chunk, sender).await {
+                return end;
+            }
+            if self.meter.bill.is_settled() && self.is_answer {
+                timer.as_mut().reset(tokio::time::Instant::now() + AFTER_THE_END);
+            }
+        }
+    }
+
+    /// How long to wait before something must be done.
+    fn patience(&self) -> Duration {
+        let idle = self.meter.limits.idle_timeout;
+        self.meter
+            .keepalive
+            .filter(|_| self.fills_silence())
+            .map_or(idle, |keepalive| keepalive.min(idle))
+    }
+
+    /// The timer is not reset by every chunk: it looks again when the silence could be long enough.
+    fn next_look(&self, heard: Instant) -> Duration {
+        let patience = self.patience();
+        patience
+            .checked_sub(heard.elapsed())
+            .filter(|left| !left.is_zero())
+            .unwrap_or(patience)
+    }
+
+    fn fills_silence(&self) -> bool {
+        self.is_answer && self.shape == Shape::Events
+    }
+
+    async fn keep_alive(&self, heard: Instant, sender: &Sender) -> Result<(), End> {
+        let is_due = self
+            .meter
+            .keepalive
+            .is_some_and(|keepalive| heard.elapsed() >= keepalive);
+        if is_due && self.fills_silence() && self.tap.is_at_boundary() {
+            send(sender, Bytes::from_static(sse::keepalive(self.meter.wire))).await?;
+        }
+        Ok(())
+    }
+
+    async fn pass(&mut self, chunk: Bytes, sender: &Sender) -> Result<(), End> {
+        if !self.is_answer {
+            return send(sender, chunk).await;
+        }
+        for piece in self.tap.push(chunk) {
+            match piece {
+                Piece::Pass(bytes) => send(sender, bytes).await?,
+                Piece::Last(bytes) => {
+                    self.settle().await.map_err(|_| End::Unsettled)?;
+                    send(sender, bytes).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The terminal barrier: durable before the client sees the end.
+    async fn settle(&mut self) -> Result<(), Refused> {
+        let ending = match (self.is_answer, self.tap.observed().ending) {
+            (false, _) => Ending::VendorError,
+            (true, Some(Said::Incomplete)) => Ending::Incomplete,
+            (true, Some(Said::Failed)) => Ending::Failed,
+            (true, Some(Said::Completed) | None) => Ending::Completed,
+        };
+        self.meter.bill.settle(self.tap.observed(), ending).await
+    }
+
+    async fn finish(mut self, end: End, sender: Sender) {
+        if self.meter.bill.is_settled() {
+            return sender.end().await;
+        }
+        match end {
+            End::Clean if self.is_complete() => match self.finish_complete(&sender).await {
+                Ok(()) => sender.end().await,
+                Err(end) => self.break_off(end, sender).await,
+            },
+            End::Clean => self.break_off(End::Cut, sender).await,
+            End::Cut | End::Silent | End::Gone | End::Draining | End::Unsettled => self.break_off(end, sender).await,
+        }
+    }
+
+    /// Whether a clean end of the vendor's body is the end of the answer.
+    fn is_complete(&self) -> bool {
+        !self.is_answer || self.shape == Shape::Whole || self.tap.observed().ending.is_some()
+    }
+
+    async fn finish_complete(&mut self, sender: &Sender) -> Result<(), End> {
+        let rest = if self.is_answer { self.tap.end() } else { None };
+        self.settle().await.map_err(|_| End::Unsettled)?;
+        match rest {
+            Some(Piece::Pass(bytes) | Piece::Last(bytes)) => send(sender, bytes).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Tells the client in its own dialect where that is possible; where it is not, the body is cut and looks cut.
+    async fn break_off(mut self, end: End, sender: Sender) {
+        if end != End::Gone && self.fills_silence() && self.tap.is_at_boundary() {
+            let told = broke(end).stream_event(self.meter.wire, &self.meter.request_id);
+            if send(&sender, told).await.is_ok() {
+                sender.end().await;
+            }
+        } else {
+            drop(sender);
+        }
+        let ending = match end {
+            End::Clean | End::Cut => Ending::VendorCut,
+            End::Silent => Ending::VendorTimeout,
+            End::Gone => Ending::ClientGone,
+            End::Draining => Ending::HubDraining,
+            End::Unsettled => Ending::HubFault,
+        };
+        // Nobody waits for this settlement; the ledger counts what it could not write.
+        drop(self.meter.bill.settle(self.tap.observed(), ending).await);
+    }
+}
+
+/// Waits for a slow client, but not for ever.
+async fn send(sender: &Sender, bytes: Bytes) -> Result<(), End> {
+    match tokio::time::timeout(CLIENT_STALL, sender.send(bytes)).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(_)) | Err(_) => Err(End::Gone),
+    }
+}
+
+fn broke(end: End) -> Refusal {
+    match end {
+        End::Silent => Refusal::new(
+            Code::UpstreamTimeout,
+            "The upstream fell silent before the answer was complete.",
+        ),
+        End::Draining => draining(),
+        End::Unsettled => Refusal::new(
+            Code::LedgerUnavailable,
+            "The relay could not settle this call; it is not charged.",
+        ),
+        End::Clean | End::Cut | End::Gone => Refusal::new(
+            Code::UpstreamBroke,
+            "The upstream broke off before the answer was complete.",
+        ),
+    }
+}
+
+fn draining() -> Refusal {
+    Refusal::new(Code::Draining, "The relay is restarting; try again in a moment.").retry_after(Duration::from_secs(1))
+}
+
+fn length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+fn is_event_stream(headers: &HeaderMap) -> bool {
+    headers
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|value| value.as_bytes().to_ascii_lowercase().starts_with(b"text/event-stream"))
+}

@@ -1,0 +1,219 @@
+//! One call from a client's request to its settled answer. Reading [`Exchange::relay`] is reading the hub.
+
+pub mod body;
+mod meter;
+mod models;
+mod record;
+mod request;
+mod socket;
+mod upstream;
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use http::{HeaderName, HeaderValue, Response};
+use relay_protocol::{Code, Endpoint, Envelope, EnvelopeError, Refusal, Wire};
+use relay_shared::{call::CallId, http::to_vendor, tasks::Tasks};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use self::{
+    body::{ClientBody, ReplyBody},
+    meter::Meter,
+    record::{Bill, Record},
+    upstream::Upstreams,
+};
+use crate::{
+    admission::Admission,
+    catalogue::Catalogue,
+    config::Limits,
+    egress::Egress,
+    identity::{Caller, Credential, Identity},
+    ledger::{Ledger, Link},
+    refusal::Refused,
+    routing::Routing,
+};
+
+pub use self::socket::SocketClient;
+
+/// The name under which a client and an operator find a call again.
+const CALL_ID: HeaderName = HeaderName::from_static("relay-call-id");
+/// Silence after which a client of the public entrance is told that the answer goes on.
+const KEEPALIVE: Duration = Duration::from_secs(15);
+
+/// Everything that a call passes on its way.
+pub struct Exchange {
+    pub identity: Identity,
+    pub admission: Admission,
+    pub catalogue: Catalogue,
+    pub routing: Routing,
+    pub egress: Egress,
+    pub ledger: Ledger,
+    pub limits: Arc<Limits>,
+    pub tasks: Tasks,
+    /// Cancelled when running answers can be waited for no longer.
+    pub stop: CancellationToken,
+    upstreams: Upstreams,
+    bodies: Arc<Semaphore>,
+}
+
+/// An agent fills silence for its own clients.
+const fn keepalive(link: Link) -> Option<Duration> {
+    match link {
+        Link::Http | Link::Https => Some(KEEPALIVE),
+        Link::Quic | Link::H2 => None,
+    }
+}
+
+/// A call as every entrance hands it over.
+pub struct Inbound {
+    pub call: CallId,
+    pub endpoint: Endpoint,
+    pub credential: Option<Credential>,
+    pub head: http::request::Parts,
+    pub body: ClientBody,
+    /// The client asks for a WebSocket.
+    pub socket: Option<SocketClient>,
+    pub link: Link,
+    pub started: Instant,
+}
+
+impl Exchange {
+    /// Puts the parts together.
+    #[allow(clippy::too_many_arguments, reason = "the composition root names each part once")]
+    pub fn new(
+        identity: Identity,
+        admission: Admission,
+        catalogue: Catalogue,
+        routing: Routing,
+        egress: Egress,
+        ledger: Ledger,
+        limits: Limits,
+        tasks: Tasks,
+    ) -> Self {
+        let bodies = Arc::new(Semaphore::new(limits.body_memory / 1024));
+        Self {
+            identity,
+            admission,
+            catalogue,
+            routing,
+            egress,
+            ledger,
+            limits: Arc::new(limits),
+            tasks,
+            stop: CancellationToken::new(),
+            upstreams: Upstreams::default(),
+            bodies,
+        }
+    }
+
+    /// Serves one call. A refusal is an answer too: in the client's dialect, with the call's id.
+    pub async fn serve(self: &Arc<Self>, inbound: Inbound) -> Response<ReplyBody> {
+        let (call, wire) = (inbound.call, inbound.endpoint.wire());
+        let mut record = None;
+        let outcome = match (inbound.endpoint, &inbound.socket) {
+            (Endpoint::Models, _) => self.models(inbound).await,
+            (_, Some(_)) => self.open_socket(inbound, &mut record).await,
+            (_, None) => self.relay(inbound, &mut record).await,
+        };
+        let mut response = outcome.unwrap_or_else(|refused| {
+            if let Some(record) = record {
+                record.note(&self.ledger, &refused);
+            }
+            refusal(&refused, wire, call)
+        });
+        if let Ok(id) = HeaderValue::from_str(&call.to_string()) {
+            response.headers_mut().insert(CALL_ID, id);
+        }
+        response
+    }
+
+    async fn identify(&self, credential: Option<Credential>) -> Result<Caller, Refused> {
+        match credential {
+            Some(credential) => self.identity.authenticate(&credential).await,
+            None => Err(Refusal::new(Code::InvalidKey, "No API key was given.")
+                .hint("send it as `Authorization: Bearer rk_…`")
+                .into()),
+        }
+    }
+
+    /// The spine: each step takes the proof of the one before.
+    async fn relay(
+        self: &Arc<Self>,
+        inbound: Inbound,
+        record: &mut Option<Record>,
+    ) -> Result<Response<ReplyBody>, Refused> {
+        let Inbound {
+            call,
+            endpoint,
+            credential,
+            head,
+            body,
+            link,
+            started,
+            ..
+        } = inbound;
+        let caller = self.identify(credential).await?;
+        let row = record.insert(Record::begin(call, &caller, endpoint, link, started));
+        let ticket = self.admission.enter(&caller)?;
+        let body = request::read(&head.headers, body, &self.limits, &self.bodies).await?;
+        let envelope = Envelope::read(endpoint, body.plain.as_slice())?;
+        row.asked(&envelope);
+        let model = self.catalogue.model(&caller, &envelope.model).await?;
+        row.priced(&model);
+        let permit = self.admission.hold(ticket, call, &caller, &model, &envelope).await?;
+        row.held();
+        let lease = self.routing.lease(permit, caller.tenant_id()).await?;
+        let upstream = self.upstreams.of(&lease.account, &self.egress)?;
+        row.leased(&lease.account.id, upstream.way.name());
+
+        let renamed = (model.upstream != model.name).then_some(model.upstream.as_str());
+        let asks_usage = endpoint == Endpoint::ChatCompletions && envelope.stream && !envelope.wants_usage;
+        let (payload, headers, memory) = body.edited(&envelope.edits(renamed, asks_usage), to_vendor(&head.headers));
+        let request = upstream::request(&upstream.target, endpoint, head.uri.query(), headers, payload);
+        let Some(record) = record.take() else {
+            return Err(internal());
+        };
+        let meter = Meter {
+            way: upstream.way,
+            _ticket: lease.permit.ticket,
+            bill: Bill::new(lease.permit.hold, &model, &envelope, record),
+            wire: endpoint.wire(),
+            is_streamed: envelope.stream,
+            removes_usage: asks_usage,
+            renamed: renamed.and_then(|_| HeaderValue::from_str(&model.name).ok()),
+            keepalive: keepalive(link),
+            limits: self.limits.clone(),
+            stop: self.stop.clone(),
+            request_id: call.to_string(),
+        };
+        upstream::call(self, meter, request, memory).await
+    }
+}
+
+impl From<EnvelopeError> for Refused {
+    fn from(error: EnvelopeError) -> Self {
+        // The message names the field and is fit for the client.
+        Self::new(Code::InvalidRequest, error.to_string())
+    }
+}
+
+/// A refusal as an answer.
+pub fn refusal(refused: &Refused, wire: Wire, call: CallId) -> Response<ReplyBody> {
+    let rendered = refused.public.render(wire, &call.to_string());
+    let mut response = Response::new(ReplyBody::whole(rendered.body));
+    *response.status_mut() =
+        http::StatusCode::from_u16(rendered.status).unwrap_or(http::StatusCode::INTERNAL_SERVER_ERROR);
+    for (name, value) in rendered.headers {
+        if let Ok(value) = HeaderValue::from_str(&value) {
+            response.headers_mut().insert(name, value);
+        }
+    }
+    response
+}
+
+fn internal() -> Refused {
+    Refusal::new(Code::Internal, "The relay failed at this call.").into()
+}

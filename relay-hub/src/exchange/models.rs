@@ -1,0 +1,59 @@
+//! The list of models, in the shape that the client reads. Knows no vendor: the list is the hub's own.
+
+use bytes::Bytes;
+use http::{HeaderValue, Response, StatusCode, header};
+use relay_protocol::catalog::{ModelCard, codex_catalog, etag, openai_list};
+
+use super::{Exchange, Inbound, body::ReplyBody};
+use crate::{catalogue::Model, refusal::Refused};
+
+impl Exchange {
+    /// `GET /v1/models`: OpenAI's list, or Codex's catalogue when the query names a `client_version`.
+    pub(super) async fn models(&self, inbound: Inbound) -> Result<Response<ReplyBody>, Refused> {
+        let caller = self.identify(inbound.credential).await?;
+        let models: Vec<_> = self.catalogue.models(&caller).into_iter().map(card).collect();
+        let is_codex = inbound.head.uri.query().is_some_and(asks_for_codex);
+        let list = if is_codex {
+            codex_catalog(&models)
+        } else {
+            openai_list(&models)
+        };
+        let tag = etag(&list);
+        if inbound
+            .head
+            .headers
+            .get(header::IF_NONE_MATCH)
+            .is_some_and(|seen| seen.as_bytes() == tag.as_bytes())
+        {
+            return Ok(with_tag(StatusCode::NOT_MODIFIED, Bytes::new(), &tag));
+        }
+        Ok(with_tag(StatusCode::OK, list, &tag))
+    }
+}
+
+fn card(model: Model) -> ModelCard {
+    ModelCard {
+        id: model.name,
+        created: 0,
+        owned_by: "relay".to_owned(),
+        context: model.context,
+    }
+}
+
+fn asks_for_codex(query: &str) -> bool {
+    query
+        .split('&')
+        .any(|pair| pair.split('=').next() == Some("client_version"))
+}
+
+fn with_tag(status: StatusCode, body: Bytes, tag: &str) -> Response<ReplyBody> {
+    let mut response = Response::new(ReplyBody::whole(body));
+    *response.status_mut() = status;
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    if let Ok(tag) = HeaderValue::from_str(tag) {
+        response.headers_mut().insert(header::ETAG, tag);
+    }
+    response
+}

@@ -1,0 +1,196 @@
+//! The bill of one call: its hold, its price and its usage row, settled exactly once. Knows no bytes.
+
+use std::{
+    sync::Arc,
+    time::{Instant, SystemTime, UNIX_EPOCH},
+};
+
+use http::StatusCode;
+use relay_protocol::{Endpoint, Envelope, Observed, Tokens, Usage, UsageSource};
+use relay_shared::call::CallId;
+
+use crate::{
+    catalogue::Model,
+    identity::Caller,
+    ids::AccountId,
+    ledger::{Ending, Hold, Ledger, Link, UsageRow},
+    money::{Nanos, Price},
+    refusal::Refused,
+};
+
+/// One token is taken to be this many bytes of text where the vendor reports none.
+const BYTES_PER_TOKEN: u64 = 4;
+
+/// The usage row of a call, filled in as the call goes on.
+pub(super) struct Record {
+    row: UsageRow,
+    started: Instant,
+}
+
+impl Record {
+    /// A row for a call of a known caller.
+    pub(super) fn begin(call: CallId, caller: &Caller, endpoint: Endpoint, link: Link, started: Instant) -> Self {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let since = started.elapsed();
+        let started_ms = i64::try_from(now.saturating_sub(since).as_millis()).unwrap_or(i64::MAX);
+        let row = UsageRow {
+            call,
+            tenant: caller.tenant_id().clone(),
+            by: caller.by.clone(),
+            account: None,
+            egress: None,
+            endpoint: endpoint.path(),
+            model: String::new(),
+            upstream_model: String::new(),
+            usage: None,
+            cost: Nanos::ZERO,
+            price_version: 0,
+            status: 0,
+            ending: Ending::Abandoned,
+            started_ms,
+            hold_us: None,
+            first_byte_us: None,
+            total_us: None,
+            vendor_request_id: None,
+            response_id: None,
+            link,
+            streamed: false,
+        };
+        Self { row, started }
+    }
+
+    /// What the client asked for.
+    pub(super) fn asked(&mut self, envelope: &Envelope) {
+        self.row.model.clone_from(&envelope.model);
+        self.row.streamed = envelope.stream;
+    }
+
+    /// What it costs, under which name it leaves.
+    pub(super) fn priced(&mut self, model: &Model) {
+        self.row.upstream_model.clone_from(&model.upstream);
+        self.row.price_version = model.price.version;
+    }
+
+    /// The hold was granted.
+    pub(super) fn held(&mut self) {
+        self.row.hold_us = Some(self.elapsed_us());
+    }
+
+    /// Which account serves it, by which way out.
+    pub(super) fn leased(&mut self, account: &AccountId, egress: &str) {
+        self.row.account = Some(account.clone());
+        self.row.egress = Some(egress.to_owned());
+    }
+
+    /// The vendor's head arrived.
+    pub(super) fn answered(&mut self, status: StatusCode, vendor_request_id: Option<String>) {
+        self.row.status = status.as_u16();
+        self.row.vendor_request_id = vendor_request_id;
+        self.row.first_byte_us = Some(self.elapsed_us());
+    }
+
+    /// The relay's own refusal is what the client got.
+    pub(super) fn refused(&mut self, refused: &Refused) {
+        self.row.status = refused.public.render(relay_protocol::Wire::Responses, "").status;
+    }
+
+    /// Writes the row of a call that was refused before any money was set aside.
+    pub(super) fn note(mut self, ledger: &Ledger, refused: &Refused) {
+        self.refused(refused);
+        self.row.ending = Ending::Refused(refused.public.code);
+        self.row.total_us = Some(self.elapsed_us());
+        ledger.note(self.row);
+    }
+
+    fn elapsed_us(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX)
+    }
+}
+
+/// A call that may be charged.
+pub(super) struct Bill {
+    hold: Option<Hold>,
+    price: Arc<Price>,
+    /// The size of the request, for the estimate.
+    input_bytes: usize,
+    /// A warm-up is no turn: it is noted and costs nothing.
+    is_free: bool,
+    pub(super) record: Record,
+}
+
+impl Bill {
+    pub(super) fn new(hold: Hold, model: &Model, envelope: &Envelope, record: Record) -> Self {
+        let is_free = !envelope.generate;
+        Self {
+            hold: Some(hold),
+            price: model.price.clone(),
+            input_bytes: envelope.bytes,
+            is_free,
+            record,
+        }
+    }
+
+    /// Whether the one settlement has been made.
+    pub(super) const fn is_settled(&self) -> bool {
+        self.hold.is_none()
+    }
+
+    /// The delivery barrier.
+    pub(super) async fn durable(&self) -> Result<(), Refused> {
+        match &self.hold {
+            Some(hold) => Ok(hold.durable().await?),
+            None => Ok(()),
+        }
+    }
+
+    /// Settles once; resolves when the settlement is durable.
+    pub(super) async fn settle(&mut self, observed: &Observed, ending: Ending) -> Result<(), Refused> {
+        let Some(hold) = self.hold.take() else { return Ok(()) };
+        let usage = if self.is_free {
+            None
+        } else {
+            self.usage(observed, ending)
+        };
+        let charge = usage.as_ref().map_or(Nanos::ZERO, |(usage, _)| self.price.cost(usage));
+        let mut row = self.record.row.clone();
+        row.ending = if self.is_free && ending == Ending::Completed {
+            Ending::Warmup
+        } else {
+            ending
+        };
+        row.usage = usage;
+        row.response_id.clone_from(&observed.response_id);
+        row.total_us = Some(self.record.elapsed_us());
+        hold.settle(charge, row).await?;
+        Ok(())
+    }
+
+    /// Settles a call of which nothing was seen: it costs nothing.
+    pub(super) async fn close(mut self, ending: Ending) {
+        // Nobody waits for this settlement; the ledger counts what it could not write.
+        drop(self.settle(&Observed::default(), ending).await);
+    }
+
+    /// What is charged: what the vendor reports, whatever the ending. Where it reports nothing, an answer that ended
+    /// well or that the client left is estimated, and one that the vendor or the hub broke off is free.
+    fn usage(&self, observed: &Observed, ending: Ending) -> Option<(Usage, UsageSource)> {
+        if let Some(usage) = &observed.usage {
+            return Some((usage.clone(), UsageSource::Reported));
+        }
+        let is_estimated = match ending {
+            Ending::Completed | Ending::Incomplete => true,
+            Ending::ClientGone => observed.events > 0,
+            _ => false,
+        };
+        is_estimated.then(|| (self.estimate(observed), UsageSource::Estimated))
+    }
+
+    fn estimate(&self, observed: &Observed) -> Usage {
+        let tokens = |bytes: usize| Tokens::new((bytes as u64).div_ceil(BYTES_PER_TOKEN));
+        Usage {
+            input: tokens(self.input_bytes),
+            output: tokens(observed.produced),
+            ..Usage::default()
+        }
+    }
+}

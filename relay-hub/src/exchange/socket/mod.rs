@@ -1,0 +1,141 @@
+//! A WebSocket of the Responses wire: one client's socket on one vendor's socket of one account.
+//! The client is told that its socket is up only when the vendor's is.
+
+mod ends;
+mod session;
+
+use std::{sync::Arc, time::Duration};
+
+use aws_lc_rs::rand;
+use base64::Engine;
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::{body::Incoming, upgrade::OnUpgrade};
+use relay_protocol::{Code, Refusal};
+use relay_shared::http::{from_vendor, to_vendor};
+
+use self::session::Session;
+use super::{Exchange, Inbound, body::ReplyBody, record::Record, upstream::Upstream};
+use crate::{egress::Upgrade, refusal::Refused, vendor};
+
+/// A vendor's socket that is not up by then is taken for none: Codex itself waits 15 s, seven times.
+const UPGRADE_TIMEOUT: Duration = Duration::from_secs(5);
+/// The largest body of a refused upgrade that is passed on.
+const REFUSAL_BYTES: usize = 64 * 1024;
+
+/// How the client's end of the socket arrives.
+pub enum SocketClient {
+    /// An upgrade on the public entrance, with the answer to its `Sec-WebSocket-Key`.
+    Upgrade(OnUpgrade, HeaderValue),
+    /// The two bodies of one request through the tunnel.
+    Bodies,
+}
+
+impl Exchange {
+    /// The spine of a socket; each `response.create` on it is a call of its own.
+    pub(super) async fn open_socket(
+        self: &Arc<Self>,
+        inbound: Inbound,
+        record: &mut Option<Record>,
+    ) -> Result<Response<ReplyBody>, Refused> {
+        let Inbound {
+            call,
+            endpoint,
+            credential,
+            head,
+            body,
+            socket,
+            link,
+            started,
+        } = inbound;
+        let caller = self.identify(credential).await?;
+        let row = record.insert(Record::begin(call, &caller, endpoint, link, started));
+        let ticket = self.admission.enter(&caller)?;
+        let account = self.routing.account(caller.tenant_id()).await?;
+        self.routing.check_socket(&account)?;
+        let upstream = self.upstreams.of(&account, &self.egress)?;
+        row.leased(&account.id, upstream.way.name());
+
+        let (answer, vendor) = match self.upgrade(&upstream, &head).await? {
+            Upgrade::Switched(answer, vendor) => (answer, vendor),
+            Upgrade::Refused(answer) if vendor::has_no_websocket(answer.status()) => {
+                return Err(self.routing.has_no_socket(&account));
+            }
+            Upgrade::Refused(answer) => return Ok(pass_refusal(answer).await),
+        };
+        let (client, response) = ends::client(socket, body, answer.headers);
+        let Some(client) = client else { return Ok(response) };
+        let session = Session::new(
+            self.clone(),
+            caller,
+            ticket,
+            (account.id.clone(), upstream.way.name()),
+            (call, link),
+        );
+        self.tasks.spawn("socket", session.run(client, vendor));
+        Ok(response)
+    }
+
+    async fn upgrade(&self, upstream: &Upstream, head: &http::request::Parts) -> Result<Upgrade, Refused> {
+        let request = upgrade_request(upstream, head)?;
+        match tokio::time::timeout(UPGRADE_TIMEOUT, upstream.way.upgrade(request)).await {
+            Ok(answer) => Ok(answer?),
+            Err(_) => Err(Refusal::new(
+                Code::NoWebSocket,
+                "The upstream's WebSocket did not open in time; use HTTP.",
+            )
+            .into()),
+        }
+    }
+}
+
+fn upgrade_request(upstream: &Upstream, head: &http::request::Parts) -> Result<Request<Empty<Bytes>>, Refused> {
+    let mut key = [0; 16];
+    rand::fill(&mut key).map_err(|_| Refusal::new(Code::Internal, "The relay has no randomness."))?;
+    let key = HeaderValue::from_str(&base64::engine::general_purpose::STANDARD.encode(key))
+        .map_err(|_| Refusal::new(Code::Internal, "The relay failed at this call."))?;
+    let mut headers = to_vendor(&head.headers);
+    headers.remove(header::CONTENT_TYPE);
+    headers.remove(header::CONTENT_LENGTH);
+    headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    headers.insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+    headers.insert(header::SEC_WEBSOCKET_KEY, key);
+    upstream.target.authorise(&mut headers);
+    let mut request = Request::new(Empty::new());
+    *request.method_mut() = Method::GET;
+    *request.uri_mut() = upstream
+        .target
+        .uri(relay_protocol::Endpoint::Responses, head.uri.query());
+    *request.headers_mut() = headers;
+    Ok(request)
+}
+
+/// A vendor's refusal of the upgrade: its status and its words, unchanged.
+async fn pass_refusal(answer: Response<Incoming>) -> Response<ReplyBody> {
+    let (mut head, body) = answer.into_parts();
+    head.headers = from_vendor(&head.headers);
+    head.headers.remove(header::CONTENT_LENGTH);
+    let words = match tokio::time::timeout(UPGRADE_TIMEOUT, Limited::new(body, REFUSAL_BYTES).collect()).await {
+        Ok(Ok(words)) => words.to_bytes(),
+        Ok(Err(_)) | Err(_) => Bytes::new(),
+    };
+    Response::from_parts(head, ReplyBody::whole(words))
+}
+
+/// The head that tells the client of its socket.
+fn switched(status: StatusCode, mut headers: HeaderMap, body: ReplyBody) -> Response<ReplyBody> {
+    headers = from_vendor(&headers);
+    for name in [
+        header::SEC_WEBSOCKET_ACCEPT,
+        header::SEC_WEBSOCKET_EXTENSIONS,
+        header::CONTENT_LENGTH,
+    ] {
+        headers.remove(name);
+    }
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
+    response
+}

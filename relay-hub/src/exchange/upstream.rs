@@ -1,0 +1,104 @@
+//! Starts a vendor's call and hands back its answer. Knows accounts and ways out; knows no wire.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, Request, Response};
+use http_body_util::Full;
+use relay_protocol::{Code, Endpoint, Payload, Refusal};
+use tokio::sync::oneshot;
+
+use super::{
+    Exchange,
+    body::ReplyBody,
+    meter::{self, Meter},
+    request::Memory,
+};
+use crate::{
+    directory::Account,
+    egress::{Egress, EgressError, Way},
+    ids::AccountId,
+    refusal::Refused,
+    vendor::{Target, TargetError},
+};
+
+/// Where and how the calls of one account leave.
+#[derive(Clone)]
+pub(super) struct Upstream {
+    pub(super) target: Arc<Target>,
+    pub(super) way: Arc<Way>,
+}
+
+/// The upstreams of all accounts in use, each worked out once.
+#[derive(Default)]
+pub(super) struct Upstreams(Mutex<HashMap<AccountId, (Arc<Account>, Upstream)>>);
+
+impl Upstreams {
+    pub(super) fn of(&self, account: &Arc<Account>, egress: &Egress) -> Result<Upstream, Refused> {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((same, upstream)) = known.get(&account.id)
+            && Arc::ptr_eq(same, account)
+        {
+            return Ok(upstream.clone());
+        }
+        let target = Arc::new(Target::openai(&account.base_url, account.secret.expose())?);
+        let upstream = Upstream {
+            target,
+            way: egress.way(account.id.as_str()),
+        };
+        known.insert(account.id.clone(), (account.clone(), upstream.clone()));
+        Ok(upstream)
+    }
+}
+
+/// The vendor's request: the client's own bytes, an allowed head, the account's credential.
+pub(super) fn request(
+    target: &Target,
+    endpoint: Endpoint,
+    query: Option<&str>,
+    mut headers: HeaderMap,
+    body: Payload,
+) -> Request<Full<Bytes>> {
+    target.authorise(&mut headers);
+    let mut request = Request::new(Full::new(body.into_bytes()));
+    *request.method_mut() = Method::POST;
+    *request.uri_mut() = target.uri(endpoint, query);
+    *request.headers_mut() = headers;
+    request
+}
+
+/// Calls the vendor in a task of its own, which owns the answer and the hold: a client that leaves cannot take the
+/// charge along.
+pub(super) async fn call(
+    exchange: &Arc<Exchange>,
+    meter: Meter,
+    request: Request<Full<Bytes>>,
+    memory: Memory,
+) -> Result<Response<ReplyBody>, Refused> {
+    let (reply, answer) = oneshot::channel();
+    exchange.tasks.spawn("meter", meter::run(meter, request, memory, reply));
+    answer
+        .await
+        .unwrap_or_else(|_| Err(Refusal::new(Code::Internal, "The relay failed at this call.").into()))
+}
+
+impl From<EgressError> for Refused {
+    fn from(error: EgressError) -> Self {
+        let public = match &error {
+            EgressError::Unreachable(_) => Self::new(Code::UpstreamUnreachable, "The upstream could not be reached."),
+            EgressError::ConnectTimeout(_) => {
+                Self::new(Code::UpstreamTimeout, "The upstream could not be reached in time.")
+            }
+        };
+        public.caused_by(error)
+    }
+}
+
+impl From<TargetError> for Refused {
+    fn from(error: TargetError) -> Self {
+        Self::new(Code::Internal, "The upstream account of this relay is set up wrongly.").caused_by(error)
+    }
+}

@@ -1,0 +1,142 @@
+//! What is known of each vendor: where a call goes, how it is authorised, what an answer's head means. Does no IO.
+
+use http::{HeaderMap, HeaderValue, StatusCode, Uri, header, uri};
+use relay_protocol::Endpoint;
+
+/// Where the calls of one account go, worked out once from its base URL.
+#[derive(Clone)]
+pub struct Target {
+    scheme: uri::Scheme,
+    authority: uri::Authority,
+    /// The path before the endpoint's own, with no slash at its end: `/v1` unless the base URL has a path.
+    prefix: String,
+    authorization: HeaderValue,
+}
+
+/// Why an account's settings make no target.
+#[derive(Debug, thiserror::Error)]
+pub enum TargetError {
+    /// The base URL lacks a scheme or a host, or has another scheme.
+    #[error("the base URL must look like https://host/v1")]
+    BaseUrl,
+    /// The credential has bytes that no header can carry.
+    #[error("the account's secret has characters that no header can carry")]
+    Secret,
+}
+
+impl Target {
+    /// OpenAI's way: `{base}/responses`, `Authorization: Bearer`.
+    /// Source: <https://platform.openai.com/docs/api-reference> (2026-11).
+    ///
+    /// # Errors
+    /// See [`TargetError`].
+    pub fn openai(base: &Uri, secret: &str) -> Result<Self, TargetError> {
+        let scheme = base.scheme().cloned().ok_or(TargetError::BaseUrl)?;
+        if scheme != uri::Scheme::HTTPS && scheme != uri::Scheme::HTTP {
+            return Err(TargetError::BaseUrl);
+        }
+        let authority = base.authority().cloned().ok_or(TargetError::BaseUrl)?;
+        let prefix = match base.path().trim_end_matches('/') {
+            "" => "/v1".to_owned(),
+            path => path.to_owned(),
+        };
+        let mut authorization = HeaderValue::from_str(&format!("Bearer {secret}")).map_err(|_| TargetError::Secret)?;
+        authorization.set_sensitive(true);
+        Ok(Self {
+            scheme,
+            authority,
+            prefix,
+            authorization,
+        })
+    }
+
+    /// The address of an endpoint, with the client's query kept.
+    pub fn uri(&self, endpoint: Endpoint, query: Option<&str>) -> Uri {
+        let path = endpoint.path().strip_prefix("/v1").unwrap_or(endpoint.path());
+        let mut full = String::with_capacity(self.prefix.len() + path.len() + query.map_or(0, |q| q.len() + 1));
+        full.push_str(&self.prefix);
+        full.push_str(path);
+        if let Some(query) = query {
+            full.push('?');
+            full.push_str(query);
+        }
+        let mut parts = uri::Parts::default();
+        parts.scheme = Some(self.scheme.clone());
+        parts.authority = Some(self.authority.clone());
+        parts.path_and_query = full.parse().ok();
+        Uri::from_parts(parts).unwrap_or_default()
+    }
+
+    /// Adds the account's credential and the vendor's host to a head that holds only what may pass.
+    pub fn authorise(&self, headers: &mut HeaderMap) {
+        headers.insert(header::AUTHORIZATION, self.authorization.clone());
+        if let Ok(host) = HeaderValue::from_str(self.authority.as_str()) {
+            headers.insert(header::HOST, host);
+        }
+    }
+}
+
+/// What the head of a vendor's answer means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// The answer itself: metered and charged.
+    Answer,
+    /// A refusal: passed on as it is, not charged.
+    Refused,
+}
+
+/// Judges an answer by its status.
+pub fn verdict(status: StatusCode) -> Verdict {
+    if status.is_success() {
+        Verdict::Answer
+    } else {
+        Verdict::Refused
+    }
+}
+
+/// Whether a refused upgrade says that this vendor has no WebSocket at all, rather than that it refuses this call.
+pub fn has_no_websocket(status: StatusCode) -> bool {
+    matches!(
+        status,
+        StatusCode::NOT_FOUND
+            | StatusCode::METHOD_NOT_ALLOWED
+            | StatusCode::UPGRADE_REQUIRED
+            | StatusCode::NOT_IMPLEMENTED
+            | StatusCode::OK
+    )
+}
+
+/// The vendor's own id of a call, for reconciliation.
+pub fn request_id(headers: &HeaderMap) -> Option<String> {
+    ["x-request-id", "x-oai-request-id", "request-id"]
+        .iter()
+        .find_map(|name| headers.get(*name))
+        .and_then(|value| value.to_str().ok())
+        .filter(|value| value.len() <= 128)
+        .map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn target(base: &str) -> Target {
+        Target::openai(&base.parse().unwrap(), "sk-x").unwrap()
+    }
+
+    #[test]
+    fn a_base_url_with_and_without_path_names_the_same_endpoint() {
+        for base in ["http://h:1", "http://h:1/", "http://h:1/v1", "http://h:1/v1/"] {
+            assert_eq!(target(base).uri(Endpoint::Responses, None), "http://h:1/v1/responses");
+        }
+        let azure_like = target("https://h/openai/v1").uri(Endpoint::ChatCompletions, Some("api-version=1"));
+        assert_eq!(azure_like, "https://h/openai/v1/chat/completions?api-version=1");
+    }
+
+    #[test]
+    fn a_404_to_an_upgrade_means_no_websocket_and_a_401_does_not() {
+        assert!(has_no_websocket(StatusCode::NOT_FOUND));
+        assert!(!has_no_websocket(StatusCode::UNAUTHORIZED));
+        assert!(!has_no_websocket(StatusCode::TOO_MANY_REQUESTS));
+    }
+}
