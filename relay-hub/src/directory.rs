@@ -1,18 +1,32 @@
 //! An immutable picture of who exists: tenants, keys, devices, vendor accounts, prices. Rebuilt when the store changes.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use arc_swap::ArcSwap;
 use http::Uri;
 use relay_protocol::Tokens;
 use relay_shared::{secret::Secret, tasks::Tasks};
-use tokio::sync::watch;
+use sqlx::Row as _;
+use tokio::sync::{Mutex, watch};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, warn};
 
 use crate::{
     ids::{AccountId, DeviceId, KeyId, TenantId},
     money::Price,
     seal::Sealer,
-    store::{Store, StoreError},
+    store::{
+        Store, StoreError,
+        accounts::{self, AccountRow},
+        prices::{self, PriceRow},
+    },
 };
 
 /// Everybody and everything known at one revision of the store.
@@ -73,6 +87,19 @@ pub enum VendorKind {
     OpenAi,
 }
 
+impl VendorKind {
+    /// Every vendor, by the name commands use.
+    pub const NAMES: [&str; 1] = ["openai"];
+
+    /// The vendor of that name.
+    pub fn parse(name: &str) -> Option<Self> {
+        match name {
+            "openai" => Some(Self::OpenAi),
+            _ => None,
+        }
+    }
+}
+
 /// The operator's account at a vendor, with its secret opened.
 pub struct Account {
     /// The account's id.
@@ -110,19 +137,30 @@ pub struct DirectoryHandle {
 struct Inner {
     current: ArcSwap<Directory>,
     changed: watch::Sender<u64>,
+    store: Store,
+    sealer: Arc<Sealer>,
+    /// How many looks at the store have begun.
+    looks: AtomicU64,
+    turn: Mutex<()>,
 }
 
 impl Directory {
     /// Loads the picture and keeps it up to date: within 250 ms of a change, at once on [`DirectoryHandle::refresh`].
-    #[allow(clippy::unused_async, reason = "first landing: signature only")]
-    pub async fn watch(_store: &Store, _sealer: Arc<Sealer>, _tasks: &Tasks) -> Result<DirectoryHandle, StoreError> {
-        let (changed, _) = watch::channel(0);
-        Ok(DirectoryHandle {
+    pub async fn watch(store: &Store, sealer: Arc<Sealer>, tasks: &Tasks) -> Result<DirectoryHandle, StoreError> {
+        let first = load(store, &sealer).await?;
+        let (changed, _) = watch::channel(first.revision);
+        let handle = DirectoryHandle {
             inner: Arc::new(Inner {
-                current: ArcSwap::from_pointee(Self::default()),
+                current: ArcSwap::from_pointee(first),
                 changed,
+                store: store.clone(),
+                sealer,
+                looks: AtomicU64::new(0),
+                turn: Mutex::new(()),
             }),
-        })
+        };
+        tasks.spawn("directory", keep_up(handle.clone(), tasks.token()));
+        Ok(handle)
     }
 }
 
@@ -132,9 +170,22 @@ impl DirectoryHandle {
         self.inner.current.load_full()
     }
 
-    /// Looks whether the store changed, and rebuilds if so. Many at once share one look.
-    #[allow(clippy::unused_async, reason = "first landing: signature only")]
+    /// Looks whether the store changed, and rebuilds if so. Many at once share one look. A store that cannot be
+    /// read leaves the picture as it is.
     pub async fn refresh(&self) -> Arc<Directory> {
+        let inner = &self.inner;
+        let asked = inner.looks.load(Ordering::Acquire);
+        let _turn = inner.turn.lock().await;
+        // A look that began after we asked has seen what we ask for.
+        if inner.looks.load(Ordering::Acquire) == asked {
+            inner.looks.fetch_add(1, Ordering::AcqRel);
+            if let Err(error) = self.look().await {
+                warn!(
+                    error = &error as &dyn std::error::Error,
+                    "cannot look who exists: the picture may be old"
+                );
+            }
+        }
         self.load()
     }
 
@@ -142,4 +193,151 @@ impl DirectoryHandle {
     pub fn subscribe(&self) -> watch::Receiver<u64> {
         self.inner.changed.subscribe()
     }
+
+    async fn look(&self) -> Result<(), StoreError> {
+        let inner = &self.inner;
+        let row = sqlx::query("SELECT revision FROM hub")
+            .fetch_one(inner.store.readers())
+            .await?;
+        if row.try_get::<i64, _>(0)?.unsigned_abs() != inner.current.load().revision {
+            let next = load(&inner.store, &inner.sealer).await?;
+            let revision = next.revision;
+            inner.current.store(Arc::new(next));
+            inner.changed.send_replace(revision);
+        }
+        Ok(())
+    }
 }
+
+async fn keep_up(handle: DirectoryHandle, stop: CancellationToken) {
+    let mut tick = tokio::time::interval(LOOK_EVERY);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    while stop.run_until_cancelled(tick.tick()).await.is_some() {
+        handle.refresh().await;
+    }
+}
+
+/// Reads everything in one transaction, so that it is one picture.
+async fn load(store: &Store, sealer: &Sealer) -> Result<Directory, StoreError> {
+    let mut tx = store.readers().begin().await?;
+    let revision: i64 = sqlx::query("SELECT revision FROM hub")
+        .fetch_one(&mut *tx)
+        .await?
+        .try_get(0)?;
+    let mut directory = Directory {
+        revision: revision.unsigned_abs(),
+        ..Directory::default()
+    };
+    for row in sqlx::query("SELECT id, name, suspended_ms FROM tenant")
+        .fetch_all(&mut *tx)
+        .await?
+    {
+        let id = TenantId::parse(row.try_get("id")?)?;
+        let is_suspended = row.try_get::<Option<i64>, _>("suspended_ms")?.is_some();
+        let tenant = Tenant {
+            id: id.clone(),
+            name: row.try_get("name")?,
+            is_suspended,
+        };
+        directory.tenants.insert(id, Arc::new(tenant));
+    }
+    for row in sqlx::query("SELECT id, tenant, hash, revoked_ms FROM api_key")
+        .fetch_all(&mut *tx)
+        .await?
+    {
+        let id = KeyId::parse(row.try_get("id")?)?;
+        let hash: Vec<u8> = row.try_get("hash")?;
+        let hash = hash
+            .try_into()
+            .map_err(|_| StoreError::Corrupt(format!("the hash of {id}")))?;
+        let is_revoked = row.try_get::<Option<i64>, _>("revoked_ms")?.is_some();
+        let key = Key {
+            id: id.clone(),
+            tenant: TenantId::parse(row.try_get("tenant")?)?,
+            hash,
+            is_revoked,
+        };
+        directory.keys.insert(id, Arc::new(key));
+    }
+    for row in sqlx::query("SELECT id, tenant, name, revoked_ms FROM device")
+        .fetch_all(&mut *tx)
+        .await?
+    {
+        let id = DeviceId::parse(row.try_get("id")?)?;
+        let tenant = TenantId::parse(row.try_get("tenant")?)?;
+        let is_revoked = row.try_get::<Option<i64>, _>("revoked_ms")?.is_some();
+        let device = Device {
+            id: id.clone(),
+            tenant,
+            name: row.try_get("name")?,
+            is_revoked,
+        };
+        directory.devices.insert(id, Arc::new(device));
+    }
+    let accounts = accounts::read_all(&mut tx).await?;
+    directory.accounts = accounts
+        .into_iter()
+        .filter_map(|row| open_account(row, sealer))
+        .collect();
+    for row in prices::read_all(&mut tx).await? {
+        let PriceRow {
+            model,
+            price,
+            context,
+            max_output,
+            source: _,
+            at_ms: _,
+        } = row;
+        let listed = Listed {
+            model: model.clone(),
+            price: Arc::new(price),
+            context,
+            max_output,
+        };
+        directory.prices.insert(model, Arc::new(listed));
+    }
+    tx.commit().await?;
+    Ok(directory)
+}
+
+/// An account that cannot be used is left out and told of: the others go on serving.
+fn open_account(row: AccountRow, sealer: &Sealer) -> Option<Arc<Account>> {
+    let AccountRow {
+        id,
+        name,
+        vendor,
+        base_url,
+        secret,
+        websocket,
+        created_ms: _,
+    } = row;
+    let opened = (|| {
+        let vendor = VendorKind::parse(&vendor).ok_or("a vendor this version does not know")?;
+        let base_url = base_url.parse().map_err(|_| "its base URL cannot be read")?;
+        let secret = sealer
+            .open_secret(&id, SECRET_FIELD, &secret)
+            .map_err(|_| "its sealed secret does not open")?;
+        Ok::<_, &'static str>((vendor, base_url, secret))
+    })();
+    match opened {
+        Ok((vendor, base_url, secret)) => Some(Arc::new(Account {
+            id,
+            name,
+            vendor,
+            base_url,
+            secret,
+            websocket,
+        })),
+        Err(reason) => {
+            error!(account = %id, %name, reason, "vendor account cannot be used: remove it and add it again");
+            None
+        }
+    }
+}
+
+/// Which field of an account its sealed secret is bound to.
+pub(crate) const SECRET_FIELD: &str = "secret";
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+#[cfg(test)]
+mod tests;

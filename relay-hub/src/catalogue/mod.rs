@@ -1,10 +1,18 @@
 //! Public model names: what they are called at the vendor, what they cost, what they can take. Knows no money but prices.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
-use relay_protocol::{Code, Tokens};
+use relay_protocol::{Code, Refusal, Tokens};
 
-use crate::{directory::DirectoryHandle, identity::Caller, money::Price, refusal::Refused};
+use crate::{
+    directory::{Directory, DirectoryHandle},
+    identity::Caller,
+    money::Price,
+    refusal::Refused,
+};
 
 /// A model a caller may use.
 #[derive(Debug, Clone)]
@@ -38,26 +46,52 @@ impl Catalogue {
     }
 
     /// The model of that name, or `model_not_found`. A model without a price is not served.
-    #[allow(clippy::unused_async, reason = "refreshes the directory on a miss")]
     pub async fn model(&self, _caller: &Caller, name: &str) -> Result<Model, Refused> {
-        let upstream = self.aliases.get(name).map_or(name, String::as_str);
-        match self.directory.load().prices.get(upstream) {
-            Some(listed) => Ok(Model {
-                name: name.to_owned(),
-                upstream: upstream.to_owned(),
-                price: listed.price.clone(),
-                context: listed.context,
-                max_output: listed.max_output,
-            }),
-            None => Err(Refused::new(
-                Code::ModelNotFound,
-                format!("The model `{name}` does not exist"),
-            )),
+        if let Some(model) = self.find(&self.directory.load(), name) {
+            return Ok(model);
         }
+        self.find(&*self.directory.refresh().await, name)
+            .ok_or_else(|| unknown(name))
     }
 
-    /// Every model the caller may use, by name.
+    /// Every model the caller may use, by name; aliases among them.
     pub fn models(&self, _caller: &Caller) -> Vec<Model> {
-        Vec::new()
+        let directory = self.directory.load();
+        let names: BTreeSet<&str> = directory
+            .prices
+            .keys()
+            .chain(self.aliases.keys())
+            .map(String::as_str)
+            .collect();
+        names
+            .into_iter()
+            .filter_map(|name| self.find(&directory, name))
+            .collect()
+    }
+
+    fn find(&self, directory: &Directory, name: &str) -> Option<Model> {
+        let upstream = self.aliases.get(name).map_or(name, String::as_str);
+        directory.prices.get(upstream).map(|listed| Model {
+            name: name.to_owned(),
+            upstream: upstream.to_owned(),
+            price: listed.price.clone(),
+            context: listed.context,
+            max_output: listed.max_output,
+        })
     }
 }
+
+fn unknown(name: &str) -> Refused {
+    let shown: String = name.chars().filter(|c| !c.is_control()).take(LONGEST_SHOWN).collect();
+    Refusal::new(
+        Code::ModelNotFound,
+        format!("The model `{shown}` does not exist or is not offered by this relay"),
+    )
+    .hint("GET /v1/models lists the models; the operator adds one with `relay-hub price set`")
+    .into()
+}
+
+const LONGEST_SHOWN: usize = 80;
+
+#[cfg(test)]
+mod tests;

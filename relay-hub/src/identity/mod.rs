@@ -2,13 +2,15 @@
 
 use std::{fmt, sync::Arc};
 
-use relay_protocol::Code;
+use aws_lc_rs::constant_time::verify_slices_are_equal;
+use relay_protocol::{Code, Refusal};
 use relay_shared::{secret::Secret, tls::DeviceIdentity};
 
 use crate::{
-    directory::{DirectoryHandle, Tenant},
+    directory::{Directory, DirectoryHandle, Tenant},
     ids::{DeviceId, KeyId, TenantId},
     refusal::Refused,
+    store::keys::KeyText,
 };
 
 /// What a client shows.
@@ -65,9 +67,79 @@ impl Identity {
         Self { directory }
     }
 
-    /// The caller, or a refusal that does not tell which part was wrong.
-    pub async fn authenticate(&self, _credential: &Credential) -> Result<Caller, Refused> {
-        let _ = self.directory.refresh().await;
-        Err(Refused::new(Code::InvalidKey, "unknown key"))
+    /// The caller, or a refusal that does not tell which part was wrong. What is not known is looked for in the
+    /// store once, so that a key works as soon as it was made.
+    pub async fn authenticate(&self, credential: &Credential) -> Result<Caller, Refused> {
+        match look_up(&self.directory.load(), credential) {
+            Err(Stranger::Unknown) => Ok(look_up(&*self.directory.refresh().await, credential)?),
+            other => Ok(other?),
+        }
     }
 }
+
+/// Why somebody is not let in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+enum Stranger {
+    #[error("not shaped like a key")]
+    Malformed,
+    #[error("unknown key or device, or a wrong secret")]
+    Unknown,
+    #[error("revoked")]
+    Revoked,
+    #[error("the tenant is suspended")]
+    Suspended,
+}
+
+impl From<Stranger> for Refused {
+    fn from(stranger: Stranger) -> Self {
+        let public = match stranger {
+            Stranger::Malformed | Stranger::Unknown | Stranger::Revoked => {
+                Refusal::new(Code::InvalidKey, "The API key or device is not valid here")
+                    .hint("check the key, or ask the operator of the relay for another one")
+            }
+            Stranger::Suspended => {
+                Refusal::new(Code::TenantSuspended, "This tenant is suspended").hint("ask the operator of the relay")
+            }
+        };
+        Self::from(public).caused_by(stranger)
+    }
+}
+
+fn look_up(directory: &Directory, credential: &Credential) -> Result<Caller, Stranger> {
+    let (tenant, by) = match credential {
+        Credential::Key(text) => {
+            let shown = KeyText::read(text.expose()).ok_or(Stranger::Malformed)?;
+            let known = directory.keys.get(&shown.id);
+            // An unknown id is compared too, so that the time tells nothing.
+            let hash = known.map_or(&[0; 32], |key| &key.hash);
+            let is_equal = verify_slices_are_equal(hash, &shown.hash).is_ok();
+            let key = known.filter(|_| is_equal).ok_or(Stranger::Unknown)?;
+            if key.is_revoked {
+                return Err(Stranger::Revoked);
+            }
+            (&key.tenant, By::Key(key.id.clone()))
+        }
+        Credential::Device(identity) => {
+            let id = DeviceId::parse(&identity.device).map_err(|_| Stranger::Malformed)?;
+            let device = directory.devices.get(&id).ok_or(Stranger::Unknown)?;
+            if device.tenant.as_str() != identity.tenant {
+                return Err(Stranger::Unknown);
+            }
+            if device.is_revoked {
+                return Err(Stranger::Revoked);
+            }
+            (&device.tenant, By::Device(device.id.clone()))
+        }
+    };
+    let tenant = directory.tenants.get(tenant).ok_or(Stranger::Unknown)?;
+    if tenant.is_suspended {
+        return Err(Stranger::Suspended);
+    }
+    Ok(Caller {
+        tenant: tenant.clone(),
+        by,
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -98,7 +98,7 @@ pub(crate) async fn read_all(connection: &mut sqlx::SqliteConnection) -> Result<
     rows.iter()
         .map(|row| {
             Ok(AccountRow {
-                id: AccountId::parse(row.try_get("id")?).map_err(|e| StoreError::Corrupt(e.to_string()))?,
+                id: AccountId::parse(row.try_get("id")?)?,
                 name: row.try_get("name")?,
                 vendor: row.try_get("vendor")?,
                 base_url: row.try_get("base_url")?,

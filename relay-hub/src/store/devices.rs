@@ -7,7 +7,7 @@ use super::{
     Store, StoreError,
     keys::{fresh_secret, hash},
 };
-use crate::ids::{DeviceId, IdError, TenantId};
+use crate::ids::{DeviceId, TenantId};
 
 /// A device as commands show it.
 #[derive(Debug, Clone, serde::Serialize)]
@@ -98,7 +98,7 @@ pub(crate) async fn redeem(store: &Store, secret: &str, device: NewDevice<'_>) -
             None => Redeemed::Suspended,
         });
     };
-    let tenant = TenantId::parse(used.try_get("tenant")?).map_err(corrupt)?;
+    let tenant = TenantId::parse(used.try_get("tenant")?)?;
     sqlx::query(
         "INSERT INTO device (id, tenant, name, public_key, created_ms, renewed_ms, not_after_ms) \
          VALUES ($1, $2, $3, $4, $5, $5, $6)",
@@ -141,7 +141,7 @@ pub(crate) async fn may_renew(store: &Store, id: &DeviceId, key_hash: [u8; 32]) 
     if row.try_get::<Option<i64>, _>("suspended_ms")?.is_some() {
         return Ok(Renewal::Suspended);
     }
-    Ok(Renewal::Good(TenantId::parse(row.try_get("tenant")?).map_err(corrupt)?))
+    Ok(Renewal::Good(TenantId::parse(row.try_get("tenant")?)?))
 }
 
 /// Notes that a device got another certificate. False where it was revoked meanwhile.
@@ -169,8 +169,8 @@ pub async fn list(store: &Store, tenant: Option<&TenantId>) -> Result<Vec<Device
     rows.iter()
         .map(|row| {
             Ok(DeviceRow {
-                id: DeviceId::parse(row.try_get("id")?).map_err(corrupt)?,
-                tenant: TenantId::parse(row.try_get("tenant")?).map_err(corrupt)?,
+                id: DeviceId::parse(row.try_get("id")?)?,
+                tenant: TenantId::parse(row.try_get("tenant")?)?,
                 name: row.try_get("name")?,
                 created_ms: row.try_get("created_ms")?,
                 renewed_ms: row.try_get("renewed_ms")?,
@@ -192,10 +192,6 @@ pub async fn revoke(store: &Store, tenant: &TenantId, id: &DeviceId, now_ms: i64
         .await?;
     tx.commit().await?;
     Ok(done.rows_affected() > 0)
-}
-
-fn corrupt(error: IdError) -> StoreError {
-    StoreError::Corrupt(error.to_string())
 }
 
 const KEPT_MS: i64 = 24 * 60 * 60 * 1000;

@@ -77,10 +77,9 @@ pub async fn list(store: &Store, tenant: Option<&TenantId>) -> Result<Vec<KeyRow
     .await?;
     rows.iter()
         .map(|row| {
-            let corrupt = |e: crate::ids::IdError| StoreError::Corrupt(e.to_string());
             Ok(KeyRow {
-                id: KeyId::parse(row.try_get("id")?).map_err(corrupt)?,
-                tenant: TenantId::parse(row.try_get("tenant")?).map_err(corrupt)?,
+                id: KeyId::parse(row.try_get("id")?)?,
+                tenant: TenantId::parse(row.try_get("tenant")?)?,
                 name: row.try_get("name")?,
                 created_ms: row.try_get("created_ms")?,
                 revoked_ms: row.try_get("revoked_ms")?,

@@ -7,6 +7,8 @@ pub mod lock;
 pub mod prices;
 mod schema;
 pub mod tenants;
+#[cfg(test)]
+pub(crate) mod testing;
 pub mod usage;
 
 use std::{
@@ -19,7 +21,7 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 
-use crate::config::DataDir;
+use crate::{config::DataDir, ids::IdError};
 
 /// Why the store cannot do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -58,6 +60,12 @@ pub enum StoreError {
     /// A row that no version of ours wrote.
     #[error("the database holds something impossible: {0}")]
     Corrupt(String),
+}
+
+impl From<IdError> for StoreError {
+    fn from(error: IdError) -> Self {
+        Self::Corrupt(error.to_string())
+    }
 }
 
 /// The open database. Cheap to clone.

@@ -111,7 +111,7 @@ pub async fn suspend(store: &Store, id: &TenantId, since_ms: Option<i64>) -> Res
 fn read(row: &SqliteRow) -> Result<TenantRow, StoreError> {
     let id: &str = row.try_get("id")?;
     Ok(TenantRow {
-        id: TenantId::parse(id).map_err(|e| StoreError::Corrupt(e.to_string()))?,
+        id: TenantId::parse(id)?,
         name: row.try_get("name")?,
         suspended: row.try_get::<Option<i64>, _>("suspended_ms")?.is_some(),
         balance: Nanos::new(row.try_get("posted")?),

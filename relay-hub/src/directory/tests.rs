@@ -1,0 +1,54 @@
+use relay_shared::tasks::Tasks;
+
+use super::*;
+use crate::store::{accounts, keys, tenants, testing::TestHub};
+
+#[tokio::test]
+async fn what_was_added_is_there_after_one_look() {
+    let hub = TestHub::new().await;
+    let tasks = Tasks::new();
+    let directory = Directory::watch(&hub.store, hub.sealer.clone(), &tasks).await.unwrap();
+    assert!(directory.load().tenants.is_empty());
+    let tenant = tenants::add(&hub.store, "acme", 1).await.unwrap();
+    let (key, _) = keys::add(&hub.store, &tenant, "ci", 1).await.unwrap();
+    let seen = directory.refresh().await;
+    assert_eq!(seen.tenants[&tenant].name, "acme");
+    assert!(!seen.keys[&key].is_revoked);
+    keys::revoke(&hub.store, &tenant, &key, 2).await.unwrap();
+    assert!(directory.refresh().await.keys[&key].is_revoked);
+}
+
+#[tokio::test]
+async fn a_change_is_seen_without_being_asked_for() {
+    let hub = TestHub::new().await;
+    let tasks = Tasks::new();
+    let directory = Directory::watch(&hub.store, hub.sealer.clone(), &tasks).await.unwrap();
+    let mut changed = directory.subscribe();
+    let tenant = tenants::add(&hub.store, "acme", 1).await.unwrap();
+    changed.changed().await.unwrap();
+    assert!(directory.load().tenants.contains_key(&tenant));
+    assert_eq!(tasks.shutdown(Duration::from_secs(5)).await, 0);
+}
+
+#[tokio::test]
+async fn an_account_that_does_not_open_leaves_the_others_usable() {
+    let hub = TestHub::new().await;
+    let id = AccountId::random();
+    let mut row = AccountRow {
+        secret: hub.sealer.seal(&id, SECRET_FIELD, "sk-1").unwrap(),
+        id,
+        name: "good".into(),
+        vendor: "openai".into(),
+        base_url: "https://api.example/v1".into(),
+        websocket: true,
+        created_ms: 1,
+    };
+    accounts::add(&hub.store, &row).await.unwrap();
+    row.id = AccountId::random();
+    row.name = "sealed for another".into();
+    accounts::add(&hub.store, &row).await.unwrap();
+    let seen = load(&hub.store, &hub.sealer).await.unwrap();
+    let names: Vec<_> = seen.accounts.iter().map(|account| account.name.as_str()).collect();
+    assert_eq!(names, ["good"]);
+    assert_eq!(seen.accounts[0].secret.expose(), "sk-1");
+}

@@ -1,0 +1,40 @@
+//! A data directory with a database and keys, for tests beside the code.
+
+use std::sync::Arc;
+
+use tempfile::TempDir;
+
+use super::Store;
+use crate::{
+    ca::{Authority, QuicKeys},
+    config::DataDir,
+    files::{self, Readable},
+    seal::{Sealer, fresh_key},
+};
+
+/// Removed when dropped.
+pub(crate) struct TestHub {
+    pub(crate) dir: TempDir,
+    pub(crate) data: DataDir,
+    pub(crate) store: Store,
+    pub(crate) sealer: Arc<Sealer>,
+}
+
+impl TestHub {
+    pub(crate) async fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let data = DataDir::new(dir.path());
+        files::make_private_directory(data.ca_key().parent().unwrap()).unwrap();
+        files::write_new(&data.seal_key(), &fresh_key(), Readable::OwnerOnly).unwrap();
+        Authority::create(&data).unwrap();
+        QuicKeys::create(&data).unwrap();
+        let store = Store::create(&data).await.unwrap();
+        let sealer = Arc::new(Sealer::open(&data).unwrap());
+        Self {
+            dir,
+            data,
+            store,
+            sealer,
+        }
+    }
+}
