@@ -1,31 +1,39 @@
-//! The facts of a request that we do not rewrite: what it asks for and where in the bytes it says so.
+//! The facts of a request that we do not rewrite: what it asks for, and where in the bytes it says so.
+//!
+//! Money hangs on these facts, so a body that two readers could understand differently is refused: doubled keys that
+//! matter, keys spelled in another case, JSON that is not strict. Fields we do not know are none of our business.
+
+mod fields;
 
 use std::ops::Range;
 
 use thiserror::Error;
 
+use self::fields::{Field, Fields};
 use crate::edits::Edits;
+use crate::json::Fault;
+use crate::refusal::{Code, Refusal};
 use crate::tokens::Tokens;
-use crate::wire::Endpoint;
+use crate::wire::{Endpoint, Wire};
 
-/// What a request body says about itself. No `Debug`: a model name may be anything a tenant typed.
+/// What a request body says about itself. No `Debug`: a tenant may have typed anything where a name belongs.
 #[derive(Clone)]
 pub struct Envelope {
     /// Where it was sent.
     pub endpoint: Endpoint,
-    /// `model`, unescaped.
+    /// `model`, unescaped; never empty.
     pub model: String,
-    /// The answer is to be a stream of events. True for WebSocket frames.
+    /// The answer is to be a stream of events. Always true of a WebSocket frame.
     pub stream: bool,
-    /// The client's own limit of output tokens.
+    /// The client's own limit of output tokens. Chat: the larger of its two spellings, for each of `n` answers.
     pub max_output: Option<Tokens>,
     /// Chat: `stream_options.include_usage` is true.
     pub wants_usage: bool,
     /// False only for a WebSocket warm-up frame, which makes no output.
     pub generate: bool,
-    /// `background` is true: the answer is fetched later, by id.
+    /// `background` is true: the answer, and what it used, would be fetched later.
     pub background: bool,
-    /// More input than these bytes stands behind `previous_response_id`, `conversation` or `prompt`.
+    /// There is more input than these bytes, behind `previous_response_id`, `conversation` or `prompt`.
     pub continues: bool,
     /// `service_tier`, which may change the price.
     pub service_tier: Option<String>,
@@ -36,68 +44,203 @@ pub struct Envelope {
     spans: Spans,
 }
 
-#[derive(Clone, Default)]
+/// Where the edits go.
+#[derive(Clone)]
 struct Spans {
     model: Range<usize>,
+    /// The first byte inside the outermost object, which is not empty.
+    inside: usize,
+    stream_options: Option<StreamOptions>,
 }
 
-/// A WebSocket frame of a client.
+#[derive(Clone)]
+enum StreamOptions {
+    Null(Range<usize>),
+    /// Has an `include_usage`, whose value stands here.
+    Said(Range<usize>),
+    /// Has none; the inside stands here.
+    Unsaid {
+        inside: usize,
+        is_empty: bool,
+    },
+}
+
+/// A WebSocket text message of a client.
 pub enum Frame {
     /// `response.create`: a call with a hold of its own.
     Create(Envelope),
-    /// Any other frame: forwarded.
+    /// Any other type: forwarded.
     Other,
 }
 
-/// Why a body cannot be served. The message names the field and is fit for the client.
+/// Why a body cannot be served. The message is fit for the client and quotes nothing of the body.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum EnvelopeError {
-    /// Not JSON.
-    #[error("the body is not valid JSON: {what} at byte {at}")]
+    /// Not JSON as RFC 8259 has it, not UTF-8, not an object or too deep.
+    #[error("the body is not a JSON object we can read: {what} at byte {at}")]
     Syntax {
-        /// What was wrong.
+        /// What stands there.
         what: &'static str,
-        /// Where.
+        /// Where, counted from 0.
         at: usize,
     },
+    /// A field we cannot do without.
+    #[error("`{0}` is missing")]
+    Missing(&'static str),
+    /// A field with a value of a wrong type or out of range.
+    #[error("`{field}` must be {expected}")]
+    Type {
+        /// Its name.
+        field: &'static str,
+        /// What would do.
+        expected: &'static str,
+    },
+    /// A field that stands twice, so that readers may differ.
+    #[error("`{0}` stands twice")]
+    Doubled(&'static str),
+    /// A key that differs from one we know in upper and lower case only, so that readers may differ.
+    #[error("`{0}` must be spelled like this, in lower case")]
+    Spelling(&'static str),
+}
+
+impl From<Fault> for EnvelopeError {
+    fn from(Fault { what, at }: Fault) -> Self {
+        Self::Syntax { what, at }
+    }
+}
+
+impl From<EnvelopeError> for Refusal {
+    fn from(error: EnvelopeError) -> Self {
+        Self::new(Code::InvalidRequest, format!("Invalid request: {error}."))
+    }
 }
 
 impl Envelope {
     /// Reads the body of a POST to `endpoint`.
     ///
     /// # Errors
-    /// When the body is not JSON or a field that matters is missing, doubled or of a wrong type.
+    /// When the body is not strict JSON or a field that matters is missing, doubled or of a wrong type.
     pub fn read(endpoint: Endpoint, body: &[u8]) -> Result<Self, EnvelopeError> {
+        let names = match endpoint.wire() {
+            Wire::Responses => fields::RESPONSES,
+            Wire::Chat => fields::CHAT,
+        };
+        Self::from_fields(endpoint, body, &Fields::read(names, body)?)
+    }
+
+    fn from_fields(endpoint: Endpoint, body: &[u8], fields: &Fields<'_>) -> Result<Self, EnvelopeError> {
+        let model = fields.text(Field::Model)?.ok_or(EnvelopeError::Missing("model"))?;
+        let span = fields.span(Field::Model).ok_or(EnvelopeError::Missing("model"))?;
+        if model.is_empty() || model.len() > LONGEST_MODEL {
+            return Err(EnvelopeError::Type {
+                field: "model",
+                expected: "a string of 1 to 256 bytes",
+            });
+        }
+        let behind = [Field::PreviousResponse, Field::Conversation, Field::Prompt];
+        let (wants_usage, stream_options) = stream_options(fields, body)?;
         Ok(Self {
             endpoint,
-            model: String::new(),
-            stream: false,
-            max_output: None,
-            wants_usage: false,
+            model,
+            stream: fields.flag(Field::Stream)?.unwrap_or(false),
+            max_output: fields.tokens(Field::MaxOutput)?.max(fields.tokens(Field::MaxTokens)?),
+            wants_usage,
             generate: true,
-            background: false,
-            continues: false,
-            service_tier: None,
-            n: 1,
+            background: fields.flag(Field::Background)?.unwrap_or(false),
+            continues: behind.into_iter().any(|field| fields.is_given(field)),
+            service_tier: fields.text(Field::ServiceTier)?,
+            n: fields.count(Field::N)?.unwrap_or(1),
             bytes: body.len(),
-            spans: Spans::default(),
+            spans: Spans {
+                model: span,
+                inside: fields.inside(),
+                stream_options,
+            },
         })
     }
 
-    /// The edits that rename the model and, for a chat stream that does not ask for its usage, ask for it.
+    /// The edits that rename the model and, for a chat stream which does not ask for its usage, ask for it.
+    ///
+    /// They are for the very bytes that were read here, decoded if they were encoded.
     #[must_use]
     pub fn edits(&self, rename: Option<&str>, ask_usage: bool) -> Edits {
-        let _ = (rename, ask_usage, &self.spans.model);
-        Edits::default()
+        let mut edits = Edits::default();
+        if let Some(name) = rename.filter(|name| *name != self.model) {
+            edits.replace(self.spans.model.clone(), serde_json::Value::from(name).to_string());
+        }
+        let is_chat = self.endpoint.wire() == Wire::Chat;
+        if ask_usage && is_chat && self.stream && !self.wants_usage {
+            self.ask_usage(&mut edits);
+        }
+        edits
+    }
+
+    fn ask_usage(&self, edits: &mut Edits) {
+        match &self.spans.stream_options {
+            None => {
+                let at = self.spans.inside;
+                edits.replace(at..at, &b"\"stream_options\":{\"include_usage\":true},"[..]);
+            }
+            Some(StreamOptions::Null(span)) => edits.replace(span.clone(), &b"{\"include_usage\":true}"[..]),
+            Some(StreamOptions::Said(span)) => edits.replace(span.clone(), &b"true"[..]),
+            Some(StreamOptions::Unsaid { inside, is_empty }) => {
+                let member = if *is_empty {
+                    &b"\"include_usage\":true"[..]
+                } else {
+                    &b"\"include_usage\":true,"[..]
+                };
+                edits.replace(*inside..*inside, member);
+            }
+        }
     }
 }
 
+/// Whether usage is asked for, and where to say so.
+fn stream_options(fields: &Fields<'_>, body: &[u8]) -> Result<(bool, Option<StreamOptions>), EnvelopeError> {
+    let Some(span) = fields.span(Field::StreamOptions) else {
+        return Ok((false, None));
+    };
+    match body.get(span.clone()).and_then(<[u8]>::first) {
+        Some(b'{') => {}
+        Some(b'n') => return Ok((false, Some(StreamOptions::Null(span)))),
+        _ => {
+            return Err(EnvelopeError::Type {
+                field: "stream_options",
+                expected: "an object",
+            });
+        }
+    }
+    let options = Fields::read(fields::STREAM_OPTIONS, body.get(span.clone()).unwrap_or_default())?;
+    let wants = options.flag(Field::IncludeUsage)?.unwrap_or(false);
+    let place = match options.span(Field::IncludeUsage) {
+        Some(said) => StreamOptions::Said(span.start + said.start..span.start + said.end),
+        None => StreamOptions::Unsaid {
+            inside: span.start + options.inside(),
+            is_empty: options.is_empty(),
+        },
+    };
+    Ok((wants, Some(place)))
+}
+
 impl Frame {
-    /// Reads a text message of a client.
+    /// Reads a text message of a client: `{"type":"response.create",…}` is a call to [`Endpoint::Responses`].
     ///
     /// # Errors
     /// As [`Envelope::read`], and when `type` is missing.
     pub fn read(text: &[u8]) -> Result<Self, EnvelopeError> {
-        Envelope::read(Endpoint::Responses, text).map(Self::Create)
+        let fields = Fields::read(fields::FRAME, text)?;
+        let kind = fields.text(Field::Type)?.ok_or(EnvelopeError::Missing("type"))?;
+        if kind != "response.create" {
+            return Ok(Self::Other);
+        }
+        let mut envelope = Envelope::from_fields(Endpoint::Responses, text, &fields)?;
+        envelope.stream = true;
+        envelope.generate = fields.flag(Field::Generate)?.unwrap_or(true);
+        Ok(Self::Create(envelope))
     }
 }
+
+const LONGEST_MODEL: usize = 256;
+
+#[cfg(test)]
+mod tests;

@@ -6,6 +6,7 @@
 pub mod catalog;
 mod edits;
 mod envelope;
+mod json;
 mod payload;
 mod refusal;
 mod scan;

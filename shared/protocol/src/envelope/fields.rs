@@ -1,0 +1,175 @@
+//! The fields of a body that matter, picked out of an object. Knows their types, not their meaning.
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+use super::EnvelopeError;
+use crate::json::Walk;
+use crate::tokens::Tokens;
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Field {
+    Model,
+    Stream,
+    MaxOutput,
+    MaxTokens,
+    StreamOptions,
+    IncludeUsage,
+    Background,
+    ServiceTier,
+    N,
+    Type,
+    Generate,
+    PreviousResponse,
+    Conversation,
+    Prompt,
+}
+
+/// The names of an object's fields that matter.
+pub(super) type Names = &'static [(&'static str, Field)];
+
+pub(super) const RESPONSES: Names = &[
+    ("model", Field::Model),
+    ("stream", Field::Stream),
+    ("max_output_tokens", Field::MaxOutput),
+    ("background", Field::Background),
+    ("service_tier", Field::ServiceTier),
+    ("previous_response_id", Field::PreviousResponse),
+    ("conversation", Field::Conversation),
+    ("prompt", Field::Prompt),
+];
+
+pub(super) const FRAME: Names = &[
+    ("type", Field::Type),
+    ("generate", Field::Generate),
+    ("model", Field::Model),
+    ("stream", Field::Stream),
+    ("max_output_tokens", Field::MaxOutput),
+    ("background", Field::Background),
+    ("service_tier", Field::ServiceTier),
+    ("previous_response_id", Field::PreviousResponse),
+    ("conversation", Field::Conversation),
+    ("prompt", Field::Prompt),
+];
+
+pub(super) const CHAT: Names = &[
+    ("model", Field::Model),
+    ("stream", Field::Stream),
+    ("stream_options", Field::StreamOptions),
+    ("max_completion_tokens", Field::MaxOutput),
+    ("max_tokens", Field::MaxTokens),
+    ("n", Field::N),
+    ("service_tier", Field::ServiceTier),
+];
+
+pub(super) const STREAM_OPTIONS: Names = &[("include_usage", Field::IncludeUsage)];
+
+/// An object, read. Values are kept as they stand.
+pub(super) struct Fields<'a> {
+    body: &'a [u8],
+    found: Vec<(Field, &'static str, Range<usize>)>,
+    inside: usize,
+    is_empty: bool,
+}
+
+impl<'a> Fields<'a> {
+    pub(super) fn read(names: Names, body: &'a [u8]) -> Result<Self, EnvelopeError> {
+        let mut found: Vec<(Field, &'static str, Range<usize>)> = Vec::with_capacity(names.len());
+        let mut is_empty = true;
+        let inside = Walk::new(body)?.members(|member| {
+            is_empty = false;
+            if let Some((field, name)) = known(names, member.key)? {
+                if found.iter().any(|(other, ..)| *other == field) {
+                    return Err(EnvelopeError::Doubled(name));
+                }
+                found.push((field, name, member.value));
+            }
+            Ok(())
+        })?;
+        Ok(Self {
+            body,
+            found,
+            inside: inside.start,
+            is_empty,
+        })
+    }
+
+    /// The first byte inside the object.
+    pub(super) fn inside(&self) -> usize {
+        self.inside
+    }
+
+    /// There is no member at all.
+    pub(super) fn is_empty(&self) -> bool {
+        self.is_empty
+    }
+
+    /// Where the value stands, `null` included.
+    pub(super) fn span(&self, field: Field) -> Option<Range<usize>> {
+        self.found
+            .iter()
+            .find(|(found, ..)| *found == field)
+            .map(|(.., span)| span.clone())
+    }
+
+    /// The field is there and not `null`.
+    pub(super) fn is_given(&self, field: Field) -> bool {
+        self.value(field).is_some()
+    }
+
+    pub(super) fn text(&self, field: Field) -> Result<Option<String>, EnvelopeError> {
+        self.typed(field, "a string", |raw| serde_json::from_slice(raw).ok())
+    }
+
+    pub(super) fn flag(&self, field: Field) -> Result<Option<bool>, EnvelopeError> {
+        self.typed(field, "true or false", |raw| serde_json::from_slice(raw).ok())
+    }
+
+    pub(super) fn tokens(&self, field: Field) -> Result<Option<Tokens>, EnvelopeError> {
+        self.typed(field, "a whole number that is not negative", |raw| {
+            serde_json::from_slice(raw).ok().filter(|tokens| *tokens <= Tokens::MAX)
+        })
+    }
+
+    pub(super) fn count(&self, field: Field) -> Result<Option<u32>, EnvelopeError> {
+        self.typed(field, "a whole number from 1 to 128", |raw| {
+            serde_json::from_slice(raw)
+                .ok()
+                .filter(|count| (1..=128).contains(count))
+        })
+    }
+
+    fn typed<T>(
+        &self,
+        field: Field,
+        expected: &'static str,
+        read: impl Fn(&[u8]) -> Option<T>,
+    ) -> Result<Option<T>, EnvelopeError> {
+        let Some((name, raw)) = self.value(field) else {
+            return Ok(None);
+        };
+        read(raw).map(Some).ok_or(EnvelopeError::Type { field: name, expected })
+    }
+
+    /// The raw value with the field's name; `null` counts as not there.
+    fn value(&self, field: Field) -> Option<(&'static str, &'a [u8])> {
+        let (_, name, span) = self.found.iter().find(|(found, ..)| *found == field)?;
+        let raw = self.body.get(span.clone())?;
+        (raw != b"null").then_some((*name, raw))
+    }
+}
+
+/// The field of that key, which is as written in the body.
+fn known(names: Names, key: &str) -> Result<Option<(Field, &'static str)>, EnvelopeError> {
+    let key = if key.contains('\\') {
+        // An escape that is not a character, such as half a surrogate pair, is in no name of ours.
+        Cow::Owned(serde_json::from_str(&format!("\"{key}\"")).unwrap_or_default())
+    } else {
+        Cow::<str>::Borrowed(key)
+    };
+    match names.iter().find(|(name, _)| name.eq_ignore_ascii_case(&key)) {
+        Some((name, field)) if *name == key => Ok(Some((*field, name))),
+        Some((name, _)) => Err(EnvelopeError::Spelling(name)),
+        None => Ok(None),
+    }
+}
