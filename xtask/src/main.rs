@@ -6,9 +6,12 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod bench;
 mod check;
+mod demo;
 mod paths;
 mod say;
+mod stand;
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "See codex-relay at work, test it, measure it")]
@@ -19,13 +22,19 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Task {
+    /// Hub, agent and vendor on this machine, one turn with a tool call through them, and its bill.
+    Demo(demo::Options),
     /// Install what the tests need and run all of them: fmt, clippy, tests, docs, dependencies.
     Test(check::Options),
+    /// Measure the relay beside nginx and beside the vendor itself.
+    Bench(bench::Options),
 }
 
 fn main() -> ExitCode {
     let outcome = match Cli::parse().task {
+        Task::Demo(options) => demo::run(&options),
         Task::Test(options) => check::run(&options),
+        Task::Bench(options) => bench::run(&options),
     };
     match outcome {
         Ok(code) => code,

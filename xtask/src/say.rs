@@ -18,6 +18,12 @@ pub(crate) fn heading(text: &str) {
     }
 }
 
+/// Text without a line end, shown at once.
+pub(crate) fn part(text: &str) {
+    let mut out = io::stderr().lock();
+    write!(out, "{text}").and_then(|()| out.flush()).ok();
+}
+
 /// A line for programs, on stdout.
 pub(crate) fn data(text: &str) {
     writeln!(io::stdout().lock(), "{text}").ok();
@@ -42,6 +48,18 @@ pub(crate) fn table(rows: &[Vec<String>]) -> String {
             let rule: Vec<String> = widths.iter().map(|w| "-".repeat(*w)).collect();
             out.push_str(&padded(&rule, &widths));
             out.push('\n');
+        }
+    }
+    out
+}
+
+/// The same rows as a Markdown table.
+pub(crate) fn markdown(rows: &[Vec<String>]) -> String {
+    let mut out = String::new();
+    for (at, row) in rows.iter().enumerate() {
+        out.push_str(&format!("| {} |\n", row.join(" | ")));
+        if at == 0 {
+            out.push_str(&format!("|{}\n", "---|".repeat(row.len())));
         }
     }
     out

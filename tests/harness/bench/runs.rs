@@ -94,7 +94,7 @@ pub(crate) async fn flat(
 /// Counts the delta events of one stream.
 async fn deltas(connection: &mut Connection, request: &[u8]) -> Result<usize> {
     let head = connection.call(request).await?;
-    let mut counter = Counter::new(DELTA);
+    let mut counter = Counter::new(STAMP);
     connection
         .body(&head, |bytes| {
             counter.add(bytes);
@@ -118,7 +118,8 @@ pub(crate) async fn paced(
     let mut tasks = JoinSet::new();
     for at in 0..streams {
         let (target, warm, request, start) = (target.clone(), warm.clone(), request.clone(), start.clone());
-        let apart = Duration::from_micros(interval_ms * 1000 * at as u64 / streams as u64);
+        // One after the other, so that the time to the first byte is not that of a queue at the door.
+        let apart = Duration::from_millis(interval_ms) * u32::try_from(at)?;
         tasks.spawn(async move {
             let mut connection = target.connect().await?;
             whole(&mut connection, &warm).await?;
@@ -255,7 +256,7 @@ fn stream_of(model: &str) -> String {
     format!(r#"{{"model":"{model}","input":"hello","stream":true,"max_output_tokens":64}}"#)
 }
 
-const DELTA: &[u8] = b"data: {\"type\":\"response.output_text.delta\"";
+/// In each delta the vendor makes for a measurement.
 const STAMP: &[u8] = b"\"delta\":\"t=";
 const WARM_CALLS: usize = 200;
 const OPENED_AT_ONCE: usize = 50;

@@ -13,8 +13,6 @@ use crate::{paths, say};
 pub(crate) struct Tools {
     /// Folders to add to the search path.
     pub(crate) path: Vec<PathBuf>,
-    /// Variables that tell the tests where a tool is.
-    pub(crate) env: Vec<(String, String)>,
     pub(crate) missing: Vec<Missing>,
 }
 
@@ -64,14 +62,14 @@ const PROGRAMS: [Program; 1] = [Program {
     tests: "browser tests",
 }];
 
-/// The Codex CLI that the tests run: the version whose behaviour they were written against.
-pub(crate) const CODEX: &str = "@openai/codex@0.169.0";
+const CODEX_PACKAGE: &str = "@openai/codex";
+/// The version whose behaviour the tests were written against.
+const CODEX_VERSION: &str = "0.169.0";
 
 /// Looks for every tool and, when `install` is set, fetches what is missing.
 pub(crate) fn ensure(install: bool) -> Tools {
     let mut tools = Tools {
         path: Vec::new(),
-        env: Vec::new(),
         missing: Vec::new(),
     };
     for plugin in &PLUGINS {
@@ -80,9 +78,8 @@ pub(crate) fn ensure(install: bool) -> Tools {
     for program in &PROGRAMS {
         tools.program(program, install);
     }
-    match codex(install) {
-        Ok(file) => tools.env.push(("RELAY_CODEX".to_owned(), file.display().to_string())),
-        Err(why) => tools.lacks("Codex CLI tests", why),
+    if let Err(why) = codex(install) {
+        tools.lacks("Codex CLI tests", why);
     }
     tools
 }
@@ -172,43 +169,27 @@ impl Plugin {
     }
 }
 
-/// The Codex CLI: `RELAY_CODEX`, or what npm puts into the target folder.
+/// The Codex CLI, where the harness of the tests looks for it: fetched by npm into the target folder.
 pub(crate) fn codex(install: bool) -> Result<PathBuf, String> {
-    if let Some(file) = std::env::var_os("RELAY_CODEX")
-        .map(PathBuf::from)
-        .filter(|file| file.is_file())
-    {
-        return Ok(file);
-    }
-    let folder = paths::tools().join("codex");
+    let folder = paths::target().join("codex-cli").join(CODEX_VERSION);
     let file = folder.join("node_modules/.bin/codex");
-    let npm = paths::find("npm", &[]).ok_or("npm is missing: install Node.js")?;
-    if !is_pinned(&folder) {
+    if !file.is_file() {
+        let npm = paths::find("npm", &[]).ok_or("npm is missing: install Node.js")?;
         if !install {
-            return Err(format!(
-                "the Codex CLI is missing: npm install --prefix {} {CODEX}",
-                folder.display()
-            ));
+            return Err("the Codex CLI is not fetched yet".to_owned());
         }
-        say::line(&format!("Codex CLI: fetching {CODEX}"));
+        say::line(&format!("Codex CLI: fetching {CODEX_PACKAGE} {CODEX_VERSION} with npm"));
         fs::create_dir_all(&folder).map_err(|error| error.to_string())?;
         let mut command = Command::new(npm);
         command
-            .args(["install", "--silent", "--no-audit", "--no-fund", "--prefix"])
-            .arg(&folder)
-            .arg(CODEX);
-        if !succeeds(&mut command) || !file.is_file() {
+            .args(["install", "--no-audit", "--no-fund", "--loglevel=error", "--prefix"])
+            .arg(&folder);
+        if !succeeds(command.arg(format!("{CODEX_PACKAGE}@{CODEX_VERSION}"))) || !file.is_file() {
             return Err("npm could not fetch the Codex CLI".to_owned());
         }
     }
     say::line(&format!("Codex CLI: {}", file.display()));
     Ok(file)
-}
-
-fn is_pinned(folder: &Path) -> bool {
-    let about = fs::read_to_string(folder.join("node_modules/@openai/codex/package.json")).unwrap_or_default();
-    let version = CODEX.rsplit('@').next().unwrap_or_default();
-    folder.join("node_modules/.bin/codex").is_file() && about.contains(&format!("\"version\": \"{version}\""))
 }
 
 /// Debian and root only: nobody's system is changed with rights that were not given.

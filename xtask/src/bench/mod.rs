@@ -1,0 +1,149 @@
+//! `cargo xtask bench`: what the relay costs, beside a plain reverse proxy and beside nothing, in one
+//! run. The targets take turns in rounds and the medians are told, since no machine is quiet.
+
+use std::{fs, path::PathBuf, process::ExitCode};
+
+use anyhow::{Context, Result};
+
+use crate::{
+    say,
+    stand::{
+        Plan, Profile, Programs, Stand,
+        child::{check_interrupt, end_with_us},
+    },
+};
+
+mod load;
+mod nginx;
+mod report;
+
+use load::{Load, Target};
+use report::Report;
+
+/// What `cargo xtask bench` can be asked.
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// Fewer rounds and calls: shows that all of it works, the figures are rough.
+    #[arg(long)]
+    quick: bool,
+    /// Print the figures as JSON on stdout instead of the table.
+    #[arg(long)]
+    json: bool,
+    /// Write the figures as JSON to this file too.
+    #[arg(long)]
+    out: Option<PathBuf>,
+}
+
+/// How much is measured.
+pub(crate) struct Size {
+    rounds: usize,
+    requests: usize,
+    alone: usize,
+    streams: usize,
+    paced_events: usize,
+    idle: &'static [usize],
+}
+
+const FULL: Size = Size {
+    rounds: 5,
+    requests: 20_000,
+    alone: 2_000,
+    streams: 160,
+    paced_events: 300,
+    idle: &[1_000, 5_000],
+};
+const QUICK: Size = Size {
+    rounds: 1,
+    requests: 4_000,
+    alone: 500,
+    streams: 32,
+    paced_events: 100,
+    idle: &[500, 1_000],
+};
+
+/// Builds, measures, tells.
+pub(crate) fn run(options: &Options) -> Result<ExitCode> {
+    end_with_us()?;
+    let size = if options.quick { &QUICK } else { &FULL };
+    say::heading("build: cargo build --release");
+    let programs = Programs::build(Profile::Release)?;
+    let mut report = Report::new(size);
+    rounds(&programs, size, &mut report)?;
+    memory(&programs, size, &mut report)?;
+    let figures = report.json();
+    if let Some(file) = &options.out {
+        let text = serde_json::to_string_pretty(&figures)?;
+        fs::write(file, text + "\n").with_context(|| format!("cannot write {}", file.display()))?;
+    }
+    if options.json {
+        say::data(&figures.to_string());
+    } else {
+        say::heading("result");
+        say::data(&report.text());
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn rounds(programs: &Programs, size: &Size, report: &mut Report) -> Result<()> {
+    say::heading("set-up");
+    let stand = Stand::start(programs.clone(), &plan(size))?;
+    let nginx = nginx::Nginx::start(&stand)?;
+    report.nginx = nginx.as_ref().map(|nginx| nginx.about.clone());
+    let targets = Target::all(&stand, nginx.as_ref());
+    for round in 0..size.rounds {
+        say::heading(&format!("round {} of {}", round + 1, size.rounds));
+        for load in Load::of(size) {
+            for at in 0..targets.len() {
+                check_interrupt()?;
+                let target = &targets[(at + round) % targets.len()];
+                let measured = load.run(programs, target)?;
+                say::line(&format!(
+                    "{:<24} {:<10} {}",
+                    load.name(),
+                    target.name,
+                    load.headline(&measured)
+                ));
+                report.add(target.name, load, &measured);
+            }
+        }
+    }
+    say::heading("books");
+    say::line(stand.hub_tool(&["ledger", "verify"])?.trim());
+    Ok(())
+}
+
+/// Each target begins afresh: what earlier calls left in an allocator would hide what a stream costs.
+fn memory(programs: &Programs, size: &Size, report: &mut Report) -> Result<()> {
+    say::heading("memory of idle streams");
+    let names: Vec<&'static str> = report.targets();
+    for name in names.into_iter().filter(|name| *name != load::DIRECT) {
+        check_interrupt()?;
+        let stand = Stand::start(programs.clone(), &plan(size))?;
+        let nginx = nginx::Nginx::start(&stand)?;
+        let targets = Target::all(&stand, nginx.as_ref());
+        let Some(target) = targets.iter().find(|target| target.name == name) else {
+            continue;
+        };
+        let load = Load::Idle(size.idle);
+        let measured = load.run(programs, target)?;
+        say::line(&format!(
+            "{:<24} {:<10} {}",
+            load.name(),
+            target.name,
+            load.headline(&measured)
+        ));
+        report.add(target.name, load, &measured);
+    }
+    Ok(())
+}
+
+fn plan(size: &Size) -> Plan {
+    Plan {
+        vendor: Some(Vec::new()),
+        base_url: None,
+        credential: "bench-credential".to_owned(),
+        hub_toml: String::new(),
+        models: load::models(size),
+        files: 65_536,
+    }
+}
