@@ -1,6 +1,6 @@
 //! The public entrance: HTTPS with HTTP/1.1 and 2, or plain HTTP on loopback. Callers show an API key.
 
-use std::{convert::Infallible, future::Future, io, sync::Arc, time::Duration};
+use std::{convert::Infallible, io, sync::Arc, time::Duration};
 
 use http::{Request, Response};
 use hyper::{body::Incoming, service::service_fn};
@@ -116,25 +116,23 @@ fn builder(head_bytes: usize) -> auto::Builder<TokioExecutor> {
     builder
 }
 
-fn answer(
+async fn answer(
     exchange: Arc<Exchange>,
     mut request: Request<Incoming>,
     link: Link,
-) -> impl Future<Output = Result<Response<ReplyBody>, Infallible>> + Send {
-    async move {
-        let upgrade = request.extensions_mut().remove::<hyper::upgrade::OnUpgrade>();
-        let (head, body) = request.into_parts();
-        let arrival = Arrival {
-            credential: api_key(&head.headers),
-            socket: socket_upgrade(&head, upgrade),
-            head,
-            body: ClientBody::Public(body),
-            call: CallId::random(),
-            link,
-            is_socket_post: false,
-        };
-        Ok(admit(&exchange, arrival).await)
-    }
+) -> Result<Response<ReplyBody>, Infallible> {
+    let upgrade = request.extensions_mut().remove::<hyper::upgrade::OnUpgrade>();
+    let (head, body) = request.into_parts();
+    let arrival = Arrival {
+        credential: api_key(&head.headers),
+        socket: socket_upgrade(&head, upgrade),
+        head,
+        body: ClientBody::Public(body),
+        call: CallId::random(),
+        link,
+        is_socket_post: false,
+    };
+    Ok(admit(&exchange, arrival).await)
 }
 
 /// Binds a public listener.

@@ -175,7 +175,7 @@ impl Bill {
     /// well or that the client left is estimated, and one that the vendor or the hub broke off is free.
     fn usage(&self, observed: &Observed, ending: Ending) -> Option<(Usage, UsageSource)> {
         if let Some(usage) = &observed.usage {
-            return Some((usage.clone(), UsageSource::Reported));
+            return Some((*usage, UsageSource::Reported));
         }
         let is_estimated = match ending {
             Ending::Completed | Ending::Incomplete => true,
