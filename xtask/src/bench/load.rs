@@ -1,12 +1,12 @@
 //! The targets and the loads: what `relay-load` is asked, and where it is pointed.
 
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 use super::{Size, nginx::Nginx};
-use crate::stand::{Programs, Stand};
+use crate::stand::{FILES, Programs, Stand, with_files};
 
 /// The name of the target that is the vendor itself.
 pub(crate) const DIRECT: &str = "direct";
@@ -155,13 +155,8 @@ impl Load {
 
     /// Runs `relay-load` once and returns its report.
     pub(crate) fn run(self, programs: &Programs, target: &Target) -> Result<Value> {
-        let mut command = Command::new("sh");
-        command.args([
-            "-c",
-            "ulimit -n 65536 2>/dev/null || ulimit -n \"$(ulimit -Hn)\"; exec \"$0\" \"$@\"",
-        ]);
+        let mut command = with_files(&programs.path("relay-load"), FILES);
         command
-            .arg(programs.path("relay-load"))
             .args(self.args())
             .args(["--url", &target.url])
             .args(&target.args);

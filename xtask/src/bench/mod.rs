@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use crate::{
     say,
     stand::{
-        Plan, Profile, Programs, Stand,
+        FILES, Plan, Profile, Programs, Stand,
         child::{check_interrupt, end_with_us},
     },
 };
@@ -144,6 +144,6 @@ fn plan(size: &Size) -> Plan {
         credential: "bench-credential".to_owned(),
         hub_toml: String::new(),
         models: load::models(size),
-        files: 65_536,
+        files: FILES,
     }
 }

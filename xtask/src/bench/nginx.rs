@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 
 use crate::{
     paths, say,
-    stand::{Stand, child::Running},
+    stand::{FILES, Stand, child::Running, with_files},
 };
 
 /// A running nginx.
@@ -35,10 +35,7 @@ impl Nginx {
             &file,
             CONFIG.replace("VENDOR", vendor).replace("PORT", &port.to_string()),
         )?;
-        let mut command = Command::new("sh");
-        command
-            .args(["-c", "ulimit -n 65536 2>/dev/null; exec \"$0\" \"$@\""])
-            .arg(&program);
+        let mut command = with_files(&program, FILES);
         command
             .arg("-e")
             .arg(folder.join("error.log"))
@@ -86,7 +83,6 @@ const SETTINGS: &str = "2 workers, keep-alive on both sides, proxy_buffering off
 
 const CONFIG: &str = r"daemon off;
 worker_processes 2;
-worker_rlimit_nofile 65536;
 pid nginx.pid;
 error_log stderr crit;
 events { worker_connections 20000; }

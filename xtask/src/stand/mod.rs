@@ -60,8 +60,7 @@ impl Programs {
     }
 
     pub(crate) fn command(&self, name: &str) -> Command {
-        let mut command = Command::new(self.folder.join(name));
-        // What a developer exports for a program of their own must not reach the demo's.
+        let mut command = Command::new(self.path(name));
         command.env_remove("RUST_LOG");
         command
     }
@@ -113,7 +112,7 @@ impl Stand {
         let (vendor, vendor_url) = match &plan.vendor {
             None => (None, None),
             Some(args) => {
-                let mut command = limited(&programs, "scripted-vendor", plan.files);
+                let mut command = with_files(&programs.path("scripted-vendor"), plan.files);
                 command.args(["--listen", "127.0.0.1:0"]).args(args);
                 let (running, ready) = Running::ready("scripted-vendor", command, folder.path())?;
                 say::line(&format!("scripted vendor  {}", text(&ready, "base_url")?));
@@ -131,7 +130,7 @@ impl Stand {
             data: &hub_data,
         };
         prepare(&tool, plan, &base_url)?;
-        let mut command = limited(&programs, "relay-hub", plan.files);
+        let mut command = with_files(&programs.path("relay-hub"), plan.files);
         command.arg("serve").arg("--data").arg(&hub_data);
         command.args([
             "--tunnel",
@@ -161,7 +160,7 @@ impl Stand {
         // The system's keyring is the user's own: a demo leaves nothing in it.
         fs::write(agent_data.join("agent.toml"), "key_place = \"file\"\n")?;
         tool.run(&["enroll", &token])?;
-        let mut command = limited(&programs, "relay-agent", plan.files);
+        let mut command = with_files(&programs.path("relay-agent"), plan.files);
         command
             .arg("run")
             .arg("--data")
@@ -218,6 +217,8 @@ impl Stand {
     }
 }
 
+/// Open files that thousands of streams at once need.
+pub(crate) const FILES: u32 = 65_536;
 /// The tenant that pays for everything on a stand.
 pub(crate) const TENANT: &str = "demo";
 
@@ -282,13 +283,12 @@ fn output(mut command: Command) -> Result<String> {
     Ok(String::from_utf8(said.stdout)?)
 }
 
-/// The program, allowed to have so many files open where the system's hard limit lets it.
-fn limited(programs: &Programs, name: &str, files: u32) -> Command {
+/// The program, allowed to have so many files open, or as many as the system lets it.
+pub(crate) fn with_files(program: &Path, files: u32) -> Command {
+    let raise = format!("ulimit -n {files} 2>/dev/null || ulimit -n \"$(ulimit -Hn)\"; exec \"$0\" \"$@\"");
     let mut command = Command::new("sh");
-    command.arg("-c").arg(format!(
-        "ulimit -n {files} 2>/dev/null || ulimit -n \"$(ulimit -Hn)\"; exec \"$0\" \"$@\""
-    ));
-    command.arg(programs.path(name)).env_remove("RUST_LOG");
+    // What a developer exports for a program of their own must not reach these.
+    command.arg("-c").arg(raise).arg(program).env_remove("RUST_LOG");
     command
 }
 
