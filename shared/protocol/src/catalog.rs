@@ -1,6 +1,7 @@
 //! The list of models, in OpenAI's shape and in the one Codex asks for. Knows no price and no tenant.
 
 use bytes::Bytes;
+use serde_json::{Value, json};
 
 use crate::tokens::Tokens;
 
@@ -11,28 +12,128 @@ pub struct ModelCard {
     pub id: String,
     /// When it appeared, in seconds since 1970; 0 when unknown.
     pub created: u64,
-    /// Whose it is, as OpenAI's `owned_by`.
+    /// Whose it is.
     pub owned_by: String,
-    /// How much input and output it can hold together.
+    /// How many tokens of input and output it can hold together.
     pub context: Tokens,
 }
 
-/// `{"object":"list","data":[…]}`.
+/// `{"object":"list","data":[…]}`, in the order given.
 #[must_use]
 pub fn openai_list(models: &[ModelCard]) -> Bytes {
-    let _ = models;
-    Bytes::from_static(b"{\"object\":\"list\",\"data\":[]}")
+    let entry = |card: &ModelCard| json!({ "id": card.id, "object": "model", "created": card.created, "owned_by": card.owned_by });
+    let data: Vec<Value> = models.iter().map(entry).collect();
+    Bytes::from(json!({ "object": "list", "data": data }).to_string())
 }
 
-/// `{"models":[…]}`.
+/// `{"models":[…]}` with every field that Codex 0.169 requires, in the order given, which is that of its menu.
 #[must_use]
 pub fn codex_catalog(models: &[ModelCard]) -> Bytes {
-    let _ = models;
-    Bytes::from_static(b"{\"models\":[]}")
+    let entries: Vec<Value> = models
+        .iter()
+        .enumerate()
+        .map(|(place, card)| codex_entry(place, card))
+        .collect();
+    Bytes::from(json!({ "models": entries }).to_string())
 }
 
-/// A strong entity tag, quotes included.
+fn codex_entry(place: usize, card: &ModelCard) -> Value {
+    let level = |(effort, description): &(&str, &str)| json!({ "effort": effort, "description": description });
+    let levels: Vec<Value> = EFFORTS.iter().map(level).collect();
+    json!({
+        "slug": card.id,
+        "display_name": card.id,
+        "description": format!("{} through codex-relay", card.id),
+        "supported_reasoning_levels": levels,
+        "default_reasoning_level": "medium",
+        "shell_type": "unified_exec",
+        "visibility": "list",
+        "supported_in_api": true,
+        "priority": place,
+        "base_instructions": INSTRUCTIONS,
+        "supports_reasoning_summaries": true,
+        "support_verbosity": true,
+        "default_verbosity": "low",
+        "apply_patch_tool_type": "freeform",
+        "truncation_policy": { "mode": "tokens", "limit": 10_000 },
+        "supports_parallel_tool_calls": true,
+        "context_window": card.context,
+        "experimental_supported_tools": [],
+        "availability_nux": null,
+        "upgrade": null,
+    })
+}
+
+const EFFORTS: [(&str, &str); 4] = [
+    ("low", "Answers fast with little reasoning"),
+    ("medium", "Balances speed and depth of reasoning"),
+    ("high", "Reasons longer for hard problems"),
+    ("xhigh", "Reasons longest for the hardest problems"),
+];
+
+/// Codex gives the model these words when the catalogue names it, so they must not be empty.
+const INSTRUCTIONS: &str = "You are Codex, a coding agent that works in a terminal on the user's computer. Work on the \
+task until it is done: read the code before changing it, make the smallest change that solves the problem, follow the \
+conventions and instruction files (AGENTS.md) of the repository, and check your work by running its tests. Edit files \
+with apply_patch. Never undo changes you did not make, and never run destructive commands unless the user asked for \
+them. Before a longer piece of work say in one sentence what you are about to do. When you are done, say briefly what \
+you changed, where, and how you verified it.";
+
+/// A strong entity tag, quotes included: FNV-1a of 64 bits, which only needs to change when the list does.
 #[must_use]
 pub fn etag(body: &[u8]) -> String {
-    format!("\"{}\"", body.len())
+    let hash = body.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    });
+    format!("\"{hash:016x}\"")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cards() -> Vec<ModelCard> {
+        ["gpt-5", "gpt-\"x\""]
+            .map(|id| ModelCard {
+                id: id.to_owned(),
+                created: 5,
+                owned_by: "openai".to_owned(),
+                context: Tokens::new(400_000),
+            })
+            .to_vec()
+    }
+
+    #[test]
+    fn the_openai_list_is_what_sdks_expect() {
+        assert_eq!(
+            openai_list(&cards()),
+            r#"{"data":[{"created":5,"id":"gpt-5","object":"model","owned_by":"openai"},{"created":5,"id":"gpt-\"x\"","object":"model","owned_by":"openai"}],"object":"list"}"#
+        );
+        assert_eq!(openai_list(&[]), r#"{"data":[],"object":"list"}"#);
+    }
+
+    #[test]
+    fn the_codex_catalogue_has_every_field_codex_requires() {
+        let catalogue: Value = serde_json::from_slice(&codex_catalog(&cards())).unwrap();
+        let entry = &catalogue["models"][1];
+        assert_eq!(
+            (&entry["slug"], &entry["context_window"], &entry["priority"]),
+            (&json!("gpt-\"x\""), &json!(400_000), &json!(1))
+        );
+        for field in "slug display_name description supported_reasoning_levels default_reasoning_level shell_type visibility \
+                      supported_in_api priority base_instructions supports_reasoning_summaries support_verbosity \
+                      default_verbosity apply_patch_tool_type truncation_policy supports_parallel_tool_calls context_window \
+                      experimental_supported_tools availability_nux upgrade"
+            .split_whitespace()
+        {
+            assert!(entry.get(field).is_some(), "{field}");
+        }
+        assert!(!entry["base_instructions"].as_str().unwrap().is_empty());
+    }
+
+    #[test]
+    fn the_tag_changes_with_the_list() {
+        assert_eq!(etag(b""), "\"cbf29ce484222325\"");
+        assert_ne!(etag(&openai_list(&cards())), etag(&openai_list(&cards()[..1])));
+    }
 }
