@@ -77,7 +77,7 @@ pub struct Refusal {
 }
 
 /// An HTTP answer, ready to send.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rendered {
     /// The status.
     pub status: u16,

@@ -35,7 +35,11 @@ pub(crate) fn block(bytes: &[u8], is_first: bool) -> Option<Block<'_>> {
         if let Some(line) = data_of(&bytes[at..stop]) {
             data = Some(match data {
                 None => Cow::Borrowed(line),
-                Some(before) => Cow::Owned([&before, &b"\n"[..], line].concat()),
+                Some(mut before) => {
+                    before.to_mut().extend_from_slice(b"\n");
+                    before.to_mut().extend_from_slice(line);
+                    before
+                }
             });
         }
         at = next;

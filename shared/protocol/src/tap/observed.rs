@@ -27,8 +27,9 @@ pub struct Observed {
     pub service_tier: Option<String>,
     /// The code of an error in the answer, or its type when it has no code.
     pub error_code: Option<String>,
-    /// What the model wrote, of all kinds, in bytes of JSON text: escapes count as they stand (`\n` is two) and so do
-    /// structured parts of arguments. Complete unless events were malformed; of a whole body also repeated texts count.
+    /// What the model was seen to write (text, refusals, reasoning, tool arguments), in bytes of JSON text: an escape
+    /// such as `\n` counts as the two bytes it is. Of a stream the deltas count. Reasoning that stays hidden and sound
+    /// do not, so this is a lower bound.
     pub produced: usize,
     /// Events with data, or messages of a socket.
     pub events: u64,

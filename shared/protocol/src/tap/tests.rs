@@ -399,6 +399,42 @@ fn all_that_a_model_writes_in_chat_is_counted() {
 }
 
 #[test]
+fn all_that_a_model_writes_in_responses_is_counted_once() {
+    let mut text = String::new();
+    for (kind, delta) in [
+        ("response.output_text.delta", "\"1234\""),
+        ("response.function_call_arguments.delta", "\"{\\\"a\\\"\""),
+        ("response.custom_tool_call_input.delta", "\"12\""),
+        ("response.reasoning_summary_text.delta", "\"123\""),
+        ("response.refusal.delta", "\"1\""),
+        ("response.output_audio.delta", "\"AAAAAAAA\""),
+        ("response.output_audio_transcript.delta", "\"12\""),
+        ("response.x.delta", "{\"a\":1}"),
+    ] {
+        text +=
+            &format!("data: {{\"type\":\"{kind}\",\"item_id\":\"i\",\"delta\": {delta},\"obfuscation\":\"zzz\"}}\n\n");
+    }
+    text += "data: {\"type\":\"response.output_text.done\",\"text\":\"1234\"}\n\n";
+    assert_eq!(
+        events(Wire::Responses, KEEP, &text, 33).observed.produced,
+        4 + 6 + 2 + 3 + 1 + 2
+    );
+}
+
+#[test]
+fn an_event_of_very_many_data_lines_is_no_burden() {
+    let text = format!(
+        "{}data:{{\"type\":\"response.completed\"}}\n\n",
+        "data:\n".repeat(400_000)
+    );
+    for size in [1000, usize::MAX] {
+        let seen = events(Wire::Responses, KEEP, &text, size);
+        assert!(seen.bytes == text.as_bytes());
+        assert_eq!(seen.observed.ending, Some(Ending::Completed));
+    }
+}
+
+#[test]
 fn a_torn_event_at_the_end_is_passed_and_read() {
     let text =
         "data: {\"type\":\"response.completed\",\"response\":{\"usage\":{\"input_tokens\":1,\"output_tokens\":1}}}";

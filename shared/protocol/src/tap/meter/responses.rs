@@ -15,7 +15,8 @@ impl Meter {
     pub(super) fn responses_event(&mut self, data: &[u8]) -> Verdict {
         let kind = kind(data);
         if kind.ends_with(b".delta") {
-            self.observed.produced += if self.is_blind { 0 } else { delta_len(data) };
+            let counts = !self.is_blind && !is_sound(&kind);
+            self.observed.produced += if counts { delta_len(data) } else { 0 };
             return Verdict::Keep;
         }
         if let Some(ending) = ending(&kind) {
@@ -52,7 +53,7 @@ impl Meter {
     pub(super) fn responses_found(&mut self, scan: &Scan) -> Verdict {
         let kind = scan.found_text(Field::Type).unwrap_or_default();
         if kind.ends_with(".delta") {
-            self.observed.produced += scan.text();
+            self.observed.produced += if is_sound(kind.as_bytes()) { 0 } else { scan.text() };
             return Verdict::Keep;
         }
         let ending = ending(kind.as_bytes());
@@ -85,6 +86,11 @@ impl Meter {
         }
         is_end
     }
+}
+
+/// A delta of base64 sound, whose bytes say nothing of its tokens; the transcript that goes with it counts.
+fn is_sound(kind: &[u8]) -> bool {
+    kind.ends_with(b"audio.delta")
 }
 
 /// Events that carry the answer's id before there is anything in it.

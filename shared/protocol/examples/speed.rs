@@ -1,11 +1,11 @@
-//! Measures the tap: `cargo run --release -p relay-protocol --example tap_speed`. Prints, asserts nothing.
+//! Measures the tap and the envelope: `cargo run --release -p relay-protocol --example speed`. Prints, asserts no speed.
 
 use std::hint::black_box;
 use std::io::Write as _;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use relay_protocol::{Piece, Shape, Tap, TapOptions, Wire, sse::Gate};
+use relay_protocol::{Endpoint, Envelope, Payload, Piece, Shape, Tap, TapOptions, Wire, sse::Gate};
 
 const EVENTS: usize = 20_000;
 
@@ -41,6 +41,16 @@ fn whole() -> Bytes {
     Bytes::from(format!(
         "{{\"id\":\"resp_1\",\"status\":\"completed\",\"output\":[{{\"text\":\"{text}\"}}],\"usage\":{{\"input_tokens\":1,\"output_tokens\":2}}}}"
     ))
+}
+
+/// A request of Codex's kind: source code in strings, 1.1 MB.
+fn request() -> Bytes {
+    let code = "fn main() {\\n    println!(\\\"hello\\\");\\n}\\n".repeat(500);
+    let item = format!(
+        "{{\"type\":\"message\",\"role\":\"user\",\"content\":[{{\"type\":\"input_text\",\"text\":\"{code}\"}}]}}"
+    );
+    let items = vec![item; 45].join(",");
+    Bytes::from(format!("{{\"input\":[{items}],\"model\":\"gpt-5\",\"stream\":true}}"))
 }
 
 /// Runs `once` over the body in chunks for a second; the best of the runs counts, as the machine may be shared.
@@ -100,5 +110,14 @@ fn main() {
             gate.push(chunk.clone()).for_each(|piece: Piece| drop(black_box(piece)));
         }
         assert!(gate.saw_terminal());
+    });
+    let request = request();
+    measure("envelope", &request, request.len(), |chunks| {
+        black_box(Envelope::read(Endpoint::Responses, &chunks[0]).is_ok());
+    });
+    measure("envelope and rename", &request, request.len(), |chunks| {
+        let edits =
+            Envelope::read(Endpoint::Responses, &chunks[0]).map(|envelope| envelope.edits(Some("gpt-5.1"), false));
+        black_box(edits.unwrap_or_default().apply(&Payload::new(chunks[0].clone())).len());
     });
 }
