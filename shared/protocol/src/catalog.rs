@@ -27,15 +27,37 @@ pub fn openai_list(models: &[ModelCard]) -> Bytes {
 }
 
 /// `{"models":[…]}` with every field that Codex 0.169 requires, in the order given, which is that of its menu.
+///
+/// A model that Codex brings itself is left out: an entry would replace Codex's own prompt and tools for it, and
+/// without one Codex keeps them (measured with 0.169).
 #[must_use]
 pub fn codex_catalog(models: &[ModelCard]) -> Bytes {
     let entries: Vec<Value> = models
         .iter()
+        .filter(|card| !is_codex_own(&card.id))
         .enumerate()
         .map(|(place, card)| codex_entry(place, card))
         .collect();
     Bytes::from(json!({ "models": entries }).to_string())
 }
+
+fn is_codex_own(model: &str) -> bool {
+    CODEX_OWN.iter().any(|own| {
+        model
+            .strip_prefix(own)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
+    })
+}
+
+/// The families that Codex 0.169 has entries of its own for.
+const CODEX_OWN: [&str; 6] = [
+    "codex-auto-review",
+    "gpt-5.5",
+    "gpt-5.6",
+    "gpt-6",
+    "gpt-6.1",
+    "gpt-daybreak",
+];
 
 fn codex_entry(place: usize, card: &ModelCard) -> Value {
     let level = |(effort, description): &(&str, &str)| json!({ "effort": effort, "description": description });
@@ -129,6 +151,18 @@ mod tests {
             assert!(entry.get(field).is_some(), "{field}");
         }
         assert!(!entry["base_instructions"].as_str().unwrap().is_empty());
+    }
+
+    #[test]
+    fn codex_keeps_its_own_prompt_for_the_models_it_brings() {
+        let named = |id: &str| ModelCard {
+            id: id.to_owned(),
+            ..cards().remove(0)
+        };
+        let catalogue = codex_catalog(&[named("gpt-5.5"), named("gpt-6-sol"), named("gpt-5.2-codex")]);
+        let catalogue: Value = serde_json::from_slice(&catalogue).unwrap();
+        assert_eq!(catalogue["models"].as_array().unwrap().len(), 1);
+        assert_eq!(catalogue["models"][0]["slug"], "gpt-5.2-codex");
     }
 
     #[test]
