@@ -93,13 +93,9 @@ const EFFORTS: [(&str, &str); 4] = [
     ("xhigh", "Reasons longest for the hardest problems"),
 ];
 
-/// Codex gives the model these words when the catalogue names it, so they must not be empty.
-const INSTRUCTIONS: &str = "You are Codex, a coding agent that works in a terminal on the user's computer. Work on the \
-task until it is done: read the code before changing it, make the smallest change that solves the problem, follow the \
-conventions and instruction files (AGENTS.md) of the repository, and check your work by running its tests. Edit files \
-with apply_patch. Never undo changes you did not make, and never run destructive commands unless the user asked for \
-them. Before a longer piece of work say in one sentence what you are about to do. When you are done, say briefly what \
-you changed, where, and how you verified it.";
+/// Codex 0.169 gives the model these words instead of its own whenever it has fetched a catalogue, and does not read a
+/// catalogue without them.
+const INSTRUCTIONS: &str = include_str!("catalog/instructions.md");
 
 /// A strong entity tag, quotes included: FNV-1a of 64 bits, which only needs to change when the list does.
 #[must_use]
