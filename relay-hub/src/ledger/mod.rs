@@ -8,20 +8,36 @@
     clippy::cast_possible_truncation
 )]
 
+mod credit;
+mod inbox;
+mod recover;
 mod row;
+mod rows;
+mod rules;
+mod verify;
+mod writer;
+
+use std::sync::Arc;
 
 use relay_protocol::{Code, Refusal};
 use relay_shared::{call::CallId, tasks::Tasks};
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
 
 use crate::{
     identity::By,
     ids::TenantId,
     money::Nanos,
     refusal::Refused,
-    store::{Store, StoreError},
+    store::{Store, StoreError, lock::HubLock},
 };
+use inbox::{Facts, Inbox, Op, Outcome, Settle};
+use writer::Writer;
 
+pub use credit::{CreditError, Credited, credit};
 pub use row::{Ending, Link, UsageRow};
+pub use verify::{Verdict, verify};
 
 /// A wish to spend up to an amount.
 #[derive(Debug, Clone)]
@@ -87,65 +103,123 @@ impl From<HoldError> for Refused {
 
 /// The way to the one writer. Cheap to clone.
 #[derive(Clone)]
-pub struct Ledger {}
+pub struct Ledger {
+    inbox: Arc<Inbox>,
+    stop: CancellationToken,
+}
 
 impl Ledger {
-    /// Takes over the books: a new epoch, what an earlier hub left open is released, then the writer runs.
-    #[allow(clippy::unused_async, reason = "first landing: signature only")]
-    pub async fn start(_store: &Store, _tasks: &Tasks) -> Result<Self, StoreError> {
-        Ok(Self {})
+    /// Takes over the books: the data directory's lock, a new epoch; what an earlier hub left open is released;
+    /// then the writer runs until its tasks shut down and the last hold is settled or dropped.
+    pub async fn start(store: &Store, tasks: &Tasks) -> Result<Self, StoreError> {
+        let lock = HubLock::take(store.data())?;
+        let recovered = recover::take_over(store).await?;
+        if recovered.holds > 0 {
+            warn!(
+                holds = recovered.holds,
+                "an earlier hub left calls open: their holds are released, nothing is charged"
+            );
+        }
+        let (inbox, stop) = (Arc::new(Inbox::default()), tasks.token());
+        let writer = Writer::new(store.clone(), inbox.clone(), recovered);
+        let until = stop.clone();
+        tasks.spawn("ledger", async move {
+            writer.run(until).await;
+            drop(lock);
+        });
+        Ok(Self { inbox, stop })
     }
 
     /// Sets money aside. Resolves when granted inside the open transaction, before its commit.
-    #[allow(clippy::unused_async, reason = "first landing: signature only")]
-    pub async fn reserve(&self, _reserve: Reserve) -> Result<Hold, HoldError> {
-        Err(HoldError::Unavailable(LedgerDown))
+    pub async fn reserve(&self, reserve: Reserve) -> Result<Hold, HoldError> {
+        let (reply, granted) = oneshot::channel();
+        if self.stop.is_cancelled() || !self.inbox.push(Op::Reserve(Box::new(reserve), reply)) {
+            return Err(LedgerDown.into());
+        }
+        granted.await.unwrap_or(Err(HoldError::Unavailable(LedgerDown)))
     }
 
     /// Books a call that cost nothing. Never waits; a row that finds no place is counted in [`Ledger::notes_dropped`].
-    pub fn note(&self, _row: UsageRow) {}
+    pub fn note(&self, row: UsageRow) {
+        self.inbox.push(Op::Note(Box::new(row)));
+    }
 
     /// How many rows found no place.
     pub fn notes_dropped(&self) -> u64 {
-        0
+        self.inbox.dropped()
     }
 
     /// How many holds are open.
     pub fn open_holds(&self) -> usize {
-        0
+        self.inbox.open()
     }
 }
 
 /// Money set aside for one call. Settled once; dropped unsettled it is released as abandoned.
 pub struct Hold {
+    facts: Option<Arc<Facts>>,
+    inbox: Arc<Inbox>,
     amount: Nanos,
+    outcome: Outcome,
 }
 
 impl Hold {
+    fn new(facts: Arc<Facts>, inbox: Arc<Inbox>) -> Self {
+        Self {
+            amount: facts.amount,
+            outcome: facts.outcome.clone(),
+            facts: Some(facts),
+            inbox,
+        }
+    }
+
     /// What is set aside.
     pub fn amount(&self) -> Nanos {
         self.amount
     }
 
     /// The delivery barrier: resolves when the hold survives any crash.
-    #[allow(clippy::unused_async, reason = "first landing: signature only")]
     pub async fn durable(&self) -> Result<(), LedgerDown> {
-        Err(LedgerDown)
+        *self.outcome.wait().await
     }
 
     /// The terminal barrier: queued at once, resolves with what was charged when that survives any crash.
     /// Dropping the future loses the answer, not the settlement. `charge` above the hold takes what is still
     /// available; the rest is the operator's loss.
-    #[allow(
-        clippy::unused_async,
-        clippy::manual_async_fn,
-        reason = "first landing: signature only"
-    )]
     pub fn settle(
-        self,
-        _charge: Nanos,
-        _row: UsageRow,
+        mut self,
+        charge: Nanos,
+        row: UsageRow,
     ) -> impl Future<Output = Result<Nanos, LedgerDown>> + Send + 'static {
-        async { Err(LedgerDown) }
+        let (reply, charged) = oneshot::channel();
+        if let Some(facts) = self.facts.take() {
+            let settle = Settle {
+                facts,
+                charge,
+                row: Some(Box::new(row)),
+                reply: Some(reply),
+                tries: 0,
+            };
+            self.inbox.push(Op::Settle(settle));
+        }
+        async move { charged.await.unwrap_or(Err(LedgerDown)) }
     }
 }
+
+impl Drop for Hold {
+    /// Signals only; the writer does the work.
+    fn drop(&mut self) {
+        if let Some(facts) = self.facts.take() {
+            self.inbox.push(Op::Settle(Settle {
+                facts,
+                charge: Nanos::ZERO,
+                row: None,
+                reply: None,
+                tries: 0,
+            }));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

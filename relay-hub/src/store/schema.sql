@@ -149,6 +149,7 @@ CREATE TABLE usage (
     streamed          INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX usage_tenant ON usage (tenant, at_ms);
+CREATE UNIQUE INDEX usage_hold ON usage (hold) WHERE hold IS NOT NULL;
 CREATE TRIGGER usage_no_update BEFORE UPDATE ON usage BEGIN SELECT RAISE(ABORT, 'usage rows are immutable'); END;
 
 -- What the directory shows has changed.

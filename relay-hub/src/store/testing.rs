@@ -21,13 +21,20 @@ pub(crate) struct TestHub {
 }
 
 impl TestHub {
+    /// With everything `relay-hub init` makes but its settings.
     pub(crate) async fn new() -> Self {
+        let hub = Self::bare().await;
+        files::make_private_directory(hub.data.ca_key().parent().unwrap()).unwrap();
+        Authority::create(&hub.data).unwrap();
+        QuicKeys::create(&hub.data).unwrap();
+        hub
+    }
+
+    /// Database and sealing key alone.
+    pub(crate) async fn bare() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let data = DataDir::new(dir.path());
-        files::make_private_directory(data.ca_key().parent().unwrap()).unwrap();
         files::write_new(&data.seal_key(), &fresh_key(), Readable::OwnerOnly).unwrap();
-        Authority::create(&data).unwrap();
-        QuicKeys::create(&data).unwrap();
         let store = Store::create(&data).await.unwrap();
         let sealer = Arc::new(Sealer::open(&data).unwrap());
         Self {

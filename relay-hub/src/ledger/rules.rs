@@ -1,0 +1,236 @@
+//! The arithmetic of money, and nothing else: who gets the last cent, how a charge is split, how rows are chained.
+
+use std::collections::HashMap;
+
+use aws_lc_rs::digest::{Context, SHA256};
+
+use crate::money::Nanos;
+
+/// An account inside a transaction that has the write lock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Balance {
+    pub(super) posted: Nanos,
+    pub(super) held: Nanos,
+    pub(super) floor: Nanos,
+}
+
+impl Balance {
+    /// What can still be spent; never below zero.
+    pub(super) fn available(self) -> Nanos {
+        self.posted
+            .saturating_sub(self.held)
+            .saturating_sub(self.floor)
+            .max(Nanos::ZERO)
+    }
+
+    /// Sets an amount aside if all of it is available.
+    pub(super) fn hold(&mut self, amount: Nanos) -> Result<(), Nanos> {
+        let available = self.available();
+        match self.held.checked_add(amount) {
+            Some(held) if amount <= available => {
+                self.held = held;
+                Ok(())
+            }
+            Some(_) | None => Err(available),
+        }
+    }
+
+    /// Takes as much of an amount as is available.
+    pub(super) fn take(&mut self, amount: Nanos) -> Nanos {
+        let taken = amount.min(self.available());
+        self.posted = self.posted.saturating_sub(taken);
+        taken
+    }
+}
+
+/// A charge against a hold: what the hold covers, and what it does not.
+pub(super) fn split(charge: Nanos, held: Nanos) -> (Nanos, Nanos) {
+    let covered = charge.clamp(Nanos::ZERO, held);
+    (covered, charge.saturating_sub(covered).max(Nanos::ZERO))
+}
+
+/// Sums of changes, one line an account, in a fixed order.
+#[derive(Debug, Default)]
+pub(super) struct Changes {
+    order: Vec<String>,
+    sums: HashMap<String, (i64, i64)>,
+}
+
+impl Changes {
+    /// Adds to what an account holds and has. `None` where a sum is out of range; nothing is changed then.
+    pub(super) fn add(&mut self, account: &str, held: i64, posted: i64) -> Option<()> {
+        if let Some(sum) = self.sums.get_mut(account) {
+            *sum = (sum.0.checked_add(held)?, sum.1.checked_add(posted)?);
+        } else {
+            self.sums.insert(account.to_owned(), (held, posted));
+            self.order.push(account.to_owned());
+        }
+        Some(())
+    }
+
+    /// Forgets an account whose sum is out of range; later additions to it are forgotten as well.
+    pub(super) fn spoil(&mut self, account: &str) {
+        self.order.retain(|name| name != account);
+    }
+
+    /// Account, change of held, change of posted.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&str, i64, i64)> {
+        self.order
+            .iter()
+            .filter_map(|name| self.sums.get(name).map(|sum| (name.as_str(), sum.0, sum.1)))
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.order.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.order.is_empty()
+    }
+}
+
+/// One transfer, before it has a place in the chain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Transfer<'a> {
+    pub(super) kind: &'a str,
+    pub(super) hold: Option<i64>,
+    pub(super) idem: Option<&'a str>,
+    pub(super) debit: &'a str,
+    pub(super) credit: &'a str,
+    pub(super) amount: Nanos,
+    pub(super) at_ms: i64,
+    pub(super) note: &'a str,
+}
+
+/// The last row of the chain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Head {
+    pub(super) seq: i64,
+    pub(super) hash: [u8; 32],
+}
+
+impl Head {
+    /// Before the first row.
+    pub(super) const START: Self = Self { seq: 0, hash: [0; 32] };
+
+    /// The place of the next row: its number, and SHA-256 over the hash before and every field.
+    pub(super) fn next(self, row: &Transfer<'_>) -> Option<Self> {
+        let seq = self.seq.checked_add(1)?;
+        let mut hash = Context::new(&SHA256);
+        hash.update(&self.hash);
+        hash.update(&seq.to_le_bytes());
+        hash.update(&row.amount.get().to_le_bytes());
+        hash.update(&row.at_ms.to_le_bytes());
+        hash.update(&row.hold.unwrap_or(NO_HOLD).to_le_bytes());
+        hash.update(&[u8::from(row.idem.is_some())]);
+        for text in [row.kind, row.idem.unwrap_or_default(), row.debit, row.credit, row.note] {
+            // The length first, so that no two rows give the same bytes.
+            hash.update(&u64::try_from(text.len()).unwrap_or(u64::MAX).to_le_bytes());
+            hash.update(text.as_bytes());
+        }
+        let mut bytes = [0; 32];
+        bytes.copy_from_slice(hash.finish().as_ref());
+        Some(Self { seq, hash: bytes })
+    }
+}
+
+/// No hold has this number.
+const NO_HOLD: i64 = i64::MIN;
+
+/// The hub's own accounts.
+pub(super) const FUNDING: &str = "funding";
+pub(super) const REVENUE: &str = "revenue";
+pub(super) const OPERATOR_LOSS: &str = "operator_loss";
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn balance(posted: i64, held: i64) -> Balance {
+        Balance {
+            posted: Nanos::new(posted),
+            held: Nanos::new(held),
+            floor: Nanos::ZERO,
+        }
+    }
+
+    #[test]
+    fn a_refused_hold_leaves_room_for_a_smaller_one() {
+        let mut account = balance(10, 0);
+        assert_eq!(account.hold(Nanos::new(7)), Ok(()));
+        assert_eq!(account.hold(Nanos::new(4)), Err(Nanos::new(3)));
+        assert_eq!(account.hold(Nanos::new(3)), Ok(()));
+        assert_eq!(account.hold(Nanos::MAX), Err(Nanos::ZERO));
+    }
+
+    #[test]
+    fn every_field_of_a_transfer_is_in_its_hash() {
+        let row = Transfer {
+            kind: "charge",
+            hold: Some(1),
+            idem: None,
+            debit: "a",
+            credit: "bc",
+            amount: Nanos::new(5),
+            at_ms: 7,
+            note: "",
+        };
+        let same = Head::START.next(&row).unwrap();
+        let others = [
+            Transfer {
+                kind: "loss",
+                ..row.clone()
+            },
+            Transfer {
+                hold: None,
+                ..row.clone()
+            },
+            Transfer {
+                idem: Some(""),
+                ..row.clone()
+            },
+            Transfer {
+                debit: "ab",
+                credit: "c",
+                ..row.clone()
+            },
+            Transfer {
+                amount: Nanos::new(6),
+                ..row.clone()
+            },
+            Transfer {
+                at_ms: 8,
+                ..row.clone()
+            },
+            Transfer {
+                note: "x",
+                ..row.clone()
+            },
+        ];
+        for other in &others {
+            assert_ne!(Head::START.next(other).unwrap().hash, same.hash, "{other:?}");
+        }
+        assert_ne!(same.next(&row).unwrap().hash, same.hash);
+    }
+
+    proptest! {
+        #[test]
+        fn a_charge_is_split_without_a_rest(charge in 0..=i64::MAX, held in 0..=i64::MAX) {
+            let (covered, rest) = split(Nanos::new(charge), Nanos::new(held));
+            prop_assert!(covered.get() <= held);
+            prop_assert_eq!(covered.checked_add(rest), Some(Nanos::new(charge)));
+        }
+
+        #[test]
+        fn no_balance_goes_below_its_floor(posted in -1000i64..1000, floor in -1000i64..1, wishes in prop::collection::vec(0i64..500, 0..20)) {
+            let posted = posted.max(floor);
+            let mut account = Balance { posted: Nanos::new(posted), held: Nanos::ZERO, floor: Nanos::new(floor) };
+            for (at, wish) in wishes.into_iter().enumerate() {
+                if at % 2 == 0 { let _ = account.hold(Nanos::new(wish)); } else { account.take(Nanos::new(wish)); }
+                prop_assert!(account.posted.get() - account.held.get() >= floor);
+            }
+        }
+    }
+}

@@ -1,0 +1,350 @@
+use std::{collections::HashMap, time::Duration};
+
+use futures_util::future::join_all;
+use relay_protocol::{Tokens, Usage, UsageSource};
+use sqlx::Row as _;
+
+use super::*;
+use crate::{
+    ids::KeyId,
+    store::{tenants, testing::TestHub},
+};
+
+mod crash;
+mod model;
+
+/// A hub's books with one writer.
+struct Books {
+    hub: TestHub,
+    tasks: Tasks,
+    ledger: Ledger,
+}
+
+impl Books {
+    async fn open() -> Self {
+        Self::over(TestHub::bare().await).await
+    }
+
+    async fn over(hub: TestHub) -> Self {
+        let tasks = Tasks::new();
+        let ledger = Ledger::start(&hub.store, &tasks).await.unwrap();
+        Self { hub, tasks, ledger }
+    }
+
+    async fn tenant(&self, balance: i64) -> TenantId {
+        let tenant = tenants::add(&self.hub.store, &crate::ids::random_name(), 1)
+            .await
+            .unwrap();
+        if balance > 0 {
+            let reference = crate::ids::random_name();
+            credit(&self.hub.store, &tenant, Nanos::new(balance), &reference, "", 1)
+                .await
+                .unwrap();
+        }
+        tenant
+    }
+
+    async fn balance(&self, tenant: &TenantId) -> (i64, i64) {
+        let row = tenants::find(&self.hub.store, tenant.as_str()).await.unwrap();
+        (row.balance.get(), row.held.get())
+    }
+
+    async fn endings(&self) -> HashMap<String, i64> {
+        let rows =
+            sqlx::query("SELECT ending, count(*) FROM usage GROUP BY ending").fetch_all(self.hub.store.readers());
+        rows.await.unwrap().iter().map(|row| (row.get(0), row.get(1))).collect()
+    }
+
+    /// Ends the writer, then looks at every row.
+    async fn close(self) -> TestHub {
+        assert_eq!(
+            self.tasks.shutdown(Duration::from_secs(20)).await,
+            0,
+            "the writer ends by itself"
+        );
+        let verdict = verify(&self.hub.store).await.unwrap();
+        assert!(verdict.ok, "{:?}", verdict.problems);
+        self.hub
+    }
+}
+
+fn wish(tenant: &TenantId, amount: i64) -> Reserve {
+    Reserve {
+        call: CallId::random(),
+        tenant: tenant.clone(),
+        by: By::Key(KeyId::random()),
+        model: "gpt-5".into(),
+        amount: Nanos::new(amount),
+        price_version: 1,
+    }
+}
+
+fn row(wish: &Reserve, ending: Ending) -> UsageRow {
+    let t = Tokens::new;
+    let usage = Usage {
+        input: t(10),
+        cached: t(2),
+        cache_write: t(0),
+        output: t(5),
+        reasoning: t(1),
+    };
+    UsageRow {
+        call: wish.call,
+        tenant: wish.tenant.clone(),
+        by: wish.by.clone(),
+        account: None,
+        egress: Some("direct".into()),
+        endpoint: "/v1/responses",
+        model: wish.model.clone(),
+        upstream_model: wish.model.clone(),
+        usage: Some((usage, UsageSource::Reported)),
+        cost: Nanos::ZERO,
+        price_version: wish.price_version,
+        status: 200,
+        ending,
+        started_ms: 1,
+        hold_us: Some(1),
+        first_byte_us: Some(2),
+        total_us: Some(3),
+        vendor_request_id: Some("req_\"1\"".into()),
+        response_id: None,
+        link: Link::Quic,
+        streamed: true,
+    }
+}
+
+#[tokio::test]
+async fn a_call_is_held_and_charged() {
+    let books = Books::open().await;
+    let tenant = books.tenant(1_000).await;
+    let wish = wish(&tenant, 400);
+    let hold = books.ledger.reserve(wish.clone()).await.unwrap();
+    hold.durable().await.unwrap();
+    assert_eq!(books.balance(&tenant).await, (1_000, 400));
+    assert_eq!(books.ledger.open_holds(), 1);
+    assert_eq!(
+        hold.settle(Nanos::new(150), row(&wish, Ending::Completed)).await,
+        Ok(Nanos::new(150))
+    );
+    assert_eq!(books.balance(&tenant).await, (850, 0));
+    assert_eq!(books.ledger.open_holds(), 0);
+    books.close().await;
+}
+
+#[tokio::test]
+async fn a_charge_above_the_hold_takes_what_is_there_and_the_operator_bears_the_rest() {
+    let books = Books::open().await;
+    let tenant = books.tenant(1_000).await;
+    let (first, other) = (wish(&tenant, 400), wish(&tenant, 500));
+    let hold = books.ledger.reserve(first.clone()).await.unwrap();
+    let kept = books.ledger.reserve(other.clone()).await.unwrap();
+    assert_eq!(
+        hold.settle(Nanos::new(5_000), row(&first, Ending::Completed)).await,
+        Ok(Nanos::new(500))
+    );
+    assert_eq!(books.balance(&tenant).await, (500, 500));
+    assert_eq!(
+        kept.settle(Nanos::new(500), row(&other, Ending::Completed)).await,
+        Ok(Nanos::new(500))
+    );
+    assert_eq!(books.balance(&tenant).await, (0, 0));
+    let hub = books.close().await;
+    let lost = sqlx::query("SELECT posted FROM account WHERE id = 'operator_loss'").fetch_one(hub.store.readers());
+    assert_eq!(lost.await.unwrap().get::<i64, _>(0), -4_500);
+}
+
+#[tokio::test]
+async fn of_two_thousand_parallel_calls_on_a_balance_for_ten_ten_are_held() {
+    let books = Books::open().await;
+    let tenant = books.tenant(10 * 100 + 99).await;
+    let asked = join_all((0..2_000).map(|_| books.ledger.reserve(wish(&tenant, 100)))).await;
+    let (held, refused): (Vec<_>, Vec<_>) = asked.into_iter().partition(Result::is_ok);
+    assert_eq!((held.len(), refused.len()), (10, 1_990));
+    for refused in refused {
+        assert_eq!(
+            refused.err(),
+            Some(HoldError::Insufficient {
+                available: Nanos::new(99)
+            })
+        );
+    }
+    drop(held);
+    let hub = books.close().await;
+    assert_eq!(tenants::list(&hub.store).await.unwrap()[0].available.get(), 1_099);
+}
+
+#[tokio::test]
+async fn a_refused_hold_fails_nobody_else_in_its_batch() {
+    let books = Books::open().await;
+    let (rich, poor) = (books.tenant(1_000).await, books.tenant(5).await);
+    let wishes = [
+        wish(&rich, 100),
+        wish(&poor, 10),
+        wish(&poor, 5),
+        wish(&rich, i64::MAX),
+        wish(&rich, i64::MAX),
+        wish(&rich, 900),
+    ];
+    let got = join_all(wishes.into_iter().map(|wish| books.ledger.reserve(wish))).await;
+    let granted: Vec<_> = got.iter().map(Result::is_ok).collect();
+    assert_eq!(granted, [true, false, true, false, false, true]);
+    drop(got);
+    books.close().await;
+}
+
+#[tokio::test]
+async fn a_stranger_has_nothing_and_a_running_call_is_not_held_twice() {
+    let books = Books::open().await;
+    let tenant = books.tenant(1_000).await;
+    let nobody = books.ledger.reserve(wish(&TenantId::random(), 1)).await;
+    assert_eq!(nobody.err(), Some(HoldError::Insufficient { available: Nanos::ZERO }));
+    let wish = wish(&tenant, 1);
+    let hold = books.ledger.reserve(wish.clone()).await.unwrap();
+    assert_eq!(
+        books.ledger.reserve(wish.clone()).await.err(),
+        Some(HoldError::Duplicate)
+    );
+    hold.settle(Nanos::ZERO, row(&wish, Ending::ClientGone)).await.unwrap();
+    assert!(books.ledger.reserve(wish).await.is_ok());
+    books.close().await;
+}
+
+#[tokio::test]
+async fn a_hold_that_is_dropped_is_released_and_has_its_row() {
+    let books = Books::open().await;
+    let tenant = books.tenant(1_000).await;
+    drop(books.ledger.reserve(wish(&tenant, 700)).await.unwrap());
+    // The next wish is decided after the release.
+    drop(books.ledger.reserve(wish(&tenant, 1_000)).await.unwrap());
+    books
+        .ledger
+        .note(row(&wish(&tenant, 0), Ending::Refused(Code::RateLimited)));
+    assert_eq!(books.tasks.shutdown(Duration::from_secs(20)).await, 0);
+    assert_eq!(
+        books.endings().await,
+        HashMap::from([("abandoned".into(), 2), ("refused:RateLimited".into(), 1)])
+    );
+    books.close().await;
+}
+
+#[tokio::test]
+async fn a_settlement_is_booked_even_if_nobody_waits_for_it() {
+    let books = Books::open().await;
+    let tenant = books.tenant(1_000).await;
+    let wish = wish(&tenant, 700);
+    let hold = books.ledger.reserve(wish.clone()).await.unwrap();
+    drop(hold.settle(Nanos::new(600), row(&wish, Ending::Completed)));
+    let hub = books.close().await;
+    assert_eq!(tenants::list(&hub.store).await.unwrap()[0].balance.get(), 400);
+}
+
+#[tokio::test]
+async fn credit_arrives_while_the_hub_writes() {
+    let books = Books::open().await;
+    let tenant = books.tenant(0).await;
+    let others = books.tenant(1_000_000).await;
+    let calls = join_all((0..500).map(|at| {
+        let (ledger, wish) = (books.ledger.clone(), wish(&others, 100));
+        async move {
+            let hold = ledger.reserve(wish.clone()).await.unwrap();
+            hold.settle(Nanos::new(at % 100), row(&wish, Ending::Completed))
+                .await
+                .unwrap();
+        }
+    }));
+    let credits = async {
+        for at in 0..20 {
+            let reference = format!("r{}", at % 10);
+            let done = credit(&books.hub.store, &tenant, Nanos::new(7), &reference, "", 1)
+                .await
+                .unwrap();
+            assert_eq!(done.is_first, at < 10);
+        }
+    };
+    tokio::join!(calls, credits);
+    assert_eq!(books.balance(&tenant).await, (70, 0));
+    books.close().await;
+}
+
+#[tokio::test]
+async fn a_locked_database_delays_settlements_and_loses_none() {
+    let books = Books::open().await;
+    let tenant = books.tenant(1_000).await;
+    let wish = wish(&tenant, 700);
+    let hold = books.ledger.reserve(wish.clone()).await.unwrap();
+    hold.durable().await.unwrap();
+    let lock = books.hub.store.write().await.unwrap();
+    let settled = hold.settle(Nanos::new(600), row(&wish, Ending::Completed));
+    // The writer gives a reserve up while the lock is held, so it has tried the settlement as well.
+    let refused = books.ledger.reserve(self::wish(&tenant, 1)).await;
+    assert_eq!(refused.err(), Some(HoldError::Unavailable(LedgerDown)));
+    lock.rollback().await.unwrap();
+    assert_eq!(settled.await, Ok(Nanos::new(600)));
+    books.close().await;
+}
+
+/// The rows of a table are changed behind the hub's back, with its guards taken away.
+async fn tamper(statements: &[&'static str]) -> Vec<String> {
+    let books = Books::open().await;
+    let tenant = books.tenant(1_000).await;
+    for charge in [100, 250, 0] {
+        let wish = wish(&tenant, 300);
+        let hold = books.ledger.reserve(wish.clone()).await.unwrap();
+        hold.settle(Nanos::new(charge), row(&wish, Ending::Completed))
+            .await
+            .unwrap();
+    }
+    let hub = books.close().await;
+    let mut connection = hub.store.connection().await.unwrap();
+    for sql in statements {
+        sqlx::raw_sql(*sql).execute(&mut connection).await.unwrap();
+    }
+    verify(&hub.store).await.unwrap().problems
+}
+
+#[tokio::test]
+async fn every_change_behind_the_hubs_back_is_found() {
+    let unguard = "DROP TRIGGER transfer_no_update; DROP TRIGGER transfer_no_delete; DROP TRIGGER usage_no_update; \
+                   DROP TRIGGER hold_resolved_once; DROP TRIGGER hold_no_delete;";
+    for change in [
+        "UPDATE transfer SET amount = amount + 1 WHERE seq = 2",
+        "UPDATE transfer SET at_ms = at_ms + 1 WHERE seq = 1",
+        "UPDATE transfer SET hash = zeroblob(32) WHERE seq = 3",
+        "DELETE FROM transfer WHERE seq = 3",
+        "DELETE FROM transfer WHERE seq = 1",
+        "UPDATE account SET posted = posted + 1 WHERE id LIKE 'ten_%'",
+        "UPDATE account SET held = held + 1 WHERE id LIKE 'ten_%'",
+        "UPDATE usage SET charged = charged + 1 WHERE seq = 1",
+        "UPDATE hold SET state = 2 WHERE id = 1",
+        "UPDATE hold SET state = 0 WHERE id = 3",
+        "DELETE FROM usage WHERE seq = 2",
+    ] {
+        let problems = tamper(&[unguard, change]).await;
+        let others: Vec<_> = problems.iter().filter(|problem| !problem.contains("guard")).collect();
+        assert!(!others.is_empty(), "{change}: {problems:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_database_refuses_to_change_the_past() {
+    let hub = Books::open().await;
+    let tenant = hub.tenant(1_000).await;
+    let wish = wish(&tenant, 300);
+    let hold = hub.ledger.reserve(wish.clone()).await.unwrap();
+    hold.settle(Nanos::new(100), row(&wish, Ending::Completed))
+        .await
+        .unwrap();
+    let hub = hub.close().await;
+    let mut connection = hub.store.connection().await.unwrap();
+    for sql in [
+        "UPDATE transfer SET amount = 1",
+        "DELETE FROM transfer",
+        "UPDATE usage SET charged = 0",
+        "UPDATE hold SET state = 0",
+        "DELETE FROM hold",
+        "UPDATE account SET posted = -1 WHERE id LIKE 'ten_%'",
+        "UPDATE account SET held = -1",
+    ] {
+        assert!(sqlx::raw_sql(sql).execute(&mut connection).await.is_err(), "{sql}");
+    }
+}

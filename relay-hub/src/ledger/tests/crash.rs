@@ -1,0 +1,135 @@
+//! What a crash leaves, and what the next start makes of it.
+
+use std::{
+    ffi::OsString,
+    io::{BufRead as _, BufReader, Write as _},
+    process::{Command, Stdio},
+};
+
+use super::*;
+use crate::{config::DataDir, store::Store};
+
+#[test]
+fn a_runtime_that_vanishes_leaves_books_that_the_next_start_closes() {
+    let runtime = || {
+        tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .unwrap()
+    };
+    let first = runtime();
+    let (hub, tenant) = first.block_on(async {
+        let books = Books::open().await;
+        let tenant = books.tenant(1_000_000).await;
+        let holds = join_all((0..300).map(|_| books.ledger.reserve(wish(&tenant, 1_000)))).await;
+        for hold in &holds {
+            hold.as_ref().unwrap().durable().await.unwrap();
+        }
+        assert_eq!(books.balance(&tenant).await.1, 300_000);
+        // Neither settled nor dropped: the process is gone in this instant.
+        std::mem::forget(holds);
+        (books.hub, tenant)
+    });
+    first.shutdown_background();
+    runtime().block_on(async {
+        // The old writer's lock goes with its task.
+        let books = Books::over(hub).await;
+        assert_eq!(books.balance(&tenant).await, (1_000_000, 0));
+        assert_eq!(books.endings().await, HashMap::from([("recovered".into(), 300)]));
+        books.close().await;
+    });
+}
+
+/// Not a test of its own: what the next test starts and kills.
+#[test]
+#[ignore = "started by the test of kill -9"]
+fn child_that_books_until_it_is_killed() {
+    let Some(dir) = std::env::var_os(CHILD) else { return };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let store = Store::open(&DataDir::new(dir)).await.unwrap();
+        let tasks = Tasks::new();
+        let ledger = Ledger::start(&store, &tasks).await.unwrap();
+        let tenant = tenants::list(&store).await.unwrap().remove(0).id;
+        let callers = (0..32).map(|at: i64| {
+            let (ledger, tenant) = (ledger.clone(), tenant.clone());
+            async move {
+                for round in 0.. {
+                    let wish = wish(&tenant, 1_000);
+                    let hold = ledger.reserve(wish.clone()).await.unwrap();
+                    hold.durable().await.unwrap();
+                    let charged = hold
+                        .settle(Nanos::new((at + round) % 1_200), row(&wish, Ending::Completed))
+                        .await
+                        .unwrap();
+                    writeln!(std::io::stdout(), "booked {} {}", wish.call, charged.get()).unwrap();
+                }
+            }
+        });
+        join_all(callers).await;
+    });
+}
+
+#[tokio::test]
+async fn nothing_that_was_acknowledged_is_lost_by_kill_9() {
+    let hub = TestHub::bare().await;
+    let tenant = tenants::add(&hub.store, "acme", 1).await.unwrap();
+    credit(&hub.store, &tenant, Nanos::MAX_TYPED, "start", "", 1)
+        .await
+        .unwrap();
+    let mut booked: HashMap<String, i64> = HashMap::new();
+    for round in 0..4 {
+        let args: [OsString; 4] = [
+            "--exact",
+            "ledger::tests::crash::child_that_books_until_it_is_killed",
+            "--ignored",
+            "--nocapture",
+        ]
+        .map(Into::into);
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(args)
+            .env(CHILD, hub.dir.path())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap())
+            .lines()
+            .map_while(Result::ok);
+        let mut seen = 0;
+        for line in lines {
+            let Some(rest) = line.find("booked ").map(|at| line[at..].to_owned()) else {
+                continue;
+            };
+            let mut words = rest.split(' ').skip(1);
+            let (Some(call), Some(Ok(charged))) = (words.next(), words.next().map(str::parse)) else {
+                continue;
+            };
+            booked.insert(call.to_owned(), charged);
+            seen += 1;
+            if seen == 200 + 37 * round {
+                child.kill().unwrap();
+            }
+        }
+        child.wait().unwrap();
+        assert!(seen >= 200, "the child booked {seen}");
+    }
+    let books = Books::over(hub).await;
+    assert_eq!(books.balance(&tenant).await.1, 0);
+    let rows = sqlx::query("SELECT lower(hex(call)), charged FROM usage")
+        .fetch_all(books.hub.store.readers())
+        .await
+        .unwrap();
+    let written: HashMap<String, i64> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
+    for (call, charged) in &booked {
+        assert_eq!(written.get(call), Some(charged), "{call}");
+    }
+    books.close().await;
+}
+
+const CHILD: &str = "RELAY_LEDGER_CHILD";
