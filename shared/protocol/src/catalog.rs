@@ -93,8 +93,9 @@ const EFFORTS: [(&str, &str); 4] = [
     ("xhigh", "Reasons longest for the hardest problems"),
 ];
 
-/// Codex 0.169 gives the model these words instead of its own whenever it has fetched a catalogue, and does not read a
-/// catalogue without them.
+/// Codex 0.169 gives these words to a model that the catalogue names, in place of its own; and it reads no catalogue that
+/// has an entry without them. A model that Codex ships with is therefore served better by not being named, as long as
+/// the provider has no `model_catalog_url`, which makes it forget what it ships with.
 const INSTRUCTIONS: &str = include_str!("catalog/instructions.md");
 
 /// A strong entity tag, quotes included: FNV-1a of 64 bits, which only needs to change when the list does.
