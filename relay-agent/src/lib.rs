@@ -3,4 +3,10 @@
 pub mod app;
 pub mod cli;
 pub mod config;
+pub mod control;
+pub mod enroll;
+pub mod failure;
+mod forward;
+pub mod keystore;
+mod listener;
 pub mod tunnel;

@@ -2,33 +2,12 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::time::Duration;
 
-/// Which transports the tunnel may use.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum LinkMode {
-    /// HTTP/3 over QUIC, HTTP/2 over TCP where UDP is blocked.
-    #[default]
-    Auto,
-    /// HTTP/3 over QUIC only.
-    Quic,
-    /// HTTP/2 over TCP only.
-    H2,
-}
+use crate::tunnel::LinkMode;
 
-impl FromStr for LinkMode {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
-            "auto" => Ok(Self::Auto),
-            "quic" => Ok(Self::Quic),
-            "h2" => Ok(Self::H2),
-            _ => Err("must be `auto`, `quic` or `h2`"),
-        }
-    }
-}
+pub mod dir;
+pub mod env;
 
 /// Whether a local call must carry the local key.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -1,0 +1,103 @@
+//! Loopback HTTP/1.1: who may call, and which part of the agent answers. Knows nothing of the hub.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use relay_shared::tasks::Tasks;
+use tokio::net::{TcpListener, TcpStream};
+
+mod bind;
+mod guard;
+mod holder;
+mod local_key;
+mod route;
+
+pub(crate) use bind::bind;
+pub(crate) use guard::OwnNames;
+pub(crate) use local_key::ExpectedKey;
+pub(crate) use route::{Control, Router};
+
+use crate::forward::uplink::Uplink;
+
+/// Serves what comes in on `listeners` until the tasks are told to end.
+pub(crate) fn serve<U: Uplink, C: Control>(
+    listeners: Vec<TcpListener>,
+    router: &Arc<Router<U, C>>,
+    head_timeout: Duration,
+    tasks: &Tasks,
+) {
+    for listener in listeners {
+        let (router, connections) = (Arc::clone(router), tasks.clone());
+        tasks.spawn("listener", async move {
+            accept(listener, router, head_timeout, connections).await
+        });
+    }
+}
+
+async fn accept<U: Uplink, C: Control>(
+    listener: TcpListener,
+    router: Arc<Router<U, C>>,
+    head_timeout: Duration,
+    tasks: Tasks,
+) {
+    let stop = tasks.token();
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = stop.cancelled() => return,
+        };
+        match accepted {
+            Ok((stream, peer)) => {
+                let work = connection(stream, peer, Arc::clone(&router), head_timeout, tasks.clone());
+                tasks.spawn("connection", work);
+            }
+            Err(error) => {
+                // Out of descriptors, most likely: existing calls will free some.
+                tracing::warn!(%error, "cannot accept a connection");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn connection<U: Uplink, C: Control>(
+    stream: TcpStream,
+    peer: SocketAddr,
+    router: Arc<Router<U, C>>,
+    head_timeout: Duration,
+    tasks: Tasks,
+) {
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%peer, %error, "TCP_NODELAY refused");
+    }
+    let service = service_fn(move |request: http::Request<Incoming>| {
+        let router = Arc::clone(&router);
+        async move { Ok::<_, Infallible>(router.answer(request).await) }
+    });
+    let serving = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(head_timeout)
+        .max_buf_size(HEAD_BYTES)
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
+    tokio::pin!(serving);
+    let stop = tasks.token();
+    let outcome = tokio::select! {
+        outcome = &mut serving => outcome,
+        () = stop.cancelled() => {
+            serving.as_mut().graceful_shutdown();
+            serving.await
+        }
+    };
+    if let Err(error) = outcome {
+        tracing::debug!(%peer, %error, "a local connection ended early");
+    }
+}
+
+const HEAD_BYTES: usize = 64 << 10;
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
