@@ -1,0 +1,13 @@
+//! `relay-hub key`: API keys.
+
+use super::{Context, failure::Failure};
+
+/// API keys
+#[derive(clap::Args)]
+pub(super) struct Args {}
+
+pub(super) async fn run(args: Args, context: &Context) -> Result<(), Failure> {
+    let Args {} = args;
+    context.store().await?.close().await;
+    Ok(())
+}

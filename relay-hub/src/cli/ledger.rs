@@ -1,0 +1,13 @@
+//! `relay-hub ledger`: The books.
+
+use super::{Context, failure::Failure};
+
+/// The books
+#[derive(clap::Args)]
+pub(super) struct Args {}
+
+pub(super) async fn run(args: Args, context: &Context) -> Result<(), Failure> {
+    let Args {} = args;
+    context.store().await?.close().await;
+    Ok(())
+}
