@@ -5,9 +5,14 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
+use h3::error::StreamError;
+use http::{HeaderMap, Version, header::CONTENT_LENGTH};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::{BodyExt as _, Empty, Full, combinators::UnsyncBoxBody};
+use tokio_util::sync::DropGuard;
+
+use super::{calls::Call, h3quic};
 
 /// A body to send. Ending it with an error, or dropping it before its end, resets the stream.
 pub type OutBody = UnsyncBoxBody<Bytes, BodyError>;
@@ -52,62 +57,93 @@ pub struct InBody {
     announced: Option<u64>,
     received: u64,
     is_done: bool,
+    /// What lives as long as the body does: the count of running calls, and the upload that goes with it.
+    attached: Option<(Option<Call>, Option<DropGuard>)>,
 }
 
-enum Source {
-    Whole(Option<Bytes>),
-    Hyper(hyper::body::Incoming),
+pub(super) enum Source {
+    Whole(Bytes),
+    H3Client(h3::client::RequestStream<h3quic::RecvStream, Bytes>),
+    H3Server(h3::server::RequestStream<h3quic::RecvStream, Bytes>),
+    H2(h2::RecvStream),
+    Hyper1(hyper::body::Incoming),
+    Hyper2(hyper::body::Incoming),
 }
+
+type Part = Option<Result<Bytes, BodyError>>;
 
 impl InBody {
     /// A body already here.
     #[must_use]
     pub fn whole(bytes: impl Into<Bytes>) -> Self {
-        let bytes = Some(bytes.into()).filter(|bytes| !bytes.is_empty());
+        let bytes = bytes.into();
+        let is_done = bytes.is_empty();
         Self {
-            is_done: bytes.is_none(),
             source: Source::Whole(bytes),
             announced: None,
             received: 0,
+            is_done,
+            attached: None,
         }
     }
 
-    /// A body of HTTP/1.1 or HTTP/2 as hyper reads it.
+    /// A body as hyper reads it, of a message with this `version`.
     #[must_use]
-    pub fn hyper(incoming: hyper::body::Incoming) -> Self {
+    pub fn hyper(incoming: hyper::body::Incoming, version: Version) -> Self {
         let is_done = incoming.is_end_stream();
+        let source = if version == Version::HTTP_2 {
+            Source::Hyper2(incoming)
+        } else {
+            Source::Hyper1(incoming)
+        };
         Self {
-            source: Source::Hyper(incoming),
+            source,
             announced: None,
             received: 0,
             is_done,
+            attached: None,
         }
     }
 
-    fn poll_source(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    pub(super) fn tunnel(source: Source, announced: Option<u64>, attached: (Option<Call>, Option<DropGuard>)) -> Self {
+        Self {
+            source,
+            announced,
+            received: 0,
+            is_done: false,
+            attached: Some(attached),
+        }
+    }
+
+    fn poll_source(&mut self, cx: &mut Context<'_>) -> Poll<Part> {
         match &mut self.source {
-            Source::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-            Source::Hyper(incoming) => {
-                let frame = ready!(Pin::new(incoming).poll_frame(cx));
-                Poll::Ready(frame.map(|frame| frame.map_err(|e| BodyError::Lost(e.to_string()))))
+            Source::Whole(bytes) => {
+                let bytes = std::mem::take(bytes);
+                Poll::Ready((!bytes.is_empty()).then_some(Ok(bytes)))
             }
+            Source::H3Client(stream) => Poll::Ready(h3_part(ready!(stream.poll_recv_data(cx)))),
+            Source::H3Server(stream) => Poll::Ready(h3_part(ready!(stream.poll_recv_data(cx)))),
+            Source::H2(stream) => poll_h2(stream, cx),
+            Source::Hyper1(incoming) => poll_hyper(incoming, cx),
+            Source::Hyper2(incoming) => match ready!(poll_hyper(incoming, cx)) {
+                // hyper shows a stream reset with CANCEL or NO_ERROR as an end; h2 below it knows better.
+                None if !incoming.is_end_stream() => Poll::Ready(Some(Err(BodyError::Reset(CANCEL)))),
+                part => Poll::Ready(part),
+            },
         }
     }
-}
 
-impl InBody {
-    /// HTTP/3 leaves the comparison with `content-length` to us; hyper makes it itself.
-    fn checked(&mut self, frame: Option<Result<Frame<Bytes>, BodyError>>) -> Option<Result<Frame<Bytes>, BodyError>> {
-        match (&frame, self.announced) {
-            (Some(Ok(part)), announced) => {
-                self.received += part.data_ref().map_or(0, |data| data.len() as u64);
+    fn checked(&mut self, part: Part) -> Part {
+        match (part, self.announced) {
+            (Some(Ok(bytes)), announced) => {
+                self.received += bytes.len() as u64;
                 match announced {
                     Some(announced) if self.received > announced => Some(Err(self.wrong_length(announced))),
-                    Some(_) | None => frame,
+                    Some(_) | None => Some(Ok(bytes)),
                 }
             }
             (None, Some(announced)) if self.received != announced => Some(Err(self.wrong_length(announced))),
-            (None | Some(Err(_)), _) => frame,
+            (part @ (None | Some(Err(_))), _) => part,
         }
     }
 
@@ -128,10 +164,13 @@ impl Body for InBody {
         if this.is_done {
             return Poll::Ready(None);
         }
-        let frame = ready!(this.poll_source(cx));
-        let frame = this.checked(frame);
-        this.is_done = !matches!(frame, Some(Ok(_)));
-        Poll::Ready(frame)
+        let part = ready!(this.poll_source(cx));
+        let part = this.checked(part);
+        if !matches!(part, Some(Ok(_))) {
+            this.is_done = true;
+            this.attached = None;
+        }
+        Poll::Ready(part.map(|part| part.map(Frame::data)))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -140,8 +179,76 @@ impl Body for InBody {
 
     fn size_hint(&self) -> SizeHint {
         match &self.source {
-            Source::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
-            Source::Hyper(incoming) => incoming.size_hint(),
+            Source::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Source::Hyper1(incoming) | Source::Hyper2(incoming) => incoming.size_hint(),
+            Source::H3Client(_) | Source::H3Server(_) | Source::H2(_) => match self.announced {
+                Some(announced) => SizeHint::with_exact(announced.saturating_sub(self.received)),
+                None => SizeHint::default(),
+            },
         }
     }
 }
+
+fn h3_part(part: Result<Option<impl Buf>, StreamError>) -> Part {
+    match part {
+        Ok(part) => part.map(|mut part| Ok(part.copy_to_bytes(part.remaining()))),
+        Err(error) => Some(Err(h3_error(&error))),
+    }
+}
+
+fn poll_h2(stream: &mut h2::RecvStream, cx: &mut Context<'_>) -> Poll<Part> {
+    loop {
+        return match ready!(stream.poll_data(cx)) {
+            // An empty frame carries the end, mostly.
+            Some(Ok(bytes)) if bytes.is_empty() => continue,
+            Some(Ok(bytes)) => {
+                // Only what was taken is given back: a slow reader slows the sender.
+                let released = stream.flow_control().release_capacity(bytes.len());
+                Poll::Ready(Some(released.map(|()| bytes).map_err(|error| h2_error(&error))))
+            }
+            // A server may answer in full, then reset what it did not read (RFC 9113, 8.1).
+            Some(Err(_)) | None if stream.is_end_stream() => Poll::Ready(None),
+            Some(Err(error)) => Poll::Ready(Some(Err(h2_error(&error)))),
+            None => Poll::Ready(Some(Err(BodyError::Reset(CANCEL)))),
+        };
+    }
+}
+
+fn poll_hyper(incoming: &mut hyper::body::Incoming, cx: &mut Context<'_>) -> Poll<Part> {
+    loop {
+        match ready!(Pin::new(&mut *incoming).poll_frame(cx)) {
+            Some(Ok(frame)) => {
+                // Trailers are of no use to anyone here.
+                if let Ok(bytes) = frame.into_data() {
+                    return Poll::Ready(Some(Ok(bytes)));
+                }
+            }
+            Some(Err(error)) => return Poll::Ready(Some(Err(BodyError::Lost(error.to_string())))),
+            None => return Poll::Ready(None),
+        }
+    }
+}
+
+pub(super) fn h3_error(error: &StreamError) -> BodyError {
+    match error {
+        StreamError::RemoteTerminate { code } => BodyError::Reset(code.value()),
+        StreamError::ConnectionError(error) => BodyError::Lost(error.to_string()),
+        // The enum is open.
+        other => BodyError::Lost(other.to_string()),
+    }
+}
+
+pub(super) fn h2_error(error: &h2::Error) -> BodyError {
+    match error.reason() {
+        Some(reason) if error.is_reset() => BodyError::Reset(u32::from(reason).into()),
+        Some(_) | None => BodyError::Lost(error.to_string()),
+    }
+}
+
+/// What `content-length` says, when it can be read.
+pub(super) fn announced(headers: &HeaderMap) -> Option<u64> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// HTTP/2's CANCEL.
+const CANCEL: u64 = 8;

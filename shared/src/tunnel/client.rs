@@ -2,20 +2,43 @@
 
 use std::{
     fmt,
+    future::Future,
+    io,
     net::SocketAddr,
-    sync::Arc,
+    pin::Pin,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Context, Poll},
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode};
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use http::{Request, Response, StatusCode, Uri, uri::PathAndQuery};
+use quinn::VarInt;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+};
+use tokio_rustls::TlsConnector;
+use tokio_util::sync::CancellationToken;
 
 use super::{
-    Transport,
-    body::{InBody, OutBody},
+    ALPN_H2, ALPN_H3, HELLO_PATH, Transport,
+    body::{self, InBody, OutBody},
+    calls::Calls,
+    h2client, h3client, params,
+    watch::{self, Watched},
 };
-use crate::{tasks::Tasks, tls::TlsError};
+use crate::{
+    http::remove_hop_by_hop,
+    tasks::Tasks,
+    tls::{self, HUB_NAME, TlsError},
+};
+
+pub use super::enrol::{HubTrust, enrol};
 
 /// What the agent shows to the hub.
 pub struct Identity {
@@ -59,29 +82,38 @@ pub enum DialError {
 }
 
 /// Why a request got no answer.
-#[derive(thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 #[error("{reason}")]
 pub struct SendError {
     /// Nothing of the request reached the hub's handler: it may be sent again elsewhere.
     pub is_safe_to_retry: bool,
     /// What happened.
     pub reason: String,
-    /// The request itself, when it was not touched and can be sent again as it is.
-    pub unsent: Option<Box<Request<OutBody>>>,
 }
 
-impl fmt::Debug for SendError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SendError")
-            .field("is_safe_to_retry", &self.is_safe_to_retry)
-            .field("reason", &self.reason)
-            .finish_non_exhaustive()
+impl SendError {
+    pub(super) const fn safe(reason: String) -> Self {
+        Self {
+            is_safe_to_retry: true,
+            reason,
+        }
+    }
+
+    pub(super) const fn unsafe_(reason: String) -> Self {
+        Self {
+            is_safe_to_retry: false,
+            reason,
+        }
     }
 }
 
 /// Makes connections to hubs.
 #[derive(Clone)]
-pub struct Dialer {
+pub struct Dialer(Arc<Dials>);
+
+struct Dials {
+    quic: quinn::ClientConfig,
+    h2: TlsConnector,
     tasks: Tasks,
 }
 
@@ -90,36 +122,198 @@ impl Dialer {
     ///
     /// # Errors
     /// When key and certificates do not fit.
-    pub fn new(ca: &CertificateDer<'static>, identity: Identity, tasks: &Tasks) -> Result<Self, TlsError> {
-        let _ = (ca, identity);
-        Ok(Self { tasks: tasks.clone() })
+    pub fn new(ca: &CertificateDer<'static>, identity: &Identity, tasks: &Tasks) -> Result<Self, TlsError> {
+        let config = |alpn| tls::client_mutual(ca, identity.chain.clone(), identity.key.clone_key(), &[alpn]);
+        let quic = quinn::crypto::rustls::QuicClientConfig::try_from(config(ALPN_H3)?);
+        let quic = quic.map_err(|e| TlsError::Ca(e.to_string()))?;
+        let mut quic = quinn::ClientConfig::new(Arc::new(quic));
+        quic.transport_config(Arc::new(params::agent_transport()));
+        let h2 = TlsConnector::from(Arc::new(config(ALPN_H2)?));
+        Ok(Self(Arc::new(Dials {
+            quic,
+            h2,
+            tasks: tasks.clone(),
+        })))
     }
 
     /// Connects over QUIC, says hello and hears the answer.
     ///
     /// # Errors
-    /// When that does not work.
+    /// When that does not work within 10 s.
     pub async fn quic(&self, addr: SocketAddr) -> Result<Connection, DialError> {
-        let _ = &self.tasks;
-        std::future::ready(()).await;
-        Err(DialError::Network {
-            addr,
-            transport: Transport::Quic,
-            reason: "not built".to_owned(),
-        })
+        within(addr, Transport::Quic, self.dial_quic(addr)).await
     }
 
     /// Connects over TCP, says hello and hears the answer.
     ///
     /// # Errors
-    /// When that does not work.
+    /// When that does not work within 10 s.
     pub async fn h2(&self, addr: SocketAddr) -> Result<Connection, DialError> {
-        std::future::ready(()).await;
-        Err(DialError::Network {
+        within(addr, Transport::H2, self.dial_h2(addr)).await
+    }
+
+    async fn dial_quic(&self, addr: SocketAddr) -> Result<Connection, DialError> {
+        let network = |reason: String| DialError::Network {
+            addr,
+            transport: Transport::Quic,
+            reason,
+        };
+        let endpoint = params::agent_endpoint(addr).map_err(|e| network(e.to_string()))?;
+        let connecting = endpoint.connect_with(self.0.quic.clone(), addr, HUB_NAME);
+        let quic = connecting
+            .map_err(|e| network(e.to_string()))?
+            .await
+            .map_err(|e| quic_error(addr, &e))?;
+        // Until hello is answered, giving up must not leave a connection behind.
+        let closing = CloseOnDrop(Some(quic.clone()));
+        let (driver, sender) = match h3client::start(quic.clone()).await {
+            Ok(started) => started,
+            Err(reason) => return Err(refusal(&quic, addr).unwrap_or_else(|| network(reason))),
+        };
+        let connection = Connection::new(Sender::H3(sender), Carrier::Quic(quic.clone()), &self.0.tasks);
+        self.0.tasks.spawn("h3 driver", drive_h3(driver, connection.clone()));
+        if let Err(error) = connection.hello().await {
+            return Err(refusal(&quic, addr).unwrap_or_else(|| network(error.reason)));
+        }
+        closing.keep();
+        Ok(connection.watched())
+    }
+
+    async fn dial_h2(&self, addr: SocketAddr) -> Result<Connection, DialError> {
+        let network = |reason: String| DialError::Network {
             addr,
             transport: Transport::H2,
-            reason: "not built".to_owned(),
-        })
+            reason,
+        };
+        let tcp = TcpStream::connect(addr).await.map_err(|e| network(e.to_string()))?;
+        params::tune_tcp(&tcp).map_err(|e| network(e.to_string()))?;
+        let name = ServerName::try_from(HUB_NAME).map_err(|e| network(e.to_string()))?;
+        let tls = self.0.h2.connect(name, tcp).await.map_err(|e| tcp_error(addr, &e))?;
+        let received = Arc::new(AtomicU64::new(0));
+        let trouble = Arc::new(Mutex::new(None));
+        let io = Counted {
+            io: tls,
+            received: Arc::clone(&received),
+            trouble: Arc::clone(&trouble),
+        };
+        let (mut driver, sender) = h2client::start(io).await.map_err(|e| network(e.to_string()))?;
+        let Some(pings) = driver.ping_pong() else {
+            return Err(network("no pings".to_owned()));
+        };
+        let carrier = Carrier::H2 {
+            received,
+            closed: CancellationToken::new(),
+        };
+        let connection = Connection::new(Sender::H2(sender), carrier, &self.0.tasks);
+        self.0.tasks.spawn("h2 driver", drive_h2(driver, connection.clone()));
+        if let Err(error) = connection.hello().await {
+            connection.close();
+            // What TLS said about our certificate comes with the first read.
+            let trouble = trouble.lock().unwrap_or_else(PoisonError::into_inner).take();
+            return Err(trouble.map_or_else(|| network(error.reason), |e| tcp_error(addr, &e)));
+        }
+        Ok(connection.watched_with(pings))
+    }
+}
+
+async fn within(
+    addr: SocketAddr,
+    transport: Transport,
+    dial: impl Future<Output = Result<Connection, DialError>>,
+) -> Result<Connection, DialError> {
+    let dialled = tokio::time::timeout(DIAL_TIMEOUT, dial).await;
+    dialled.unwrap_or(Err(DialError::Timeout {
+        addr,
+        transport,
+        after: DIAL_TIMEOUT,
+    }))
+}
+
+struct CloseOnDrop(Option<quinn::Connection>);
+
+impl CloseOnDrop {
+    fn keep(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for CloseOnDrop {
+    fn drop(&mut self) {
+        if let Some(quic) = &self.0 {
+            quic.close(NO_ERROR, b"not used");
+        }
+    }
+}
+
+fn refusal(quic: &quinn::Connection, addr: SocketAddr) -> Option<DialError> {
+    quic.close_reason().map(|error| quic_error(addr, &error))
+}
+
+fn quic_error(addr: SocketAddr, error: &quinn::ConnectionError) -> DialError {
+    let code = match error {
+        quinn::ConnectionError::TransportError(error) => u64::from(error.code),
+        quinn::ConnectionError::ConnectionClosed(close) => u64::from(close.error_code),
+        quinn::ConnectionError::VersionMismatch
+        | quinn::ConnectionError::ApplicationClosed(_)
+        | quinn::ConnectionError::Reset
+        | quinn::ConnectionError::TimedOut
+        | quinn::ConnectionError::LocallyClosed
+        | quinn::ConnectionError::CidsExhausted => 0,
+    };
+    let reason = error.to_string();
+    // RFC 9001, 4.8: a TLS alert is a code of 0x100 and the alert.
+    if (0x100..0x200).contains(&code) {
+        DialError::Trust { addr, reason }
+    } else {
+        DialError::Network {
+            addr,
+            transport: Transport::Quic,
+            reason,
+        }
+    }
+}
+
+fn tcp_error(addr: SocketAddr, error: &io::Error) -> DialError {
+    let reason = error.to_string();
+    if error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()) {
+        DialError::Trust { addr, reason }
+    } else {
+        DialError::Network {
+            addr,
+            transport: Transport::H2,
+            reason,
+        }
+    }
+}
+
+async fn drive_h3(driver: h3client::Driver, connection: Connection) {
+    let Carrier::Quic(quic) = &connection.0.carrier else {
+        return;
+    };
+    tokio::select! {
+        () = driver.run(|| connection.retire("the hub is going away")) => {}
+        error = quic.closed() => connection.retire(&error.to_string()),
+    }
+    let error = quic.closed().await;
+    connection.retire(&error.to_string());
+}
+
+async fn drive_h2<T>(driver: h2::client::Connection<T, Bytes>, connection: Connection)
+where
+    T: AsyncRead + AsyncWrite + Unpin,
+{
+    let (Carrier::H2 { closed, .. }, Sender::H2(sender)) = (&connection.0.carrier, &connection.0.sender) else {
+        return;
+    };
+    let going = || connection.retire("the hub is going away");
+    let ended = tokio::select! {
+        ended = h2client::drive(driver, sender, going) => ended,
+        () = closed.cancelled() => return connection.retire("closed"),
+    };
+    closed.cancel();
+    match ended {
+        Ok(()) => connection.retire("the hub closed the connection"),
+        Err(error) => connection.retire(&error.to_string()),
     }
 }
 
@@ -128,28 +322,98 @@ impl Dialer {
 pub struct Connection(Arc<Shared>);
 
 struct Shared {
-    transport: Transport,
+    sender: Sender,
+    carrier: Carrier,
+    calls: Arc<Calls>,
     since: Instant,
+    rtt_micros: AtomicU64,
+    retired: CancellationToken,
+    reason: Mutex<Option<String>>,
+    tasks: Tasks,
+}
+
+enum Sender {
+    H3(h3client::Sender),
+    H2(h2client::Sender),
+}
+
+enum Carrier {
+    Quic(quinn::Connection),
+    H2 {
+        received: Arc<AtomicU64>,
+        closed: CancellationToken,
+    },
 }
 
 impl Connection {
-    /// Sends a request and waits for the head of its answer.
+    fn new(sender: Sender, carrier: Carrier, tasks: &Tasks) -> Self {
+        Self(Arc::new(Shared {
+            sender,
+            carrier,
+            calls: Arc::default(),
+            since: Instant::now(),
+            rtt_micros: AtomicU64::new(0),
+            retired: CancellationToken::new(),
+            reason: Mutex::new(None),
+            tasks: tasks.clone(),
+        }))
+    }
+
+    /// Sends a request and waits for the head of its answer. Only the path of the request's URI matters.
     ///
     /// # Errors
-    /// When there is none; says whether trying elsewhere is safe.
-    pub async fn send(&self, request: Request<OutBody>) -> Result<Response<InBody>, SendError> {
-        std::future::ready(()).await;
-        Err(SendError {
-            is_safe_to_retry: true,
-            reason: "not built".into(),
-            unsent: Some(Box::new(request)),
+    /// When there is no answer; says whether trying elsewhere is safe.
+    pub async fn send(&self, mut request: Request<OutBody>) -> Result<Response<InBody>, SendError> {
+        if !self.is_open() {
+            return Err(SendError::safe(self.reason()));
+        }
+        let path = request.uri().path_and_query().cloned();
+        let uri = Uri::builder().scheme("https").authority(HUB_NAME);
+        let uri = uri
+            .path_and_query(path.unwrap_or_else(|| PathAndQuery::from_static("/")))
+            .build();
+        *request.uri_mut() = uri.map_err(|e| SendError::safe(e.to_string()))?;
+        remove_hop_by_hop(request.headers_mut());
+        request.headers_mut().remove(http::header::HOST);
+        let sent = match &self.0.sender {
+            Sender::H3(sender) => sender.send(request, &self.0.calls, &self.0.tasks).await,
+            Sender::H2(sender) => sender.send(request, &self.0.calls, &self.0.tasks).await,
+        };
+        sent.map_err(|error| SendError {
+            reason: self.ended_reason().unwrap_or(error.reason),
+            ..error
         })
+    }
+
+    /// One question to the hub itself, and how long its answer took.
+    ///
+    /// # Errors
+    /// When there was no answer, or another one than expected.
+    pub async fn hello(&self) -> Result<Duration, SendError> {
+        let mut request = Request::new(body::empty());
+        *request.uri_mut() = Uri::from_static(HELLO_PATH);
+        let asked = Instant::now();
+        let answer = self.send(request).await?;
+        if answer.status() != StatusCode::NO_CONTENT {
+            return Err(SendError::safe(format!(
+                "the hub answered hello with {}",
+                answer.status()
+            )));
+        }
+        let took = asked.elapsed();
+        self.0
+            .rtt_micros
+            .store(u64::try_from(took.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        Ok(took)
     }
 
     /// What carries it.
     #[must_use]
     pub fn transport(&self) -> Transport {
-        self.0.transport
+        match self.0.carrier {
+            Carrier::Quic(_) => Transport::Quic,
+            Carrier::H2 { .. } => Transport::H2,
+        }
     }
 
     /// When it came up.
@@ -161,44 +425,220 @@ impl Connection {
     /// The round trip as last measured.
     #[must_use]
     pub fn rtt(&self) -> Duration {
-        Duration::ZERO
+        match &self.0.carrier {
+            Carrier::Quic(quic) => quic.rtt(),
+            Carrier::H2 { .. } => Duration::from_micros(self.0.rtt_micros.load(Ordering::Relaxed)),
+        }
     }
 
     /// Calls running on it.
     #[must_use]
     pub fn calls(&self) -> usize {
-        0
+        self.0.calls.running()
     }
 
     /// Whether it takes requests: not closed, and the hub has not said that it goes away.
     #[must_use]
     pub fn is_open(&self) -> bool {
-        false
+        !self.0.retired.is_cancelled()
     }
 
     /// Waits until it takes no more requests; says why.
     pub async fn ended(&self) -> String {
-        std::future::pending().await
+        self.0.retired.cancelled().await;
+        self.reason()
+    }
+
+    /// Takes no more requests, lets running ones finish, then closes.
+    pub fn drain(&self) {
+        self.retire("given up for another connection");
     }
 
     /// Closes it; running calls are cut.
-    pub fn close(&self) {}
+    pub fn close(&self) {
+        self.retire("closed");
+        match &self.0.carrier {
+            Carrier::Quic(quic) => quic.close(NO_ERROR, b""),
+            Carrier::H2 { closed, .. } => closed.cancel(),
+        }
+    }
+
+    /// No new requests from here on; when the running ones are through, it is closed.
+    fn retire(&self, reason: &str) {
+        self.0
+            .reason
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get_or_insert_with(|| reason.to_owned());
+        self.0.retired.cancel();
+    }
+
+    fn reason(&self) -> String {
+        let reason = self.0.reason.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        reason.unwrap_or_else(|| "the connection is closed".to_owned())
+    }
+
+    fn ended_reason(&self) -> Option<String> {
+        (!self.is_open()).then(|| self.reason())
+    }
+
+    fn watched(self) -> Self {
+        let Carrier::Quic(quic) = &self.0.carrier else {
+            return self;
+        };
+        let watched = WatchedQuic {
+            quic: quic.clone(),
+            connection: self.clone(),
+        };
+        self.0.tasks.spawn("quic watch", keep(self.clone(), watched));
+        self
+    }
+
+    fn watched_with(self, pings: h2::PingPong) -> Self {
+        let Carrier::H2 { received, .. } = &self.0.carrier else {
+            return self;
+        };
+        let watched = WatchedH2 {
+            received: Arc::clone(received),
+            pings,
+            connection: self.clone(),
+        };
+        self.0.tasks.spawn("h2 watch", keep(self.clone(), watched));
+        self
+    }
 }
 
-/// How the agent knows the hub before it has a certificate of its own.
-pub enum HubTrust {
-    /// By the SHA-256 of its CA, from an enrolment token.
-    Fingerprint([u8; 32]),
-    /// By its CA, kept from enrolment.
-    Ca(CertificateDer<'static>),
+/// Ends a connection that is dead, or retired and idle.
+async fn keep(connection: Connection, watched: impl Watched) {
+    let token = connection.0.tasks.token();
+    let retired = async {
+        connection.0.retired.cancelled().await;
+        connection.0.calls.idle().await;
+    };
+    tokio::select! {
+        reason = watch::watch(watched, &connection.0.calls) => connection.retire(&reason),
+        () = retired => {}
+        () = token.cancelled() => {}
+    }
+    connection.close();
 }
 
-/// One request of the enrolment protocol: POSTs JSON to `hub` (host and port), gives status and body (at most 64 KiB).
-///
-/// # Errors
-/// When the hub cannot be reached, is not the one trusted, or does not answer within 15 s.
-pub async fn enrol(hub: &str, trust: HubTrust, path: &str, json: Bytes) -> Result<(StatusCode, Bytes), String> {
-    let _ = (trust, path, json);
-    std::future::ready(()).await;
-    Err(format!("cannot reach {hub}"))
+struct WatchedQuic {
+    quic: quinn::Connection,
+    connection: Connection,
 }
+
+impl Watched for WatchedQuic {
+    fn received(&self) -> u64 {
+        self.quic.stats().udp_rx.datagrams
+    }
+
+    fn probe(&mut self) {
+        // quinn has no ping; a datagram that nobody reads must be acknowledged all the same.
+        if let Err(error) = self.quic.send_datagram(Bytes::from_static(&[0])) {
+            tracing::debug!(%error, "no probe");
+        }
+    }
+
+    async fn ask(&self) -> bool {
+        matches!(
+            tokio::time::timeout(ASK_TIMEOUT, self.connection.hello()).await,
+            Ok(Ok(_))
+        )
+    }
+}
+
+struct WatchedH2 {
+    received: Arc<AtomicU64>,
+    pings: h2::PingPong,
+    connection: Connection,
+}
+
+impl Watched for WatchedH2 {
+    fn received(&self) -> u64 {
+        self.received.load(Ordering::Relaxed)
+    }
+
+    fn probe(&mut self) {
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        // The last pong has to be taken before another ping may go.
+        let _pong = self.pings.poll_pong(&mut cx);
+        // Fails while one is under way: then that is the probe.
+        let _under_way = self.pings.send_ping(h2::Ping::opaque());
+    }
+
+    async fn ask(&self) -> bool {
+        matches!(
+            tokio::time::timeout(ASK_TIMEOUT, self.connection.hello()).await,
+            Ok(Ok(_))
+        )
+    }
+}
+
+/// Counts what comes in, and keeps the first error, which h2 shows only in part.
+struct Counted<T> {
+    io: T,
+    received: Arc<AtomicU64>,
+    trouble: Arc<Mutex<Option<io::Error>>>,
+}
+
+impl<T: AsyncRead + Unpin> AsyncRead for Counted<T> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let before = buf.filled().len();
+        let read = Pin::new(&mut this.io).poll_read(cx, buf);
+        let got = buf.filled().len() - before;
+        if got > 0 {
+            this.received.fetch_add(got as u64, Ordering::Relaxed);
+        }
+        if let Poll::Ready(Err(error)) = &read
+            && let Some(tls) = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>())
+        {
+            let copy = io::Error::new(error.kind(), tls.clone());
+            this.trouble
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .get_or_insert(copy);
+        }
+        read
+    }
+}
+
+impl<T: AsyncWrite + Unpin> AsyncWrite for Counted<T> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().io).poll_write(cx, buf)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().io).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().io).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection")
+            .field("transport", &self.transport())
+            .finish_non_exhaustive()
+    }
+}
+
+/// H3_NO_ERROR.
+const NO_ERROR: VarInt = VarInt::from_u32(0x100);
+const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
+const ASK_TIMEOUT: Duration = Duration::from_secs(3);

@@ -3,8 +3,21 @@
 //! Knows nothing of what the requests mean.
 
 pub mod body;
+mod calls;
 pub mod client;
+mod enrol;
+mod frames;
+mod h2client;
+mod h2server;
+mod h2stream;
+mod h3client;
+mod h3quic;
+mod h3server;
+mod params;
+mod pump;
+mod seen;
 pub mod server;
+mod watch;
 
 use std::fmt;
 
@@ -19,6 +32,8 @@ pub const ALPN_ENROL: &[u8] = b"relay-enrol/1";
 pub const CALL_ID: http::HeaderName = http::HeaderName::from_static("relay-call-id");
 /// Request header that says the bodies are the two directions of a WebSocket: `relay-socket: websocket`.
 pub const SOCKET: http::HeaderName = http::HeaderName::from_static("relay-socket");
+/// Header of the tunnel's 409: this call id came before, and this request was not run.
+pub const DUPLICATE: http::HeaderName = http::HeaderName::from_static("relay-duplicate");
 /// Answered by the tunnel itself with 204: proves that both ends speak, after the certificates were checked.
 pub const HELLO_PATH: &str = "/relay/hello";
 

@@ -1,20 +1,44 @@
 //! The hub's end of the tunnel: one port, UDP and TCP, that takes requests of enrolled devices, and enrolment.
 //! Knows devices by their certificate only; who is revoked it is told.
 
-use std::{future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    future::Future,
+    io,
+    net::SocketAddr,
+    pin::Pin,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
+use quinn::{Endpoint, VarInt};
+use rustls::ServerConfig;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore},
+};
+use tokio_rustls::LazyConfigAcceptor;
+use tokio_util::sync::CancellationToken;
 
 use super::{
-    Transport,
-    body::{InBody, OutBody},
+    ALPN_ENROL, ALPN_H2, ALPN_H3, CALL_ID, DUPLICATE, HELLO_PATH, Transport,
+    body::{self, InBody, OutBody},
+    calls::Calls,
+    enrol, h2server, h3server, params,
+    seen::Seen,
 };
 use crate::{
+    call::CallId,
+    http::remove_hop_by_hop,
     secret::Secret,
     tasks::Tasks,
-    tls::{DeviceIdentity, TlsError},
+    tls::{self, DeviceIdentity, TlsError},
 };
 
 /// What the tunnel's port needs.
@@ -38,7 +62,7 @@ pub struct TunnelConfig {
 pub struct TunnelLimits {
     /// Longest TLS handshake. Default 10 s.
     pub handshake_timeout: Duration,
-    /// Largest head of a request in bytes. Default 64 KiB.
+    /// Largest head of a request in bytes. Default 64 KiB: Codex's is about 1.5 KB, but grows with the workspace.
     pub head_bytes: u32,
     /// Calls at once on one connection. Default 512.
     pub calls_per_connection: u32,
@@ -50,7 +74,7 @@ impl Default for TunnelLimits {
     fn default() -> Self {
         Self {
             handshake_timeout: Duration::from_secs(10),
-            head_bytes: 64 * 1024,
+            head_bytes: HEAD_BYTES,
             calls_per_connection: 512,
             connections: 20_000,
         }
@@ -62,7 +86,7 @@ impl Default for TunnelLimits {
 pub struct Peer {
     /// The device, out of its verified certificate.
     pub identity: Arc<DeviceIdentity>,
-    /// Its address now.
+    /// Its address when it connected.
     pub addr: SocketAddr,
     /// What carried it.
     pub transport: Transport,
@@ -90,15 +114,47 @@ pub enum BindError {
 /// The open port, not served yet.
 pub struct Bound {
     addr: SocketAddr,
+    tcp: TcpListener,
+    endpoint: Endpoint,
+    mutual: Arc<ServerConfig>,
+    plain: Arc<ServerConfig>,
+    limits: TunnelLimits,
 }
 
 impl Bound {
-    /// Opens the port on UDP and TCP.
+    /// Opens the port on UDP and TCP. Needs the runtime.
     ///
     /// # Errors
     /// When it is taken or the certificates do not fit.
     pub fn open(config: TunnelConfig) -> Result<Self, BindError> {
-        Ok(Self { addr: config.listen })
+        let TunnelConfig {
+            listen,
+            ca,
+            chain,
+            key,
+            quic_key,
+            limits,
+        } = config;
+        let mutual = |alpn| tls::server_mutual(&ca, chain.clone(), key.clone_key(), &[alpn]);
+        let quic = quinn::crypto::rustls::QuicServerConfig::try_from(mutual(ALPN_H3)?);
+        let quic = quic.map_err(|e| TlsError::Ca(e.to_string()))?;
+        let h2 = Arc::new(mutual(ALPN_H2)?);
+        let plain = Arc::new(tls::server_plain(chain, key, &[ALPN_ENROL])?);
+        let (tcp, udp, addr) = bind(listen)?;
+        let endpoint = params::hub_endpoint(udp, quic, &quic_key, limits.calls_per_connection, limits.connections);
+        let endpoint = endpoint.map_err(|source| BindError::Io {
+            addr,
+            protocol: "UDP",
+            source,
+        })?;
+        Ok(Self {
+            addr,
+            tcp,
+            endpoint,
+            mutual: h2,
+            plain,
+            limits,
+        })
     }
 
     /// The address bound, with the real port.
@@ -116,8 +172,293 @@ impl Bound {
         E: Fn(Request<Bytes>, SocketAddr) -> EF + Send + Sync + 'static,
         EF: Future<Output = Response<Bytes>> + Send + 'static,
     {
-        let _ = (handle, enrol, tasks);
-        Tunnel { addr: self.addr }
+        let served = Arc::new(Served {
+            handle: Box::new(move |request, peer| Box::pin(handle(request, peer))),
+            enrol: Box::new(move |request, addr| Box::pin(enrol(request, addr))),
+            calls: Arc::default(),
+            seen: Seen::default(),
+            draining: CancellationToken::new(),
+            aborted: CancellationToken::new(),
+            registry: Registry::default(),
+            places: Arc::new(Semaphore::new(self.limits.connections)),
+            limits: self.limits,
+            tasks: tasks.clone(),
+        });
+        tasks.spawn("tunnel udp", accept_quic(self.endpoint.clone(), Arc::clone(&served)));
+        let tls = Tls {
+            mutual: self.mutual,
+            plain: self.plain,
+        };
+        tasks.spawn("tunnel tcp", accept_tcp(self.tcp, tls, Arc::clone(&served)));
+        Tunnel {
+            addr: self.addr,
+            endpoint: self.endpoint,
+            served,
+        }
+    }
+}
+
+/// The same port on TCP and UDP. With port 0 the system chooses for TCP, and UDP may be taken there: then again.
+fn bind(listen: SocketAddr) -> Result<(TcpListener, std::net::UdpSocket, SocketAddr), BindError> {
+    let failed = |protocol, source| BindError::Io {
+        addr: listen,
+        protocol,
+        source,
+    };
+    let mut tries = if listen.port() == 0 { 16 } else { 1 };
+    loop {
+        tries -= 1;
+        let tcp = std::net::TcpListener::bind(listen).map_err(|e| failed("TCP", e))?;
+        tcp.set_nonblocking(true).map_err(|e| failed("TCP", e))?;
+        let addr = tcp.local_addr().map_err(|e| failed("TCP", e))?;
+        match params::udp_socket(addr, params::HUB_BUFFER) {
+            Ok(udp) => return Ok((TcpListener::from_std(tcp).map_err(|e| failed("TCP", e))?, udp, addr)),
+            Err(_) if tries > 0 => {}
+            Err(source) => return Err(failed("UDP", source)),
+        }
+    }
+}
+
+type Handler = dyn Fn(Request<InBody>, Peer) -> Pin<Box<dyn Future<Output = Response<OutBody>> + Send>> + Send + Sync;
+type Enroller =
+    dyn Fn(Request<Bytes>, SocketAddr) -> Pin<Box<dyn Future<Output = Response<Bytes>> + Send>> + Send + Sync;
+
+/// What all connections of the port share.
+pub(super) struct Served {
+    handle: Box<Handler>,
+    pub(super) enrol: Box<Enroller>,
+    pub(super) calls: Arc<Calls>,
+    seen: Seen,
+    pub(super) draining: CancellationToken,
+    aborted: CancellationToken,
+    registry: Registry,
+    places: Arc<Semaphore>,
+    pub(super) limits: TunnelLimits,
+    pub(super) tasks: Tasks,
+}
+
+impl Served {
+    /// The answer to one request; what the tunnel answers itself never reaches the handler.
+    pub(super) async fn respond(&self, request: Request<InBody>, peer: Peer) -> Response<OutBody> {
+        if request.uri().path() == HELLO_PATH {
+            return status(StatusCode::NO_CONTENT);
+        }
+        let id = request
+            .headers()
+            .get(CALL_ID)
+            .and_then(|id| CallId::parse(id.to_str().ok()?));
+        if id.is_some_and(|id| !self.seen.is_first(&peer.identity.device, id)) {
+            let mut response = status(StatusCode::CONFLICT);
+            response.headers_mut().insert(DUPLICATE, HeaderValue::from_static("1"));
+            return response;
+        }
+        let mut response = (self.handle)(request, peer).await;
+        remove_hop_by_hop(response.headers_mut());
+        response
+    }
+}
+
+fn status(status: StatusCode) -> Response<OutBody> {
+    let mut response = Response::new(body::empty());
+    *response.status_mut() = status;
+    response
+}
+
+/// What goes first when a connection has more to send than it may: words somebody waits for before bulk.
+pub(super) fn priority(headers: &HeaderMap) -> i32 {
+    let kind = headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|kind| kind.to_str().ok())
+        .unwrap_or_default();
+    let length = body::announced(headers);
+    match length {
+        _ if kind.starts_with("text/event-stream") => 100,
+        Some(length) if length <= 64 * 1024 => 50,
+        Some(_) => 0,
+        // Neither events nor a known length: a WebSocket, mostly.
+        None => 100,
+    }
+}
+
+async fn accept_quic(endpoint: Endpoint, served: Arc<Served>) {
+    let token = served.tasks.token();
+    loop {
+        let incoming = tokio::select! {
+            incoming = endpoint.accept() => incoming,
+            () = token.cancelled() => break,
+        };
+        let Some(incoming) = incoming else { break };
+        let place = Arc::clone(&served.places).try_acquire_owned();
+        match place {
+            Ok(place) if !served.draining.is_cancelled() => {
+                served
+                    .tasks
+                    .spawn("quic connection", quic_connection(incoming, Arc::clone(&served), place));
+            }
+            Ok(_) | Err(_) => incoming.refuse(),
+        }
+    }
+    // Agents learn at once that the port is gone, and the last packets get out.
+    endpoint.close(NO_ERROR, b"hub is going away");
+    let _sent = tokio::time::timeout(Duration::from_secs(1), endpoint.wait_idle()).await;
+}
+
+async fn quic_connection(incoming: quinn::Incoming, served: Arc<Served>, _place: OwnedSemaphorePermit) {
+    let addr = incoming.remote_address();
+    let connection = match tokio::time::timeout(served.limits.handshake_timeout, incoming).await {
+        Ok(Ok(connection)) => connection,
+        Ok(Err(error)) => return tracing::debug!(%addr, %error, "a QUIC handshake failed"),
+        Err(_) => return tracing::debug!(%addr, "a QUIC handshake took too long"),
+    };
+    let chain = connection
+        .peer_identity()
+        .and_then(|any| any.downcast::<Vec<CertificateDer<'static>>>().ok());
+    let Some(identity) = chain.as_deref().and_then(|chain| identity(chain)) else {
+        return connection.close(ACCESS_DENIED, b"no device");
+    };
+    let peer = Peer {
+        identity,
+        addr,
+        transport: Transport::Quic,
+    };
+    let _entry = served.registry.enter(&served, &peer, Closer::Quic(connection.clone()));
+    h3server::serve(connection, peer, Arc::clone(&served)).await;
+}
+
+struct Tls {
+    mutual: Arc<ServerConfig>,
+    plain: Arc<ServerConfig>,
+}
+
+async fn accept_tcp(listener: TcpListener, tls: Tls, served: Arc<Served>) {
+    let tls = Arc::new(tls);
+    let token = served.tasks.token();
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            // The listener goes, so that new connections are refused instead of kept waiting.
+            () = served.draining.cancelled() => return,
+            () = served.aborted.cancelled() => return,
+            () = token.cancelled() => return,
+        };
+        let (stream, addr) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a TCP connection");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
+            }
+        };
+        if let Ok(place) = Arc::clone(&served.places).try_acquire_owned() {
+            let served = Arc::clone(&served);
+            let tasks = served.tasks.clone();
+            tasks.spawn(
+                "tcp connection",
+                tcp_connection(stream, addr, Arc::clone(&tls), served, place),
+            );
+        }
+    }
+}
+
+async fn tcp_connection(
+    stream: TcpStream,
+    addr: SocketAddr,
+    tls: Arc<Tls>,
+    served: Arc<Served>,
+    _place: OwnedSemaphorePermit,
+) {
+    let shaken = tokio::time::timeout(served.limits.handshake_timeout, handshake(stream, &tls)).await;
+    let stream = match shaken {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => return tracing::debug!(%addr, %error, "a TLS handshake failed"),
+        Err(_) => return tracing::debug!(%addr, "a TLS handshake took too long"),
+    };
+    let (_, session) = stream.get_ref();
+    if session.alpn_protocol() == Some(ALPN_ENROL) {
+        return enrol::serve(stream, addr, served).await;
+    }
+    let Some(identity) = session.peer_certificates().and_then(identity) else {
+        return;
+    };
+    let peer = Peer {
+        identity,
+        addr,
+        transport: Transport::H2,
+    };
+    let closed = served.aborted.child_token();
+    let _entry = served.registry.enter(&served, &peer, Closer::H2(closed.clone()));
+    let token = served.tasks.token();
+    tokio::select! {
+        () = h2server::serve(stream, peer, Arc::clone(&served), closed) => {}
+        () = token.cancelled() => {}
+    }
+}
+
+/// What the client says it wants to speak decides whether it needs a certificate.
+async fn handshake(stream: TcpStream, tls: &Tls) -> io::Result<tokio_rustls::server::TlsStream<TcpStream>> {
+    params::tune_tcp(&stream)?;
+    let start = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), stream).await?;
+    let is_enrolment = start
+        .client_hello()
+        .alpn()
+        .is_some_and(|mut names| names.any(|name| name == ALPN_ENROL));
+    let config = if is_enrolment { &tls.plain } else { &tls.mutual };
+    let stream = start.into_stream(Arc::clone(config)).await?;
+    let agreed = stream.get_ref().1.alpn_protocol();
+    if agreed == Some(ALPN_H2) || agreed == Some(ALPN_ENROL) {
+        Ok(stream)
+    } else {
+        Err(io::Error::new(io::ErrorKind::InvalidData, "no protocol was agreed on"))
+    }
+}
+
+fn identity(chain: &[CertificateDer<'_>]) -> Option<Arc<DeviceIdentity>> {
+    Some(Arc::new(DeviceIdentity::read(chain.first()?).ok()?))
+}
+
+#[derive(Default)]
+struct Registry {
+    entries: Mutex<HashMap<u64, (Peer, Closer)>>,
+    next: AtomicU64,
+}
+
+enum Closer {
+    Quic(quinn::Connection),
+    H2(CancellationToken),
+}
+
+impl Closer {
+    fn close(&self, reason: &str) {
+        match self {
+            Self::Quic(connection) => connection.close(ACCESS_DENIED, reason.as_bytes()),
+            Self::H2(closed) => closed.cancel(),
+        }
+    }
+}
+
+impl Registry {
+    fn enter(&self, served: &Arc<Served>, peer: &Peer, closer: Closer) -> Entry {
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        self.entries().insert(id, (peer.clone(), closer));
+        Entry {
+            id,
+            served: Arc::clone(served),
+        }
+    }
+
+    fn entries(&self) -> std::sync::MutexGuard<'_, HashMap<u64, (Peer, Closer)>> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+struct Entry {
+    id: u64,
+    served: Arc<Served>,
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        self.served.registry.entries().remove(&self.id);
     }
 }
 
@@ -136,6 +477,8 @@ pub struct Counts {
 #[derive(Clone)]
 pub struct Tunnel {
     addr: SocketAddr,
+    endpoint: Endpoint,
+    served: Arc<Served>,
 }
 
 impl Tunnel {
@@ -148,29 +491,73 @@ impl Tunnel {
     /// What there is now.
     #[must_use]
     pub fn counts(&self) -> Counts {
-        Counts::default()
+        let mut counts = Counts {
+            calls: self.served.calls.running(),
+            ..Counts::default()
+        };
+        for (peer, _) in self.served.registry.entries().values() {
+            match peer.transport {
+                Transport::Quic => counts.quic += 1,
+                Transport::H2 => counts.h2 += 1,
+            }
+        }
+        counts
     }
 
     /// Closes all connections of a device at once (it was revoked). Returns how many.
     pub fn close_device(&self, device: &str) -> usize {
-        let _ = device;
-        0
+        let entries = self.served.registry.entries();
+        let of_device = entries.values().filter(|(peer, _)| peer.identity.device == device);
+        of_device.map(|(_, closer)| closer.close("device revoked")).count()
     }
 
-    /// Devices with an open connection, each once.
+    /// Devices with an open connection, once for each connection.
     #[must_use]
     pub fn devices(&self) -> Vec<Arc<DeviceIdentity>> {
-        Vec::new()
+        self.served
+            .registry
+            .entries()
+            .values()
+            .map(|(peer, _)| Arc::clone(&peer.identity))
+            .collect()
     }
 
     /// Takes no new connections and requests, lets running calls finish for up to `patience`, then closes all.
     /// Returns how many calls were cut.
     pub async fn drain(&self, patience: Duration) -> usize {
-        let _ = patience;
-        std::future::ready(()).await;
-        0
+        self.served.draining.cancel();
+        let all_gone = async {
+            self.served.calls.idle().await;
+            // Agents close when they have the last bytes; connections that linger are closed below.
+            let _lingering = tokio::time::timeout(LINGER, self.endpoint.wait_idle()).await;
+        };
+        let is_through = tokio::time::timeout(patience, all_gone).await.is_ok();
+        let cut = if is_through { 0 } else { self.served.calls.running() };
+        for (_, closer) in self.served.registry.entries().values() {
+            closer.close("hub is going away");
+        }
+        self.endpoint.close(NO_ERROR, b"hub is going away");
+        cut
     }
 
-    /// Closes everything without a word, as a crash would. For tests.
-    pub fn abort(&self) {}
+    /// Closes everything without a word to agents on QUIC, as a crash would. For tests.
+    pub fn abort(&self) {
+        self.served.aborted.cancel();
+        // quinn listens on the socket before the last one, too: after two moves the port is free and nobody hears.
+        for _ in 0..2 {
+            if let Ok(nowhere) = params::udp_socket((std::net::Ipv4Addr::LOCALHOST, 0).into(), 4096) {
+                let _moved = self.endpoint.rebind(nowhere);
+            }
+        }
+    }
 }
+
+/// Largest head of an answer, and of a request unless set otherwise.
+pub(super) const HEAD_BYTES: u32 = 64 * 1024;
+/// How long the head of a request may take from its first byte.
+pub(super) const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a drained connection waits for its agent to close it.
+pub(super) const LINGER: Duration = Duration::from_secs(2);
+const NO_ERROR: VarInt = VarInt::from_u32(0x100);
+/// Our own: the device may not (any more).
+const ACCESS_DENIED: VarInt = VarInt::from_u32(0x1000);

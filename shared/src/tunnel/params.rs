@@ -1,0 +1,126 @@
+//! How QUIC and its sockets are set up at both ends, and why. Numbers without a reason beside them are quinn's own.
+
+use std::{
+    io,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
+    sync::Arc,
+    time::Duration,
+};
+
+use aws_lc_rs::{hkdf, hmac};
+use quinn::{Endpoint, EndpointConfig, IdleTimeout, TransportConfig, VarInt, congestion::CubicConfig};
+use quinn_proto::HashedConnectionIdGenerator;
+use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
+use tokio::net::TcpStream;
+
+use crate::secret::Secret;
+
+/// The hub's endpoint on `socket`. Its keys come from `quic_key`, so that after a restart it can answer packets of
+/// connections it has forgotten with a reset the agent believes.
+pub(super) fn hub_endpoint(
+    socket: UdpSocket,
+    tls: quinn::crypto::rustls::QuicServerConfig,
+    quic_key: &Secret<[u8; 32]>,
+    calls: u32,
+    connections: usize,
+) -> io::Result<Endpoint> {
+    let master = hmac::Key::new(hmac::HMAC_SHA256, quic_key.expose());
+    let derived = |label: &[u8]| hmac::sign(&master, label);
+    let mut endpoint = EndpointConfig::new(Arc::new(hmac::Key::new(hmac::HMAC_SHA256, derived(b"reset").as_ref())));
+    let mut cid_key = [0; 8];
+    cid_key.copy_from_slice(&derived(b"cid").as_ref()[..8]);
+    let cid_key = u64::from_le_bytes(cid_key);
+    endpoint.cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(cid_key)));
+    let mut server = quinn::ServerConfig::with_crypto(Arc::new(tls));
+    server.token_key(Arc::new(
+        hkdf::Salt::new(hkdf::HKDF_SHA256, &[]).extract(derived(b"token").as_ref()),
+    ));
+    server.transport_config(Arc::new(hub_transport(calls)));
+    server.max_incoming(connections);
+    Endpoint::new(endpoint, Some(server), socket, Arc::new(quinn::TokioRuntime))
+}
+
+/// An endpoint for one connection of an agent. A fresh socket each time also gets a fresh mapping in the way's NATs.
+pub(super) fn agent_endpoint(hub: SocketAddr) -> io::Result<Endpoint> {
+    let any = if hub.is_ipv4() {
+        (Ipv4Addr::UNSPECIFIED, 0).into()
+    } else {
+        (Ipv6Addr::UNSPECIFIED, 0).into()
+    };
+    let socket = udp_socket(any, 2 * MIB)?;
+    Endpoint::new(EndpointConfig::default(), None, socket, Arc::new(quinn::TokioRuntime))
+}
+
+/// A UDP socket with large buffers, as far as the system allows: the default of 200 KB is a few milliseconds' worth.
+pub(super) fn udp_socket(addr: SocketAddr, buffer: usize) -> io::Result<UdpSocket> {
+    let socket = Socket::new(Domain::for_address(addr), Type::DGRAM, Some(Protocol::UDP))?;
+    for set in [Socket::set_recv_buffer_size, Socket::set_send_buffer_size] {
+        if let Err(error) = set(&socket, buffer) {
+            tracing::debug!(%error, "UDP buffers stay as they are");
+        }
+    }
+    socket.set_nonblocking(true)?;
+    socket.bind(&addr.into())?;
+    Ok(socket.into())
+}
+
+/// What the hub's UDP socket asks for.
+pub(super) const HUB_BUFFER: usize = 7 * MIB;
+
+/// Small writes go out at once, and a peer that vanished without a word is noticed within about half a minute.
+pub(super) fn tune_tcp(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let keepalive = TcpKeepalive::new()
+        .with_time(Duration::from_secs(15))
+        .with_interval(Duration::from_secs(5));
+    socket2::SockRef::from(stream).set_tcp_keepalive(&keepalive)
+}
+
+fn hub_transport(calls: u32) -> TransportConfig {
+    let mut config = shared_transport();
+    config
+        .max_concurrent_bidi_streams(VarInt::from_u32(calls))
+        // Long fat links: 250 ms at 256 Mbit/s.
+        .stream_receive_window(VarInt::from_u32(8 * 1024 * 1024))
+        // Without a bound a device could make the hub hold any amount.
+        .receive_window(VarInt::from_u32(16 * 1024 * 1024));
+    config
+}
+
+pub(super) fn agent_transport() -> TransportConfig {
+    let mut config = shared_transport();
+    config
+        // The hub never opens a request.
+        .max_concurrent_bidi_streams(VarInt::from_u32(0))
+        // Many readers may stall before they hold up the others: 80 of them.
+        .stream_receive_window(VarInt::from_u32(AGENT_STREAM_WINDOW))
+        .receive_window(VarInt::from_u32(AGENT_CONNECTION_WINDOW))
+        // NATs forget UDP after about 30 s.
+        .keep_alive_interval(Some(Duration::from_secs(10)));
+    config
+}
+
+fn shared_transport() -> TransportConfig {
+    let mut congestion = CubicConfig::default();
+    // 32 packets: the first upload of 1 MB over 150 ms is a quarter faster than with RFC 9002's ten.
+    congestion.initial_window(32 * 1200);
+    let mut config = TransportConfig::default();
+    config
+        .max_concurrent_uni_streams(VarInt::from_u32(4))
+        .max_idle_timeout(Some(IdleTimeout::from(VarInt::from_u32(30_000))))
+        // With RFC 9002's 333 ms a lost first packet costs a second.
+        .initial_rtt(Duration::from_millis(100))
+        .send_window(16 * 1024 * 1024)
+        // Room for the watchdog's probes, which nobody reads, and no more.
+        .datagram_receive_buffer_size(Some(1200))
+        .datagram_send_buffer_size(1200)
+        .congestion_controller_factory(Arc::new(congestion));
+    config
+}
+
+/// What an agent takes in for one answer before its reader must act: 50 Mbit/s at 150 ms.
+pub(super) const AGENT_STREAM_WINDOW: u32 = 1024 * 1024;
+/// And for all answers together.
+pub(super) const AGENT_CONNECTION_WINDOW: u32 = 80 * 1024 * 1024;
+
+const MIB: usize = 1024 * 1024;
