@@ -16,6 +16,7 @@ pub mod identity;
 pub mod ids;
 pub mod ledger;
 pub mod money;
+pub mod price_list;
 pub mod refusal;
 pub mod routing;
 pub mod seal;

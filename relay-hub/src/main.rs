@@ -1,10 +1,16 @@
 //! `relay-hub`: see `relay-hub help`.
 
-use std::process::ExitCode;
+use std::{io, process::ExitCode};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    relay_hub::cli::main()
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(_) => return ExitCode::from(3),
+    };
+    let (mut stdout, mut stderr) = (io::stdout(), io::stderr());
+    let code = runtime.block_on(relay_hub::cli::run(std::env::args_os(), &mut stdout, &mut stderr));
+    ExitCode::from(code)
 }

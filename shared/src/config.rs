@@ -95,18 +95,27 @@ impl std::error::Error for Problems {}
 /// # Errors
 /// Everything that is wrong, at least one problem.
 pub fn load_toml<T: DeserializeOwned>(path: &str, text: &str) -> Result<T, Problems> {
+    let (value, problems) = read_toml(path, text);
+    match value {
+        Some(value) => problems.or(value),
+        None => Err(problems),
+    }
+}
+
+/// The same, with what could be read beside what could not, so that the rest can be checked as well.
+pub fn read_toml<T: DeserializeOwned>(path: &str, text: &str) -> (Option<T>, Problems) {
     let mut problems = Problems::new();
     let (table, broken) = DeTable::parse_recoverable(text);
     for error in &broken {
         problems.push(place(path, text, error.span()), first_line(error.message()), "");
     }
     if !problems.is_empty() {
-        return Err(problems);
+        return (None, problems);
     }
     let mut table = table;
     for _ in 0..MOST_PROBLEMS {
         let error = match T::deserialize(toml::Deserializer::from(table.clone())) {
-            Ok(value) => return problems.or(value),
+            Ok(value) => return (Some(value), problems),
             Err(error) => error,
         };
         let message = error.message();
@@ -121,7 +130,7 @@ pub fn load_toml<T: DeserializeOwned>(path: &str, text: &str) -> Result<T, Probl
             break;
         }
     }
-    Err(problems)
+    (None, problems)
 }
 
 type Table<'a> = DeTable<'a>;

@@ -119,6 +119,14 @@ impl Admission {
         model: &Model,
         envelope: &Envelope,
     ) -> Result<Hold, Refused> {
+        if envelope.background {
+            return Err(Refusal::new(
+                Code::InvalidRequest,
+                "`background` is not served: its answer could not be billed.",
+            )
+            .hint("leave it out, and stream the answer instead")
+            .into());
+        }
         let input = Tokens::new((envelope.bytes as u64).div_ceil(BYTES_PER_INPUT_TOKEN)).min(model.context);
         let asked = envelope.max_output.unwrap_or(self.default_output).min(model.max_output);
         let output = Tokens::new(asked.get().saturating_mul(u64::from(envelope.n.max(1))));

@@ -1,14 +1,32 @@
-//! `relay-hub check-config`: tells everything that is wrong with the settings at once.
+//! `relay-hub check-config`: every problem at once.
 
-use super::{Context, failure::Failure, output};
+use serde_json::json;
 
-#[derive(clap::Args)]
-pub(super) struct Args {}
+use super::{Desk, Failure};
+use crate::config::{Config, Overrides};
 
-pub(super) fn run(args: Args, context: &Context) -> Result<(), Failure> {
-    let Args {} = args;
-    if context.json {
-        return output::say_json(&serde_json::json!({"ok": true}));
+pub(super) fn run(desk: &mut Desk<'_>) -> Result<(), Failure> {
+    match Config::load(&desk.data, &Overrides::default()) {
+        Ok(config) => {
+            let off = || "off".to_owned();
+            let https = config.https.map_or_else(off, |https| https.listen.to_string());
+            let http = config.http.map_or_else(off, |listen| listen.to_string());
+            let tunnel = config.tunnel.listen.to_string();
+            let line = format!("no problem: tunnel {tunnel}, https {https}, http {http}");
+            Ok(desk.print.done(
+                &json!({"ok": true, "tunnel": tunnel, "https": https, "http": http}),
+                &line,
+            )?)
+        }
+        Err(problems) => {
+            if desk.print.is_json() {
+                let told: Vec<_> = problems
+                    .iter()
+                    .map(|p| json!({"key": p.key, "problem": p.problem, "hint": p.hint}))
+                    .collect();
+                desk.print.json(&json!({"ok": false, "problems": told}))?;
+            }
+            Err(problems.into())
+        }
     }
-    output::say("ok")
 }

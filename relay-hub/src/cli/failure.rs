@@ -1,170 +1,181 @@
-//! How a command fails: one sentence, what helps, and an exit code. Knows no command.
+//! How a command fails: what was tried, what helps, and the exit code.
 
-use std::{
-    error::Error,
-    fmt::Write as _,
-    io::{self, Write as _},
-    process::ExitCode,
-};
+use std::{error::Error, io::Write};
 
 use relay_shared::config::Problems;
 
-use crate::{seal::SealError, store::StoreError};
+use crate::{
+    app::StartError,
+    ca::CaError,
+    ledger::CreditError,
+    seal::SealError,
+    store::{StoreError, accounts::AddAccountError, tenants::TenantError},
+};
 
-/// Whose turn it is after a failure.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Exit {
-    /// The operator can fix it.
-    Fixable = 1,
-    /// The command was typed wrongly.
-    Usage = 2,
-    /// We failed.
-    Ours = 3,
-}
-
-impl From<Exit> for ExitCode {
-    fn from(exit: Exit) -> Self {
-        Self::from(exit as u8)
-    }
-}
-
-/// Why a command did not do what was asked.
+/// A failed command.
 #[derive(Debug)]
 pub(super) struct Failure {
-    pub(super) message: String,
-    /// What helps; may be empty.
-    pub(super) hint: String,
-    pub(super) exit: Exit,
-    /// Each thing wrong with the settings, where that is the reason.
-    pub(super) problems: Problems,
+    message: String,
+    hint: Option<String>,
+    code: u8,
 }
 
+const FIXABLE: u8 = 1;
+const OURS: u8 = 3;
+
 impl Failure {
-    /// A failure in one sentence with what helps.
-    pub(super) fn new(exit: Exit, message: impl Into<String>, hint: impl Into<String>) -> Self {
+    /// The operator can fix it.
+    pub(super) fn fixable(message: impl Into<String>) -> Self {
         Self {
             message: message.into(),
-            hint: hint.into(),
-            exit,
-            problems: Problems::new(),
+            hint: None,
+            code: FIXABLE,
         }
     }
 
-    /// The operator can fix it: exit code 1.
-    pub(super) fn fixable(message: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self::new(Exit::Fixable, message, hint)
-    }
-
-    /// We failed at something nobody could foresee: exit code 3.
-    pub(super) fn ours(doing: &str, error: &dyn Error) -> Self {
-        Self::new(Exit::Ours, format!("{doing}: {}", chain(error)), "")
-    }
-
-    /// The arguments make no command: exit code 2.
-    pub(super) fn usage(told: clap::Error) -> Self {
-        let text = told.render().to_string();
-        let text = text.strip_prefix("error: ").unwrap_or(&text).trim_end();
-        Self::new(Exit::Usage, text, "")
-    }
-
-    /// Settings that cannot be used: exit code 1.
-    pub(super) fn settings(problems: Problems) -> Self {
-        let message = match problems.iter().count() {
-            1 => "there is a problem with the settings".to_owned(),
-            n => format!("there are {n} problems with the settings"),
-        };
+    fn of(error: &(dyn Error + 'static), code: u8) -> Self {
         Self {
-            problems,
-            ..Self::fixable(message, "change hub.toml and try again with `relay-hub check-config`")
+            message: chain(error),
+            hint: None,
+            code,
         }
     }
 
-    /// Writes it to stderr, as lines or as one JSON object.
-    pub(super) fn tell(&self, json: bool) {
-        let text = if json { self.json() } else { self.lines() };
-        // Nobody is left to hear that stderr is closed.
-        drop(io::stderr().lock().write_all(text.as_bytes()));
+    pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
     }
 
-    fn lines(&self) -> String {
-        let mut text = format!("error: {}\n", self.message);
-        for problem in self.problems.iter() {
-            writeln!(text, "  {problem}").expect("a String takes all text");
+    /// Tells the operator, and gives the exit code.
+    pub(super) fn tell(&self, stderr: &mut dyn Write) -> u8 {
+        // Where nobody reads any more the exit code still tells.
+        writeln!(stderr, "error: {}", self.message).ok();
+        if let Some(hint) = &self.hint {
+            writeln!(stderr, "hint: {hint}").ok();
         }
-        if !self.hint.is_empty() {
-            writeln!(text, "hint: {}", self.hint).expect("a String takes all text");
-        }
-        text
+        self.code
     }
+}
 
-    fn json(&self) -> String {
-        let mut error = serde_json::json!({"message": self.message, "hint": self.hint, "exit": self.exit as u8});
-        if !self.problems.is_empty() {
-            let problems = self.problems.iter();
-            error["problems"] = problems
-                .map(|p| serde_json::json!({"key": p.key, "problem": p.problem, "hint": p.hint}))
-                .collect();
+/// An error and its causes in one line.
+fn chain(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let told = cause.to_string();
+        if !text.ends_with(&told) {
+            text.push_str(": ");
+            text.push_str(&told);
         }
-        format!("{}\n", serde_json::json!({ "error": error }))
+        next = cause.source();
     }
+    text
 }
 
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
-        let (exit, hint) = match &error {
-            StoreError::Missing(_) => (
-                Exit::Fixable,
-                "or name the right data directory with --data DIR or RELAY_HUB_DATA",
-            ),
-            StoreError::Newer { .. } => (Exit::Fixable, ""),
-            StoreError::Locked { .. } => (Exit::Fixable, "stop that one first, or use another data directory"),
-            StoreError::File { .. } => (
-                Exit::Fixable,
-                "look at the file's owner, its mode and the space on its disk",
-            ),
-            StoreError::Sql(_) => (Exit::Ours, ""),
-            StoreError::Corrupt(_) => (Exit::Ours, "restore the database from a backup"),
-        };
-        Self::new(exit, chain(&error), hint)
+        match &error {
+            StoreError::Missing(_) => Self::of(&error, FIXABLE).hint("name the directory with --data DIR"),
+            StoreError::Newer { .. } => Self::of(&error, FIXABLE),
+            StoreError::Locked { .. } => Self::of(&error, FIXABLE).hint("stop it, or serve another directory"),
+            StoreError::File { .. } => {
+                Self::of(&error, FIXABLE).hint("look at the owner and the mode of the data directory")
+            }
+            StoreError::Sql(sql) if is_busy(sql) => {
+                Self::of(&error, FIXABLE).hint("another process writes to it for a long time: try again")
+            }
+            StoreError::Sql(_) | StoreError::Corrupt(_) => Self::of(&error, OURS),
+        }
+    }
+}
+
+fn is_busy(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Database(database) => database
+            .code()
+            .and_then(|code| code.parse::<u32>().ok())
+            .is_some_and(|code| code & 0xff == SQLITE_BUSY),
+        sqlx::Error::PoolTimedOut => true,
+        _ => false,
+    }
+}
+
+const SQLITE_BUSY: u32 = 5;
+
+impl From<TenantError> for Failure {
+    fn from(error: TenantError) -> Self {
+        match error {
+            TenantError::Store(store) => store.into(),
+            TenantError::Unknown(_) => Self::of(&error, FIXABLE).hint("`relay-hub tenant list` shows them"),
+            TenantError::Taken(_) | TenantError::BadName(_) => Self::of(&error, FIXABLE),
+        }
+    }
+}
+
+impl From<AddAccountError> for Failure {
+    fn from(error: AddAccountError) -> Self {
+        match error {
+            AddAccountError::Store(store) => store.into(),
+            AddAccountError::Taken(_) | AddAccountError::BadName => Self::of(&error, FIXABLE),
+        }
+    }
+}
+
+impl From<CreditError> for Failure {
+    fn from(error: CreditError) -> Self {
+        match error {
+            CreditError::Store(store) => store.into(),
+            CreditError::Nothing | CreditError::TooMuch | CreditError::Unknown(_) | CreditError::OtherCredit(_) => {
+                Self::of(&error, FIXABLE)
+            }
+        }
     }
 }
 
 impl From<SealError> for Failure {
     fn from(error: SealError) -> Self {
-        Self::fixable(chain(&error), "restore seal.key from a backup")
+        Self::of(&error, FIXABLE)
     }
 }
 
-/// An error with its causes, in one line.
-pub(super) fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        write!(text, ": {error}").expect("a String takes all text");
-        cause = error.source();
+impl From<CaError> for Failure {
+    fn from(error: CaError) -> Self {
+        match error {
+            CaError::File { .. } | CaError::Damaged { .. } => Self::of(&error, FIXABLE),
+            CaError::Make(_) => Self::of(&error, OURS),
+        }
     }
-    text
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_failure_is_one_line_with_its_hint_below() {
-        let failure = Failure::fixable("no such tenant `x`", "see `relay-hub tenant list`");
-        assert_eq!(
-            failure.lines(),
-            "error: no such tenant `x`\nhint: see `relay-hub tenant list`\n"
-        );
+impl From<Problems> for Failure {
+    fn from(problems: Problems) -> Self {
+        let count = problems.iter().count();
+        let noun = if count == 1 { "problem" } else { "problems" };
+        Self::fixable(format!("{count} {noun}:\n{problems}"))
     }
+}
 
-    #[test]
-    fn a_failure_in_json_is_one_object_with_every_problem() {
-        let mut problems = Problems::new();
-        problems.push("tunnel.listen", "no address", "such as 0.0.0.0:8443");
-        let told: serde_json::Value = serde_json::from_str(&Failure::settings(problems).json()).unwrap();
-        assert_eq!(told["error"]["problems"][0]["key"], "tunnel.listen");
-        assert_eq!(told["error"]["exit"], 1);
+impl From<StartError> for Failure {
+    fn from(error: StartError) -> Self {
+        match error {
+            StartError::Store(store) => store.into(),
+            StartError::Seal(seal) => seal.into(),
+            StartError::Ca(ca) => ca.into(),
+            StartError::Tunnel(_) | StartError::Bind { .. } => {
+                Self::of(&error, FIXABLE).hint("another program has the port: choose another in hub.toml or by flag")
+            }
+            StartError::File { .. } | StartError::Tls(_) => Self::of(&error, FIXABLE),
+        }
+    }
+}
+
+impl From<std::io::Error> for Failure {
+    /// Only where stdout cannot be written.
+    fn from(error: std::io::Error) -> Self {
+        Self {
+            message: format!("cannot print: {error}"),
+            hint: None,
+            code: OURS,
+        }
     }
 }

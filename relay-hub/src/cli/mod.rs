@@ -1,33 +1,46 @@
-//! The command line: what an operator types, and how the answer looks. Decides nothing about tenants, money or devices.
+//! The command line: reads words, calls the library, prints. Decides nothing that the library should.
 
-mod account;
+mod accounts;
+mod books;
 mod check;
-mod device;
+mod devices;
 mod failure;
 mod init;
-mod key;
-mod ledger;
-mod output;
-mod price;
+mod keys;
+mod prices;
+mod print;
 mod serve;
-mod tenant;
-mod usage;
+mod tenants;
 
-use std::{ffi::OsString, future::Future, path::PathBuf, process::ExitCode};
+use std::{
+    ffi::OsString,
+    io::Write,
+    path::PathBuf,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use clap::{Parser, Subcommand};
 
-use crate::{config::DataDir, store::Store};
-use failure::{Exit, Failure};
+use crate::{
+    config::DataDir,
+    store::{Store, StoreError, tenants::TenantRow},
+};
+use failure::Failure;
+use print::Print;
 
 /// The provider's side of codex-relay: tenants, money, vendor accounts and the way out to vendors.
 #[derive(Parser)]
-#[command(name = "relay-hub", version, about, max_term_width = 100)]
-struct Cli {
-    /// The hub's data directory [default: the user's data directory of this system]
+#[command(
+    name = "relay-hub",
+    version,
+    arg_required_else_help = true,
+    disable_help_subcommand = false
+)]
+struct Args {
+    /// The hub's data directory. Without it, the user's own data directory for relay-hub.
     #[arg(long, global = true, env = "RELAY_HUB_DATA", value_name = "DIR")]
     data: Option<PathBuf>,
-    /// Answer in JSON: results on stdout, errors on stderr
+    /// Print JSON.
     #[arg(long, global = true)]
     json: bool,
     #[command(subcommand)]
@@ -36,121 +49,108 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Make a new hub: settings, database, certificates, keys and price list
-    Init(init::Args),
-    /// Run the hub until SIGTERM or SIGINT
-    Serve(serve::Args),
-    /// Read hub.toml and tell everything that is wrong with it
-    CheckConfig(check::Args),
-    /// Tenants and their credit
-    Tenant(tenant::Args),
-    /// API keys of a tenant
-    Key(key::Args),
-    /// Devices of a tenant and the tokens they enrol with
-    Device(device::Args),
-    /// The vendors' accounts that calls are sent with
-    Account(account::Args),
-    /// The price list
-    Price(price::Args),
-    /// What was called and what it cost
-    Usage(usage::Args),
-    /// The books
-    Ledger(ledger::Args),
+    /// Make a hub: settings, database, certificates, keys. Never overwrites.
+    Init,
+    /// Serve until SIGTERM. Prints one line of JSON when ready.
+    Serve(serve::Serve),
+    /// Tell every problem of hub.toml.
+    CheckConfig,
+    /// Who pays.
+    #[command(subcommand)]
+    Tenant(tenants::Tenant),
+    /// API keys of the public entrance.
+    #[command(subcommand)]
+    Key(keys::Key),
+    /// Devices that come through the tunnel.
+    #[command(subcommand)]
+    Device(devices::Device),
+    /// The operator's accounts at vendors.
+    #[command(subcommand)]
+    Account(accounts::Account),
+    /// What models cost.
+    #[command(subcommand)]
+    Price(prices::PriceCommand),
+    /// The last calls, and what all of them used and cost.
+    Usage(books::Usage),
+    /// The books.
+    #[command(subcommand)]
+    Ledger(books::LedgerCommand),
 }
 
-/// What every command is given.
-struct Context {
+/// What every command works with.
+struct Desk<'a> {
     data: DataDir,
-    /// Answers are JSON.
-    json: bool,
+    print: Print<'a>,
 }
 
-impl Context {
-    /// The database that `init` made. Works beside a running hub.
-    async fn store(&self) -> Result<Store, Failure> {
-        Ok(Store::open(&self.data).await?)
+impl Desk<'_> {
+    async fn store(&self) -> Result<Store, StoreError> {
+        Store::open(&self.data).await
+    }
+
+    async fn tenant(&self, store: &Store, name_or_id: &str) -> Result<TenantRow, Failure> {
+        Ok(crate::store::tenants::find(store, name_or_id).await?)
     }
 }
 
-/// Runs `relay-hub` with the arguments of this process.
-pub fn main() -> ExitCode {
-    let arguments: Vec<OsString> = std::env::args_os().collect();
-    let wants_json = arguments.iter().any(|argument| argument == "--json");
-    let done = match Cli::try_parse_from(arguments) {
-        Ok(cli) => run(cli),
-        // Help and version are answers, not errors.
-        Err(told) if !told.use_stderr() => output::say(&told.render().to_string()),
-        Err(told) => Err(Failure::usage(told)),
+/// Runs one command. The result is the process's exit code: 0 done, 1 you can fix it, 2 wrong usage, 3 we failed.
+pub async fn run(words: impl IntoIterator<Item = OsString>, stdout: &mut dyn Write, stderr: &mut dyn Write) -> u8 {
+    let args = match Args::try_parse_from(words) {
+        Ok(args) => args,
+        Err(error) => return usage(&error, stdout, stderr),
+    };
+    let done = match data_dir(args.data) {
+        Ok(data) => {
+            let print = Print::new(args.json, stdout, stderr);
+            perform(args.command, &mut Desk { data, print }).await
+        }
+        Err(failure) => Err(failure),
     };
     match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
-            failure.tell(wants_json);
-            failure.exit.into()
-        }
+        Ok(()) => 0,
+        Err(failure) => failure.tell(stderr),
     }
 }
 
-fn run(cli: Cli) -> Result<(), Failure> {
-    let context = Context {
-        data: DataDir::new(data_directory(cli.data)?),
-        json: cli.json,
+async fn perform(command: Command, desk: &mut Desk<'_>) -> Result<(), Failure> {
+    match command {
+        Command::Init => init::run(desk).await,
+        Command::Serve(serve) => Box::pin(serve::run(desk, serve)).await,
+        Command::CheckConfig => check::run(desk),
+        Command::Tenant(tenant) => tenants::run(desk, tenant).await,
+        Command::Key(key) => keys::run(desk, key).await,
+        Command::Device(device) => devices::run(desk, device).await,
+        Command::Account(account) => accounts::run(desk, account).await,
+        Command::Price(price) => prices::run(desk, price).await,
+        Command::Usage(usage) => books::usage(desk, usage).await,
+        Command::Ledger(books::LedgerCommand::Verify) => books::verify(desk).await,
+    }
+}
+
+/// Help and version go to stdout and are no error.
+fn usage(error: &clap::Error, stdout: &mut dyn Write, stderr: &mut dyn Write) -> u8 {
+    let is_asked_for = !error.use_stderr();
+    let text = error.render();
+    // Where nobody reads any more there is nobody to tell.
+    if is_asked_for {
+        write!(stdout, "{text}").ok()
+    } else {
+        write!(stderr, "{text}").ok()
     };
-    match cli.command {
-        Command::Init(args) => block_on(init::run(args, &context)),
-        Command::Serve(args) => serve::run(args, &context),
-        Command::CheckConfig(args) => check::run(args, &context),
-        Command::Tenant(args) => block_on(tenant::run(args, &context)),
-        Command::Key(args) => block_on(key::run(args, &context)),
-        Command::Device(args) => block_on(device::run(args, &context)),
-        Command::Account(args) => block_on(account::run(args, &context)),
-        Command::Price(args) => block_on(price::run(args, &context)),
-        Command::Usage(args) => block_on(usage::run(args, &context)),
-        Command::Ledger(args) => block_on(ledger::run(args, &context)),
-    }
+    if is_asked_for { 0 } else { 2 }
 }
 
-/// Short commands need one thread.
-fn block_on(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| Failure::ours("cannot start the runtime", &error))?
-        .block_on(command)
+fn data_dir(given: Option<PathBuf>) -> Result<DataDir, Failure> {
+    if let Some(path) = given {
+        // A service may change its directory; tokens and messages name the whole path.
+        return Ok(DataDir::new(std::path::absolute(&path).unwrap_or(path)));
+    }
+    directories::ProjectDirs::from("", "", "relay-hub")
+        .map(|dirs| DataDir::new(dirs.data_dir()))
+        .ok_or_else(|| Failure::fixable("no data directory is known for this user").hint("name one with --data DIR"))
 }
 
-fn data_directory(given: Option<PathBuf>) -> Result<PathBuf, Failure> {
-    let of_the_user = || directories::ProjectDirs::from("", "", "relay-hub").map(|dirs| dirs.data_dir().to_owned());
-    let found = given.filter(|path| !path.as_os_str().is_empty()).or_else(of_the_user);
-    found.ok_or_else(|| {
-        Failure::new(
-            Exit::Usage,
-            "this user has no home directory to keep a hub in",
-            "name a data directory with --data DIR or RELAY_HUB_DATA",
-        )
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use clap::CommandFactory as _;
-
-    use super::*;
-
-    #[test]
-    fn the_command_line_is_consistent() {
-        Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn global_flags_are_taken_before_and_after_the_command() {
-        for line in [
-            ["relay-hub", "--data", "/d", "--json", "check-config"],
-            ["relay-hub", "check-config", "--json", "--data", "/d"],
-        ] {
-            let cli = Cli::try_parse_from(line).unwrap();
-            assert!(cli.json);
-            assert_eq!(cli.data.unwrap(), PathBuf::from("/d"));
-        }
-    }
+fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }

@@ -1,12 +1,18 @@
 //! What the hub is told: `hub.toml`, flags, and the places in its data directory. Opens no socket and no database.
 
+mod file;
 mod layout;
+mod resolve;
 
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
 
 use relay_protocol::Tokens;
 
 pub use layout::DataDir;
+pub use resolve::Overrides;
+
+/// The commented settings that `relay-hub init` writes.
+pub const TEMPLATE: &str = include_str!("hub.toml");
 
 /// Everything resolved: nothing here stands for "default".
 #[derive(Debug, Clone, PartialEq, Eq)]

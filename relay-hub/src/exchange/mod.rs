@@ -195,8 +195,7 @@ impl Exchange {
 
 impl From<EnvelopeError> for Refused {
     fn from(error: EnvelopeError) -> Self {
-        // The message names the field and is fit for the client.
-        Self::new(Code::InvalidRequest, error.to_string())
+        Refusal::from(error).into()
     }
 }
 

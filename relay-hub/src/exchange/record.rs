@@ -91,7 +91,7 @@ impl Record {
 
     /// The relay's own refusal is what the client got.
     pub(super) fn refused(&mut self, refused: &Refused) {
-        self.row.status = refused.public.render(relay_protocol::Wire::Responses, "").status;
+        self.row.status = refused.public.code.status();
     }
 
     /// Writes the row of a call that was refused before any money was set aside.

@@ -24,7 +24,7 @@ pub struct PriceRow {
 }
 
 impl PriceRow {
-    fn says_the_same(&self, other: &Self) -> bool {
+    pub(crate) fn says_the_same(&self, other: &Self) -> bool {
         let unversioned = |row: &Self| Price {
             version: 0,
             ..row.price.clone()
