@@ -6,9 +6,8 @@ use std::{io, process::ExitCode};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(_) => return ExitCode::from(3),
+    let Ok(runtime) = tokio::runtime::Builder::new_multi_thread().enable_all().build() else {
+        return ExitCode::from(3);
     };
     let (mut stdout, mut stderr) = (io::stdout(), io::stderr());
     let code = runtime.block_on(relay_hub::cli::run(std::env::args_os(), &mut stdout, &mut stderr));

@@ -1,4 +1,5 @@
 //! The commands as an operator runs them: words in, JSON, text and exit codes out.
+#![allow(clippy::unwrap_used, reason = "a test that unwraps nothing fails")]
 
 use std::{
     fs,

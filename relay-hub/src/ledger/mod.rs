@@ -222,4 +222,5 @@ impl Drop for Hold {
 }
 
 #[cfg(test)]
+#[allow(clippy::arithmetic_side_effects, reason = "a test that overflows fails")]
 mod tests;

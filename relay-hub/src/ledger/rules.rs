@@ -143,6 +143,7 @@ pub(super) const REVENUE: &str = "revenue";
 pub(super) const OPERATOR_LOSS: &str = "operator_loss";
 
 #[cfg(test)]
+#[allow(clippy::arithmetic_side_effects, reason = "a test that overflows fails")]
 mod tests {
     use proptest::prelude::*;
 
@@ -228,7 +229,7 @@ mod tests {
             let posted = posted.max(floor);
             let mut account = Balance { posted: Nanos::new(posted), held: Nanos::ZERO, floor: Nanos::new(floor) };
             for (at, wish) in wishes.into_iter().enumerate() {
-                if at % 2 == 0 { let _ = account.hold(Nanos::new(wish)); } else { account.take(Nanos::new(wish)); }
+                if at % 2 == 0 { account.hold(Nanos::new(wish)).ok(); } else { account.take(Nanos::new(wish)); }
                 prop_assert!(account.posted.get() - account.held.get() >= floor);
             }
         }

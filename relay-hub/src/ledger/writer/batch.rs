@@ -32,7 +32,7 @@ pub(super) struct Wish {
 pub(super) struct Batch {
     pub(super) wishes: Vec<Wish>,
     pub(super) resolves: Vec<Resolve>,
-    pub(super) notes: Vec<Box<UsageRow>>,
+    pub(super) notes: Vec<UsageRow>,
     granted: Vec<Arc<Facts>>,
     outcome: Option<Committing>,
 }
@@ -66,7 +66,7 @@ impl Batch {
                     let (charge, rest) = rules::split(settle.charge, settle.facts.amount);
                     batch.resolves.push(Resolve { settle, charge, rest });
                 }
-                Op::Note(row) => batch.notes.push(row),
+                Op::Note(row) => batch.notes.push(*row),
             }
         }
         batch
@@ -273,7 +273,9 @@ impl Batch {
                 tries: tries.saturating_add(1),
             })
         });
-        settles.chain(self.notes.drain(..).map(Op::Note)).collect()
+        settles
+            .chain(self.notes.drain(..).map(|row| Op::Note(Box::new(row))))
+            .collect()
     }
 }
 

@@ -228,7 +228,7 @@ impl Writer {
                 Some((_, charged)) => finish(resolve.settle, Ok(Nanos::new(*charged)), &self.inbox, &mut self.open),
                 None => {
                     let Resolve { mut settle, .. } = resolve;
-                    batch.notes.extend(settle.row.take());
+                    batch.notes.extend(settle.row.take().map(|row| *row));
                     finish(settle, Err(LedgerDown), &self.inbox, &mut self.open);
                 }
             }
