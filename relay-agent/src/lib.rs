@@ -9,4 +9,5 @@ pub mod failure;
 mod forward;
 pub mod keystore;
 mod listener;
+pub mod setup;
 pub mod tunnel;
