@@ -4,10 +4,12 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::failure::Failure;
 use crate::tunnel::LinkMode;
 
 pub mod dir;
 pub mod env;
+mod file;
 
 /// Whether a local call must carry the local key.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -56,6 +58,10 @@ pub struct Config {
     pub head_timeout: Duration,
     /// How long running calls may go on after a stop was asked for. Default 5 s.
     pub drain: Duration,
+    /// What is logged. Default `info`.
+    pub log: String,
+    /// Log as lines of JSON. Default false.
+    pub log_json: bool,
 }
 
 impl Config {
@@ -74,9 +80,23 @@ impl Config {
             keepalive: Duration::from_secs(15),
             head_timeout: Duration::from_secs(10),
             drain: Duration::from_secs(5),
+            log: "info".to_owned(),
+            log_json: false,
         }
+    }
+
+    /// The defaults, overridden by `agent.toml` in the data directory when there is one.
+    ///
+    /// # Errors
+    /// Everything that is wrong in that file.
+    pub fn load(data: PathBuf) -> Result<Self, Failure> {
+        let file = file::File::read(&data.join(CONFIG_FILE))?;
+        let mut config = Self::new(data);
+        file.apply(&mut config);
+        Ok(config)
     }
 }
 
+const CONFIG_FILE: &str = "agent.toml";
 /// The port clients are told to use.
 pub const DEFAULT_PORT: u16 = 8787;
