@@ -67,12 +67,16 @@ impl File {
         let name = path.display().to_string();
         match fs::read_to_string(path) {
             Ok(text) => Self::parse(&name, &text).map_err(|problems| {
-                Failure::user(problems.to_string(), format!("correct {name}; the agent does not start with half of it"))
+                Failure::user(
+                    problems.to_string(),
+                    format!("correct {name}; the agent does not start with half of it"),
+                )
             }),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
-            Err(error) => {
-                Err(Failure::user(format!("cannot read {name}: {error}"), "check the owner of the file and its text"))
-            }
+            Err(error) => Err(Failure::user(
+                format!("cannot read {name}: {error}"),
+                "check the owner of the file and its text",
+            )),
         }
     }
 
@@ -81,7 +85,16 @@ impl File {
     }
 
     pub(super) fn apply(self, config: &mut Config) {
-        let Self { listen, link, local_key, key_store, wait_for_link, keepalive, log, log_json } = self;
+        let Self {
+            listen,
+            link,
+            local_key,
+            key_store,
+            wait_for_link,
+            keepalive,
+            log,
+            log_json,
+        } = self;
         set(&mut config.listen, listen);
         set(&mut config.link, link.map(Into::into));
         set(&mut config.local_key, local_key.map(Into::into));
@@ -130,10 +143,13 @@ impl From<PlaceName> for KeyPlace {
 
 fn loopback<'de, D: Deserializer<'de>>(value: D) -> Result<Option<SocketAddr>, D::Error> {
     let text = String::deserialize(value)?;
-    let addr: SocketAddr =
-        text.parse().map_err(|_| de::Error::custom("must be an address and a port, such as `127.0.0.1:8787`"))?;
+    let addr: SocketAddr = text
+        .parse()
+        .map_err(|_| de::Error::custom("must be an address and a port, such as `127.0.0.1:8787`"))?;
     if !addr.ip().is_loopback() {
-        return Err(de::Error::custom("must be a loopback address, such as `127.0.0.1:8787`"));
+        return Err(de::Error::custom(
+            "must be a loopback address, such as `127.0.0.1:8787`",
+        ));
     }
     Ok(Some(addr))
 }
@@ -155,7 +171,10 @@ mod tests {
         let mut config = Config::new("/data".into());
         File::parse("agent.toml", text).unwrap().apply(&mut config);
         assert_eq!(config.listen.to_string(), "[::1]:9000");
-        assert_eq!((config.link, config.local_key, config.key_place), (LinkMode::H2, LocalKey::Off, KeyPlace::File));
+        assert_eq!(
+            (config.link, config.local_key, config.key_place),
+            (LinkMode::H2, LocalKey::Off, KeyPlace::File)
+        );
         assert_eq!((config.wait_for_link.as_secs(), config.keepalive.as_secs()), (2, 20));
         assert_eq!((config.log.as_str(), config.log_json), ("debug", true));
     }

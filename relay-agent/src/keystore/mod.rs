@@ -153,15 +153,24 @@ pub(crate) fn key_file(dir: &DataDir) -> std::path::PathBuf {
     dir.file(KEY_FILE)
 }
 
+/// The key local programs show, when it was made already.
+///
+/// # Errors
+/// When its file cannot be read.
+pub fn local_key_if_any(dir: &DataDir) -> Result<Option<Secret<String>>, KeyError> {
+    let found = dir.read(LOCAL_KEY_FILE)?.map(zeroize::Zeroizing::new);
+    Ok(found
+        .filter(|text| !text.trim().is_empty())
+        .map(|text| Secret::new(text.trim().to_owned())))
+}
+
 /// The key local programs show, made on first use.
 ///
 /// # Errors
 /// When its file cannot be read or written.
 pub fn local_key(dir: &DataDir) -> Result<Secret<String>, KeyError> {
-    if let Some(found) = dir.read(LOCAL_KEY_FILE)?.map(zeroize::Zeroizing::new)
-        && !found.trim().is_empty()
-    {
-        return Ok(Secret::new(found.trim().to_owned()));
+    if let Some(found) = local_key_if_any(dir)? {
+        return Ok(found);
     }
     let mut bytes = zeroize::Zeroizing::new([0; 32]);
     rand::fill(bytes.as_mut_slice()).map_err(|_| KeyError::Randomness)?;

@@ -19,6 +19,7 @@ mod route;
 
 pub(crate) use bind::bind;
 pub(crate) use guard::OwnNames;
+pub(crate) use holder::holder_of;
 pub(crate) use local_key::ExpectedKey;
 pub(crate) use route::{Control, Router};
 
