@@ -58,9 +58,11 @@ async fn admit(exchange: &Arc<Exchange>, arrival: Arrival) -> Response<ReplyBody
     let wire = Wire::of_path(path);
     let refuse = |code, message: &str| exchange::refusal(&Refusal::new(code, message).into(), wire, call);
     if head_size(&head) > exchange.limits.head_bytes {
+        exchange.discard(body);
         return refuse(Code::HeadTooLarge, "The request's head is over the limit.");
     }
     let Some(endpoint) = Endpoint::parse(path) else {
+        exchange.discard(body);
         return refuse(Code::NotFound, "The relay has no such path.");
     };
     let allowed = allowed(endpoint, socket.is_some());
@@ -70,6 +72,7 @@ async fn admit(exchange: &Arc<Exchange>, arrival: Arrival) -> Response<ReplyBody
         allowed.contains(&head.method)
     };
     if !is_allowed || (socket.is_some() && endpoint != Endpoint::Responses) {
+        exchange.discard(body);
         let mut response = refuse(Code::MethodNotAllowed, "This path does not take this method.");
         if let Ok(names) = HeaderValue::from_str(&allowed.map(|method| method.to_string()).join(", ")) {
             response.headers_mut().insert(header::ALLOW, names);
@@ -77,16 +80,18 @@ async fn admit(exchange: &Arc<Exchange>, arrival: Arrival) -> Response<ReplyBody
         return response;
     }
     exchange
-        .serve(Inbound {
-            call,
-            endpoint,
-            credential,
-            head,
+        .serve(
+            Inbound {
+                call,
+                endpoint,
+                credential,
+                head,
+                socket,
+                link,
+                started,
+            },
             body,
-            socket,
-            link,
-            started,
-        })
+        )
         .await
 }
 

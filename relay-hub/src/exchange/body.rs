@@ -3,10 +3,12 @@
 use std::{
     pin::Pin,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use relay_shared::tunnel::body::InBody;
 use tokio::sync::mpsc;
@@ -17,11 +19,15 @@ use tokio::sync::mpsc;
 pub struct Cut;
 
 /// What a client sends, from whichever entrance.
+#[derive(Default)]
 pub enum ClientBody {
     /// HTTP/1.1 or 2 on the public entrance.
     Public(Incoming),
     /// HTTP/3 or 2 through the tunnel.
     Tunnel(InBody),
+    /// None, or one that was taken.
+    #[default]
+    Taken,
 }
 
 impl Body for ClientBody {
@@ -32,6 +38,7 @@ impl Body for ClientBody {
         let frame = match self.get_mut() {
             Self::Public(body) => ready!(Pin::new(body).poll_frame(cx)).map(|frame| frame.map_err(|_| Cut)),
             Self::Tunnel(body) => ready!(Pin::new(body).poll_frame(cx)).map(|frame| frame.map_err(|_| Cut)),
+            Self::Taken => None,
         };
         Poll::Ready(frame)
     }
@@ -40,6 +47,7 @@ impl Body for ClientBody {
         match self {
             Self::Public(body) => body.is_end_stream(),
             Self::Tunnel(body) => body.is_end_stream(),
+            Self::Taken => true,
         }
     }
 
@@ -47,7 +55,26 @@ impl Body for ClientBody {
         match self {
             Self::Public(body) => body.size_hint(),
             Self::Tunnel(body) => body.size_hint(),
+            Self::Taken => SizeHint::with_exact(0),
         }
+    }
+}
+
+impl ClientBody {
+    /// Reads on and throws away, up to `most` bytes and for up to `patience`: a client that still writes when its
+    /// connection is closed loses the answer that it was given.
+    pub(super) async fn discard(mut self, most: usize, patience: Duration) {
+        let read = async {
+            let mut left = most;
+            while let Some(Ok(frame)) = self.frame().await {
+                left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
+                if left == 0 {
+                    return;
+                }
+            }
+        };
+        // Whoever is not done by then is cut.
+        tokio::time::timeout(patience, read).await.unwrap_or_default();
     }
 }
 
@@ -157,8 +184,6 @@ impl Stream {
 
 #[cfg(test)]
 mod tests {
-    use http_body_util::BodyExt;
-
     use super::*;
 
     #[tokio::test]

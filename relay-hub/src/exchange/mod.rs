@@ -14,6 +14,7 @@ use std::{
 };
 
 use http::{HeaderName, HeaderValue, Response};
+use http_body::Body;
 use relay_protocol::{Code, Endpoint, Envelope, EnvelopeError, Refusal, Wire};
 use relay_shared::{call::CallId, http::to_vendor, tasks::Tasks};
 use tokio::sync::Semaphore;
@@ -40,6 +41,8 @@ pub use self::socket::SocketClient;
 
 /// The name under which a client and an operator find a call again.
 const CALL_ID: HeaderName = HeaderName::from_static("relay-call-id");
+/// A refused client has this long to finish its body.
+const DISCARD: Duration = Duration::from_secs(10);
 /// Silence after which a client of the public entrance is told that the answer goes on.
 const KEEPALIVE: Duration = Duration::from_secs(15);
 
@@ -73,7 +76,6 @@ pub struct Inbound {
     pub endpoint: Endpoint,
     pub credential: Option<Credential>,
     pub head: http::request::Parts,
-    pub body: ClientBody,
     /// The client asks for a WebSocket.
     pub socket: Option<SocketClient>,
     pub link: Link,
@@ -110,24 +112,33 @@ impl Exchange {
     }
 
     /// Serves one call. A refusal is an answer too: in the client's dialect, with the call's id.
-    pub async fn serve(self: &Arc<Self>, inbound: Inbound) -> Response<ReplyBody> {
+    pub async fn serve(self: &Arc<Self>, inbound: Inbound, mut body: ClientBody) -> Response<ReplyBody> {
         let (call, wire) = (inbound.call, inbound.endpoint.wire());
         let mut record = None;
         let outcome = match (inbound.endpoint, &inbound.socket) {
             (Endpoint::Models, _) => self.models(inbound).await,
-            (_, Some(_)) => self.open_socket(inbound, &mut record).await,
-            (_, None) => self.relay(inbound, &mut record).await,
+            (_, Some(_)) => self.open_socket(inbound, &mut body, &mut record).await,
+            (_, None) => self.relay(inbound, &mut body, &mut record).await,
         };
         let mut response = outcome.unwrap_or_else(|refused| {
             if let Some(record) = record {
                 record.note(&self.ledger, &refused);
             }
+            self.discard(body);
             refusal(&refused, wire, call)
         });
         if let Ok(id) = HeaderValue::from_str(&call.to_string()) {
             response.headers_mut().insert(CALL_ID, id);
         }
         response
+    }
+
+    /// Lets a refused client finish its body, so that it reads the refusal; through the tunnel its stream tells it.
+    pub fn discard(&self, body: ClientBody) {
+        if matches!(body, ClientBody::Public(_)) && !body.is_end_stream() {
+            self.tasks
+                .spawn("discard", body.discard(self.limits.body_bytes, DISCARD));
+        }
     }
 
     async fn identify(&self, credential: Option<Credential>) -> Result<Caller, Refused> {
@@ -143,6 +154,7 @@ impl Exchange {
     async fn relay(
         self: &Arc<Self>,
         inbound: Inbound,
+        body: &mut ClientBody,
         record: &mut Option<Record>,
     ) -> Result<Response<ReplyBody>, Refused> {
         let Inbound {
@@ -150,7 +162,6 @@ impl Exchange {
             endpoint,
             credential,
             head,
-            body,
             link,
             started,
             ..

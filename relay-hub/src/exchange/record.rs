@@ -159,6 +159,7 @@ impl Bill {
             ending
         };
         row.usage = usage;
+        row.cost = charge;
         row.response_id.clone_from(&observed.response_id);
         row.total_us = Some(self.record.elapsed_us());
         hold.settle(charge, row).await?;

@@ -14,6 +14,8 @@ use crate::{config::Limits, refusal::Refused};
 
 /// A client that sends nothing of an announced body for so long is refused.
 const BODY_SILENCE: Duration = Duration::from_secs(30);
+/// A body that decodes to no more than this is not judged by its ratio: small ones compress well.
+const RATIO_FLOOR: usize = 1024 * KIB;
 /// The unit in which memory for bodies is lent.
 const KIB: usize = 1024;
 /// A body of unknown length is read in steps of this many bytes.
@@ -85,7 +87,7 @@ enum Coding {
 /// A body too large, cut, silent, or in a coding that is not known or does not decode.
 pub(super) async fn read(
     headers: &HeaderMap,
-    body: ClientBody,
+    body: &mut ClientBody,
     limits: &Limits,
     pool: &Arc<Semaphore>,
 ) -> Result<RequestBody, Refused> {
@@ -101,7 +103,9 @@ pub(super) async fn read(
             memory,
         });
     };
-    let most = limits.body_bytes.min(raw.len().saturating_mul(limits.ratio));
+    let most = limits
+        .body_bytes
+        .min(raw.len().saturating_mul(limits.ratio).max(RATIO_FLOOR));
     memory.borrow(most.min(limits.body_bytes))?;
     let encoded = raw.clone();
     // Decoding megabytes takes milliseconds, which no other call of this thread should wait for.
@@ -118,7 +122,7 @@ pub(super) async fn read(
 
 async fn collect(
     headers: &HeaderMap,
-    mut body: ClientBody,
+    body: &mut ClientBody,
     limits: &Limits,
     memory: &mut Memory,
 ) -> Result<Bytes, Refused> {

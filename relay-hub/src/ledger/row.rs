@@ -121,7 +121,7 @@ impl fmt::Display for Ending {
             Self::Completed => "completed",
             Self::Incomplete => "incomplete",
             Self::Failed => "failed",
-            Self::Refused(code) => return write!(f, "refused:{code:?}"),
+            Self::Refused(code) => return write!(f, "refused:{}", code.name()),
             Self::VendorError => "vendor_error",
             Self::VendorCut => "vendor_cut",
             Self::VendorTimeout => "vendor_timeout",

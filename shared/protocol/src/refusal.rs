@@ -192,7 +192,8 @@ impl Refusal {
 
     fn words(&self) -> String {
         match &self.hint {
-            Some(hint) => format!("{} {hint}", self.message),
+            Some(hint) if self.message.ends_with(['.', '!', '?']) => format!("{} {hint}", self.message),
+            Some(hint) => format!("{}. {hint}", self.message),
             None => self.message.clone(),
         }
     }

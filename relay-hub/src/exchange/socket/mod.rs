@@ -16,7 +16,12 @@ use relay_protocol::{Code, Refusal};
 use relay_shared::http::{from_vendor, to_vendor};
 
 use self::session::Session;
-use super::{Exchange, Inbound, body::ReplyBody, record::Record, upstream::Upstream};
+use super::{
+    Exchange, Inbound,
+    body::{ClientBody, ReplyBody},
+    record::Record,
+    upstream::Upstream,
+};
 use crate::{egress::Upgrade, refusal::Refused, vendor};
 
 /// A vendor's socket that is not up by then is taken for none: Codex itself waits 15 s, seven times.
@@ -37,6 +42,7 @@ impl Exchange {
     pub(super) async fn open_socket(
         self: &Arc<Self>,
         inbound: Inbound,
+        body: &mut ClientBody,
         record: &mut Option<Record>,
     ) -> Result<Response<ReplyBody>, Refused> {
         let Inbound {
@@ -44,7 +50,6 @@ impl Exchange {
             endpoint,
             credential,
             head,
-            body,
             socket,
             link,
             started,
@@ -64,7 +69,7 @@ impl Exchange {
             }
             Upgrade::Refused(answer) => return Ok(pass_refusal(answer).await),
         };
-        let (client, response) = ends::client(socket, body, answer.headers);
+        let (client, response) = ends::client(socket, std::mem::take(body), answer.headers);
         let Some(client) = client else { return Ok(response) };
         let session = Session::new(
             self.clone(),

@@ -11,6 +11,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use http::StatusCode;
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use relay_protocol::{
@@ -258,6 +259,9 @@ impl Session {
             return Ok(());
         };
         turn.bill.durable().await.map_err(|_| End::Unsettled)?;
+        if turn.meter.observed().events == 0 {
+            turn.bill.record.answered(StatusCode::OK, None);
+        }
         if !turn.meter.message(text.as_slice()) {
             self.turns().push_front(turn);
             return Ok(());
