@@ -11,5 +11,7 @@ fn main() -> ExitCode {
     };
     let (mut stdout, mut stderr) = (io::stdout(), io::stderr());
     let code = runtime.block_on(relay_hub::cli::run(std::env::args_os(), &mut stdout, &mut stderr));
+    // What still blocks a thread has nothing to say any more.
+    runtime.shutdown_background();
     ExitCode::from(code)
 }

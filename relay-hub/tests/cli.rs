@@ -120,7 +120,7 @@ fn secrets_on_disk_are_for_their_owner_alone() {
     use std::os::unix::fs::PermissionsExt as _;
     let hub = Hub::init();
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
-    for file in ["seal.key", "quic.key", "tls/ca.key", "tls/server.key"] {
+    for file in ["seal.key", "quic.key", "tls/ca.key", "tls/server.key", "hub.sqlite"] {
         assert_eq!(mode(&hub.data().join(file)), 0o600, "{file}");
     }
     assert_eq!(mode(&hub.data()), 0o700);
@@ -390,6 +390,38 @@ fn a_broken_hub_toml_is_told_as_a_whole() {
     assert_eq!(told["problems"].as_array().unwrap().len(), 6, "{told}");
     fs::remove_file(hub.data().join("hub.toml")).unwrap();
     hub.refused(&["check-config"], 1, &["hub.toml", "relay-hub init"]);
+}
+
+#[test]
+fn with_json_a_failure_is_one_object_on_stderr() {
+    let hub = Hub::nowhere();
+    for (words, code, part) in [
+        (&["serve"][..], 1, "relay-hub init"),
+        (&["check-config"], 1, "hub.toml"),
+        (&["unheard-of"], 2, "unheard-of"),
+    ] {
+        let ended = hub.run(&[words, &["--json"]].concat());
+        assert_eq!(ended.code, code, "{words:?}");
+        let told: Value = serde_json::from_str(&ended.stderr).unwrap();
+        assert_eq!(told["error"]["exit_code"], code, "{told}");
+        assert!(told.to_string().contains(part), "{told}");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_reader_that_went_away_is_no_failure() {
+    use std::process::Stdio;
+    let hub = Hub::init();
+    let mut child = hub
+        .command(&["price", "list"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let ended = child.wait_with_output().unwrap();
+    assert!(ended.status.success() && ended.stderr.is_empty(), "{ended:?}");
 }
 
 #[test]

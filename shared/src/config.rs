@@ -107,7 +107,7 @@ pub fn read_toml<T: DeserializeOwned>(path: &str, text: &str) -> (Option<T>, Pro
     let mut problems = Problems::new();
     let (table, broken) = DeTable::parse_recoverable(text);
     for error in &broken {
-        problems.push(place(path, text, error.span()), first_line(error.message()), "");
+        problems.push(line(path, text, error.span()), first_line(error.message()), SYNTAX);
     }
     if !problems.is_empty() {
         return (None, problems);
@@ -122,7 +122,7 @@ pub fn read_toml<T: DeserializeOwned>(path: &str, text: &str) -> (Option<T>, Pro
         // What is missing may be missing only because its broken line was taken out before.
         if !message.contains("missing field") || problems.is_empty() {
             let key = error.span().and_then(|span| key_at(table.get_ref(), &span, ""));
-            let at = place(path, text, error.span());
+            let at = line(path, text, error.span());
             let key = key.map_or_else(|| at.clone(), |key| format!("{key} ({at})"));
             problems.push(key, first_line(message), hint(message));
         }
@@ -193,7 +193,9 @@ fn in_table(value: &mut Value<'_>, span: &Range<usize>) -> Option<bool> {
     }
 }
 
-fn place(path: &str, text: &str, span: Option<Range<usize>>) -> String {
+/// `path line N`, or `path` alone where there is no span.
+#[must_use]
+pub fn line(path: &str, text: &str, span: Option<Range<usize>>) -> String {
     span.and_then(|span| text.get(..span.start)).map_or_else(
         || path.to_owned(),
         |before| format!("{path} line {}", before.matches('\n').count() + 1),
@@ -204,8 +206,17 @@ fn first_line(message: &str) -> String {
     message.lines().next().unwrap_or_default().to_owned()
 }
 
-/// For an unknown key, the known one that looks most like it.
+/// For an unknown key, the known one that looks most like it or all of them; for a wrong type, how the right one looks.
 fn hint(message: &str) -> String {
+    if message.contains("expected a string") {
+        return "put it in \"quotes\"".to_owned();
+    }
+    if message.contains("expected a boolean") {
+        return "write true or false".to_owned();
+    }
+    if message.contains("expected struct") || message.contains("expected a map") {
+        return "it is a table: write [name] on a line of its own, and its keys below".to_owned();
+    }
     let mut names = message.split('`').skip(1).step_by(2);
     if !message.contains("unknown field") && !message.contains("unknown variant") {
         return String::new();
@@ -213,9 +224,11 @@ fn hint(message: &str) -> String {
     let Some(wrong) = names.next() else {
         return String::new();
     };
-    match names.min_by_key(|name| distance(wrong, name)) {
+    let known: Vec<&str> = names.collect();
+    match known.iter().min_by_key(|name| distance(wrong, name)) {
         Some(name) if distance(wrong, name) <= wrong.len().max(3) / 2 => format!("did you mean `{name}`?"),
-        Some(_) | None => String::new(),
+        Some(_) => format!("there are: {}", known.join(", ")),
+        None => String::new(),
     }
 }
 
@@ -235,6 +248,7 @@ fn distance(a: &str, b: &str) -> usize {
 }
 
 const MOST_PROBLEMS: usize = 64;
+const SYNTAX: &str = "a line reads key = value; text stands in \"quotes\", no key stands twice";
 
 #[cfg(test)]
 mod tests {

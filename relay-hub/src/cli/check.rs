@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{Desk, Failure};
+use super::{Desk, Failure, failure::listed};
 use crate::config::{Config, Overrides};
 
 pub(super) fn run(desk: &mut Desk<'_>) -> Result<(), Failure> {
@@ -12,7 +12,7 @@ pub(super) fn run(desk: &mut Desk<'_>) -> Result<(), Failure> {
             let https = config.https.map_or_else(off, |https| https.listen.to_string());
             let http = config.http.map_or_else(off, |listen| listen.to_string());
             let tunnel = config.tunnel.listen.to_string();
-            let line = format!("no problem: tunnel {tunnel}, https {https}, http {http}");
+            let line = format!("ok: tunnel {tunnel}, https {https}, http {http}");
             Ok(desk.print.done(
                 &json!({"ok": true, "tunnel": tunnel, "https": https, "http": http}),
                 &line,
@@ -20,11 +20,7 @@ pub(super) fn run(desk: &mut Desk<'_>) -> Result<(), Failure> {
         }
         Err(problems) => {
             if desk.print.is_json() {
-                let told: Vec<_> = problems
-                    .iter()
-                    .map(|p| json!({"key": p.key, "problem": p.problem, "hint": p.hint}))
-                    .collect();
-                desk.print.json(&json!({"ok": false, "problems": told}))?;
+                desk.print.json(&json!({"ok": false, "problems": listed(&problems)}))?;
             }
             Err(problems.into())
         }

@@ -1,8 +1,16 @@
 //! How a command fails: what was tried, what helps, and the exit code.
 
-use std::{error::Error, io::Write};
+use std::{
+    error::Error,
+    io::{self, Write},
+    net::SocketAddr,
+};
 
-use relay_shared::config::Problems;
+use relay_shared::{
+    config::{Problem, Problems},
+    tunnel::server::BindError,
+};
+use serde_json::{Value, json};
 
 use crate::{
     app::StartError,
@@ -18,6 +26,8 @@ pub(super) struct Failure {
     message: String,
     hint: Option<String>,
     code: u8,
+    /// Each thing wrong with a file, where that is the reason.
+    problems: Problems,
 }
 
 const FIXABLE: u8 = 1;
@@ -30,6 +40,7 @@ impl Failure {
             message: message.into(),
             hint: None,
             code: FIXABLE,
+            problems: Problems::new(),
         }
     }
 
@@ -38,6 +49,7 @@ impl Failure {
             message: chain(error),
             hint: None,
             code,
+            problems: Problems::new(),
         }
     }
 
@@ -46,15 +58,34 @@ impl Failure {
         self
     }
 
-    /// Tells the operator, and gives the exit code.
-    pub(super) fn tell(&self, stderr: &mut dyn Write) -> u8 {
+    /// Tells the operator, as lines or as one JSON object, and gives the exit code.
+    pub(super) fn tell(&self, json: bool, stderr: &mut dyn Write) -> u8 {
+        let text = if json { self.json() } else { self.lines() };
         // Where nobody reads any more the exit code still tells.
-        writeln!(stderr, "error: {}", self.message).ok();
-        if let Some(hint) = &self.hint {
-            writeln!(stderr, "hint: {hint}").ok();
-        }
+        writeln!(stderr, "{text}").ok();
         self.code
     }
+
+    fn lines(&self) -> String {
+        let mut lines = vec![format!("error: {}", self.message)];
+        lines.extend(self.problems.iter().map(|problem| format!("  {problem}")));
+        lines.extend(self.hint.iter().map(|hint| format!("hint: {hint}")));
+        lines.join("\n")
+    }
+
+    fn json(&self) -> String {
+        let mut error = json!({"message": self.message, "hint": self.hint, "exit_code": self.code});
+        if !self.problems.is_empty() {
+            error["problems"] = listed(&self.problems);
+        }
+        json!({ "error": error }).to_string()
+    }
+}
+
+/// Problems as JSON.
+pub(super) fn listed(problems: &Problems) -> Value {
+    let one = |p: &Problem| json!({"key": p.key, "problem": p.problem, "hint": p.hint});
+    problems.iter().map(one).collect()
 }
 
 /// An error and its causes in one line.
@@ -149,9 +180,14 @@ impl From<CaError> for Failure {
 
 impl From<Problems> for Failure {
     fn from(problems: Problems) -> Self {
-        let count = problems.iter().count();
-        let noun = if count == 1 { "problem" } else { "problems" };
-        Self::fixable(format!("{count} {noun}:\n{problems}"))
+        let message = match problems.iter().count() {
+            1 => "there is a problem:".to_owned(),
+            n => format!("there are {n} problems:"),
+        };
+        Self {
+            problems,
+            ..Self::fixable(message)
+        }
     }
 }
 
@@ -161,21 +197,63 @@ impl From<StartError> for Failure {
             StartError::Store(store) => store.into(),
             StartError::Seal(seal) => seal.into(),
             StartError::Ca(ca) => ca.into(),
-            StartError::Tunnel(_) | StartError::Bind { .. } => {
-                Self::of(&error, FIXABLE).hint("another program has the port: choose another in hub.toml or by flag")
+            StartError::Tunnel(BindError::Io { addr, protocol, source }) => taken(addr, protocol, &source),
+            StartError::Bind { address, source } => taken(address, "TCP", &source),
+            StartError::Tunnel(BindError::Tls(_)) => {
+                Self::of(&error, FIXABLE).hint("restore the directory tls from a backup")
             }
-            StartError::File { .. } | StartError::Tls(_) => Self::of(&error, FIXABLE),
+            StartError::File { .. } => Self::of(&error, FIXABLE).hint("look at its content, its owner and its mode"),
+            StartError::Tls(_) => Self::of(&error, FIXABLE)
+                .hint("look at https.certificate and https.key: the key must belong to the first certificate"),
         }
     }
 }
 
-impl From<std::io::Error> for Failure {
-    /// Only where stdout cannot be written.
-    fn from(error: std::io::Error) -> Self {
-        Self {
-            message: format!("cannot print: {error}"),
-            hint: None,
-            code: OURS,
+/// An address that cannot be listened on.
+fn taken(address: SocketAddr, protocol: &str, error: &io::Error) -> Failure {
+    let hint = match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            "another program listens there: stop it, or choose another address in hub.toml or with \
+             --tunnel, --https or --http"
         }
+        io::ErrorKind::PermissionDenied => "ports below 1024 need a privilege: choose a higher one, or grant it",
+        io::ErrorKind::AddrNotAvailable => "this machine does not have that address: use one of its own, or 0.0.0.0",
+        _ => "choose another address in hub.toml or with --tunnel, --https or --http",
+    };
+    Failure::fixable(format!("cannot listen on {address} ({protocol}): {error}")).hint(hint)
+}
+
+impl From<io::Error> for Failure {
+    /// Only where stdout cannot be written.
+    fn from(error: io::Error) -> Self {
+        Self {
+            code: OURS,
+            ..Self::fixable(format!("cannot print: {error}"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_in_json_is_one_object_with_every_problem() {
+        let mut problems = Problems::new();
+        problems.push("tunnel.listen", "no address", "such as 0.0.0.0:8443");
+        let mut told = Vec::new();
+        assert_eq!(Failure::from(problems).tell(true, &mut told), 1);
+        let told: Value = serde_json::from_slice(&told).unwrap();
+        assert_eq!(told["error"]["problems"][0]["key"], "tunnel.listen");
+    }
+
+    #[test]
+    fn a_taken_port_is_named_with_what_helps() {
+        let address = SocketAddr::from(([127, 0, 0, 1], 8443));
+        let failure = Failure::from(StartError::Bind {
+            address,
+            source: io::ErrorKind::AddrInUse.into(),
+        });
+        assert!(failure.lines().contains("127.0.0.1:8443") && failure.lines().contains("--https"));
     }
 }

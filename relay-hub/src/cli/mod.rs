@@ -95,9 +95,11 @@ impl Desk<'_> {
 
 /// Runs one command. The result is the process's exit code: 0 done, 1 you can fix it, 2 wrong usage, 3 we failed.
 pub async fn run(words: impl IntoIterator<Item = OsString>, stdout: &mut dyn Write, stderr: &mut dyn Write) -> u8 {
+    let words: Vec<OsString> = words.into_iter().collect();
+    let wants_json = words.iter().any(|word| word == "--json");
     let args = match Args::try_parse_from(words) {
         Ok(args) => args,
-        Err(error) => return usage(&error, stdout, stderr),
+        Err(error) => return usage(&error, wants_json, stdout, stderr),
     };
     let done = match data_dir(args.data) {
         Ok(data) => {
@@ -108,7 +110,7 @@ pub async fn run(words: impl IntoIterator<Item = OsString>, stdout: &mut dyn Wri
     };
     match done {
         Ok(()) => 0,
-        Err(failure) => failure.tell(stderr),
+        Err(failure) => failure.tell(wants_json, stderr),
     }
 }
 
@@ -128,16 +130,21 @@ async fn perform(command: Command, desk: &mut Desk<'_>) -> Result<(), Failure> {
 }
 
 /// Help and version go to stdout and are no error.
-fn usage(error: &clap::Error, stdout: &mut dyn Write, stderr: &mut dyn Write) -> u8 {
-    let is_asked_for = !error.use_stderr();
-    let text = error.render();
+fn usage(error: &clap::Error, json: bool, stdout: &mut dyn Write, stderr: &mut dyn Write) -> u8 {
+    let text = error.render().to_string();
     // Where nobody reads any more there is nobody to tell.
-    if is_asked_for {
-        write!(stdout, "{text}").ok()
+    if !error.use_stderr() {
+        write!(stdout, "{text}").ok();
+        return 0;
+    }
+    if json {
+        let message = text.trim_start_matches("error: ").trim_end();
+        let error = serde_json::json!({"message": message, "hint": null, "exit_code": 2});
+        writeln!(stderr, "{}", serde_json::json!({ "error": error })).ok();
     } else {
-        write!(stderr, "{text}").ok()
-    };
-    if is_asked_for { 0 } else { 2 }
+        write!(stderr, "{text}").ok();
+    }
+    2
 }
 
 fn data_dir(given: Option<PathBuf>) -> Result<DataDir, Failure> {

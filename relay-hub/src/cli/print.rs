@@ -35,13 +35,11 @@ impl<'a> Print<'a> {
     }
 
     pub(super) fn json(&mut self, json: &impl Serialize) -> io::Result<()> {
-        serde_json::to_writer(&mut *self.stdout, json).map_err(io::Error::other)?;
-        self.line("")
+        self.line(&serde_json::to_string(json).map_err(io::Error::other)?)
     }
 
     pub(super) fn line(&mut self, line: &str) -> io::Result<()> {
-        writeln!(self.stdout, "{line}")?;
-        self.stdout.flush()
+        heard(writeln!(self.stdout, "{line}").and_then(|()| self.stdout.flush()))
     }
 
     /// Talk: what a person may want to know and no program reads. Silent with JSON.
@@ -49,7 +47,7 @@ impl<'a> Print<'a> {
         if self.json {
             Ok(())
         } else {
-            writeln!(self.stderr, "{line}")
+            heard(writeln!(self.stderr, "{line}"))
         }
     }
 
@@ -84,9 +82,17 @@ impl<'a> Print<'a> {
                 }
             });
             let line = cells.collect::<Vec<_>>().join("  ");
-            writeln!(self.stdout, "{}", line.trim_end())?;
+            heard(writeln!(self.stdout, "{}", line.trim_end()))?;
         }
-        self.stdout.flush()
+        heard(self.stdout.flush())
+    }
+}
+
+/// A reader that went away has read enough: `| head` is no error.
+fn heard(written: io::Result<()>) -> io::Result<()> {
+    match written {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => other,
     }
 }
 

@@ -1,28 +1,36 @@
 //! `relay-hub serve`: starts, says so, drains on SIGTERM.
 
+use std::net::SocketAddr;
+
 use clap::Args;
 use relay_shared::telemetry;
+use tracing::{info, warn};
 
 use super::{Desk, Failure};
 use crate::{
     app,
-    config::{Config, Overrides},
+    config::{Config, Door, Overrides},
+    store::StoreError,
 };
 
 #[derive(Args)]
 pub(super) struct Serve {
     /// Where agents connect, on UDP and TCP; goes before hub.toml.
     #[arg(long, value_name = "ADDR")]
-    tunnel: Option<String>,
+    tunnel: Option<SocketAddr>,
     /// The public entrance, or `off`; goes before hub.toml.
-    #[arg(long, value_name = "ADDR")]
-    https: Option<String>,
+    #[arg(long, value_name = "ADDR", value_parser = door)]
+    https: Option<Door>,
     /// The same without TLS on a loopback address, or `off`; goes before hub.toml.
-    #[arg(long, value_name = "ADDR")]
-    http: Option<String>,
+    #[arg(long, value_name = "ADDR", value_parser = door)]
+    http: Option<Door>,
     /// What is logged, like `info` or `relay_hub=debug`; goes before hub.toml.
     #[arg(long, env = "RELAY_LOG", value_name = "FILTER")]
     log: Option<String>,
+}
+
+fn door(text: &str) -> Result<Door, &'static str> {
+    Door::parse(text).ok_or("write an IP address and a port such as 127.0.0.1:8080, or `off`")
 }
 
 pub(super) async fn run(desk: &mut Desk<'_>, serve: Serve) -> Result<(), Failure> {
@@ -32,18 +40,29 @@ pub(super) async fn run(desk: &mut Desk<'_>, serve: Serve) -> Result<(), Failure
         http,
         log,
     } = serve;
-    let config = Config::load(&desk.data, &Overrides { tunnel, https, http })?;
-    let filter = log.as_deref().unwrap_or(&config.log.filter);
-    telemetry::init(filter, config.log.json).map_err(Failure::fixable)?;
+    let data = &desk.data;
+    if !data.hub_toml().exists() && !data.database().exists() {
+        return Err(StoreError::Missing(data.path().display().to_string()).into());
+    }
+    let overrides = Overrides {
+        tunnel,
+        https,
+        http,
+        log,
+    };
+    let config = Config::load(data, &overrides)?;
+    telemetry::init(&config.log.filter, config.log.json).map_err(Failure::fixable)?;
     let mut end = Signals::listen()?;
     let running = app::start(config).await?;
     desk.print.line(&running.ready_line())?;
-    end.next().await;
-    desk.print
-        .talk("draining: running calls may finish; a second signal ends them")?;
+    let signal = end.next().await;
+    info!(
+        signal,
+        "draining: running calls may finish, no other is taken; a second signal ends them"
+    );
     tokio::select! {
-        () = running.shutdown() => {}
-        () = end.next() => desk.print.talk("ended by the second signal")?,
+        () = running.shutdown() => info!("ended"),
+        signal = end.next() => warn!(signal, "ended at once, running calls were cut"),
     }
     Ok(())
 }
@@ -65,10 +84,10 @@ impl Signals {
         })
     }
 
-    async fn next(&mut self) {
+    async fn next(&mut self) -> &'static str {
         tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
         }
     }
 }
@@ -83,9 +102,10 @@ impl Signals {
         Ok(Self)
     }
 
-    async fn next(&mut self) {
+    async fn next(&mut self) -> &'static str {
         if tokio::signal::ctrl_c().await.is_err() {
             std::future::pending::<()>().await;
         }
+        "Ctrl-C"
     }
 }

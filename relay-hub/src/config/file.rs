@@ -1,10 +1,16 @@
-//! `hub.toml` as written: everything optional, unknown keys refused.
+//! The shape of `hub.toml`: every key is optional, no other key is known. Decides nothing.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
+use relay_protocol::Tokens;
 use serde::Deserialize;
+use toml::Spanned;
 
-/// The whole file.
+use super::value::{Door, Read, Size};
+
+/// A value with its place in the text, unless the key is absent.
+pub(super) type Entry<T> = Option<Spanned<T>>;
+
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct File {
@@ -12,7 +18,7 @@ pub(super) struct File {
     pub(super) https: Https,
     pub(super) http: Http,
     pub(super) limits: Limits,
-    pub(super) aliases: BTreeMap<String, String>,
+    pub(super) aliases: BTreeMap<String, Spanned<String>>,
     pub(super) egress: Egress,
     pub(super) log: Log,
 }
@@ -20,48 +26,48 @@ pub(super) struct File {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Tunnel {
-    pub(super) listen: Option<String>,
-    pub(super) advertise: Option<String>,
+    pub(super) listen: Entry<Read<SocketAddr>>,
+    pub(super) advertise: Entry<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Https {
-    pub(super) listen: Option<String>,
-    pub(super) certificate: Option<String>,
-    pub(super) key: Option<String>,
+    pub(super) listen: Entry<Read<Door>>,
+    pub(super) certificate: Entry<String>,
+    pub(super) key: Entry<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Http {
-    pub(super) listen: Option<String>,
+    pub(super) listen: Entry<Read<Door>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Limits {
-    pub(super) head_bytes: Option<u64>,
-    pub(super) body_bytes: Option<u64>,
-    pub(super) decode_ratio: Option<u64>,
-    pub(super) body_memory_bytes: Option<u64>,
-    pub(super) calls_per_tenant: Option<u64>,
-    pub(super) default_output_tokens: Option<u64>,
-    pub(super) first_byte_seconds: Option<u64>,
-    pub(super) idle_seconds: Option<u64>,
-    pub(super) drain_seconds: Option<u64>,
-    pub(super) vendor_connect_seconds: Option<u64>,
+    pub(super) head_bytes: Entry<Read<Size>>,
+    pub(super) body_bytes: Entry<Read<Size>>,
+    pub(super) ratio: Entry<Read<usize>>,
+    pub(super) body_memory: Entry<Read<Size>>,
+    pub(super) calls_per_tenant: Entry<Read<usize>>,
+    pub(super) default_hold_output: Entry<Read<Tokens>>,
+    pub(super) first_byte_timeout: Entry<Read<Duration>>,
+    pub(super) idle_timeout: Entry<Read<Duration>>,
+    pub(super) drain_timeout: Entry<Read<Duration>>,
+    pub(super) vendor_connect_timeout: Entry<Read<Duration>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Egress {
-    pub(super) extra_ca: Option<String>,
+    pub(super) extra_ca: Entry<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Log {
-    pub(super) filter: Option<String>,
-    pub(super) json: Option<bool>,
+    pub(super) filter: Entry<String>,
+    pub(super) json: Entry<bool>,
 }

@@ -3,16 +3,56 @@
 mod file;
 mod layout;
 mod resolve;
+mod value;
 
-use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, fs, io, net::SocketAddr, path::PathBuf, time::Duration};
 
 use relay_protocol::Tokens;
+use relay_shared::config::Problems;
 
 pub use layout::DataDir;
-pub use resolve::Overrides;
+pub use value::Door;
 
-/// The commented settings that `relay-hub init` writes.
+/// The `hub.toml` of a new hub: every key with its default, commented out.
 pub const TEMPLATE: &str = include_str!("hub.toml");
+
+/// What the command line says; goes before `hub.toml`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Overrides {
+    /// Before `tunnel.listen`.
+    pub tunnel: Option<SocketAddr>,
+    /// Before `https.listen`.
+    pub https: Option<Door>,
+    /// Before `http.listen`.
+    pub http: Option<Door>,
+    /// Before `log.filter`.
+    pub log: Option<String>,
+}
+
+impl Config {
+    /// Reads the `hub.toml` of a data directory.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it, each with its key and what helps.
+    pub fn load(data: &DataDir, overrides: &Overrides) -> Result<Self, Problems> {
+        let error = match fs::read_to_string(data.hub_toml()) {
+            Ok(text) => return resolve::resolve(data, &text, overrides),
+            Err(error) => error,
+        };
+        let hint = match error.kind() {
+            io::ErrorKind::NotFound => "`relay-hub init` makes one; --data DIR names another data directory",
+            io::ErrorKind::InvalidData => "save the file as UTF-8",
+            _ => "look at the owner and the mode of the file",
+        };
+        let mut problems = Problems::new();
+        problems.push(
+            data.hub_toml().display().to_string(),
+            format!("cannot be read: {error}"),
+            hint,
+        );
+        Err(problems)
+    }
+}
 
 /// Everything resolved: nothing here stands for "default".
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,7 +80,7 @@ pub struct Config {
 pub struct Listen {
     /// The address bound. Port 0 takes a free one.
     pub listen: SocketAddr,
-    /// `host` or `host:port` as devices reach it; goes into tokens and the hub's certificate.
+    /// `host:port` as devices reach it; goes into tokens and the hub's certificate.
     pub advertise: Option<String>,
 }
 

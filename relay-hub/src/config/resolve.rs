@@ -1,477 +1,368 @@
-//! From what was written to what holds: defaults, checks, and every problem at once.
+//! From what stands in `hub.toml` and on the command line to a whole [`Config`]: defaults, ranges, contradictions.
 
 use std::{
     collections::BTreeMap,
+    fmt::Display,
     fs,
-    net::{IpAddr, SocketAddr},
+    net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use relay_protocol::Tokens;
 use relay_shared::{
-    config::{Problems, read_toml},
-    tls,
+    config::{self, Problems},
+    tls::{self, TlsError},
 };
+use toml::Spanned;
 
 use super::{
-    Config, DataDir, Egress, Https, Limits, Listen, Log,
-    file::{self, File},
+    Config, DataDir, Door, Egress, Https, Limits, Listen, Log, Overrides,
+    file::{self, Entry, File},
+    value::{Read, Size},
 };
 
-/// What the command line says; goes before the file.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Overrides {
-    /// `--tunnel`: an address.
-    pub tunnel: Option<String>,
-    /// `--https`: an address, or `off`.
-    pub https: Option<String>,
-    /// `--http`: an address, or `off`.
-    pub http: Option<String>,
+/// Resolves the text of a `hub.toml`.
+pub(super) fn resolve(data: &DataDir, text: &str, overrides: &Overrides) -> Result<Config, Problems> {
+    let (file, problems) = config::read_toml::<File>(NAME, text);
+    let Some(file) = file else {
+        return Err(problems);
+    };
+    let mut reader = Reader {
+        text,
+        home: data.path().to_owned(),
+        problems,
+    };
+    let File {
+        tunnel,
+        https,
+        http,
+        limits,
+        aliases,
+        egress,
+        log,
+    } = file;
+    let config = Config {
+        tunnel: reader.tunnel(tunnel, overrides),
+        https: reader.https(data, https, overrides),
+        http: reader.http(http, overrides),
+        limits: reader.limits(limits),
+        aliases: reader.aliases(aliases),
+        egress: reader.egress(egress),
+        log: reader.log(log, overrides),
+        data: data.clone(),
+    };
+    reader.same_port(&config);
+    reader.problems.or(config)
 }
 
-impl Config {
-    /// Reads `hub.toml` of a data directory.
-    ///
-    /// # Errors
-    /// Everything that is wrong with it, each with its key and what helps.
-    pub fn load(data: &DataDir, overrides: &Overrides) -> Result<Self, Problems> {
-        let path = data.hub_toml();
-        let name = path.display().to_string();
-        let text = fs::read_to_string(&path).map_err(|error| {
-            let mut problems = Problems::new();
-            problems.push(&name, format!("cannot be read: {error}"), "`relay-hub init` makes one");
-            problems
-        })?;
-        match read_toml("hub.toml", &text) {
-            (Some(file), problems) => Self::resolve(data, file, overrides, problems),
-            (None, problems) => Err(problems),
-        }
-    }
-
-    fn resolve(data: &DataDir, file: File, overrides: &Overrides, problems: Problems) -> Result<Self, Problems> {
-        let File {
-            tunnel,
-            https,
-            http,
-            limits,
-            aliases,
-            egress,
-            log,
-        } = file;
-        let mut at = Resolver { data, problems };
-        let tunnel = at.tunnel(&tunnel, overrides);
-        let https = at.https(&https, overrides);
-        let http = at.http(&http, overrides);
-        at.distinct(tunnel.listen, https.as_ref().map(|https| https.listen), http);
-        let limits = at.limits(&limits);
-        at.aliases(&aliases);
-        let extra_ca = at.extra_ca(egress.extra_ca.as_deref());
-        let log = at.log(log);
-        let Resolver { problems, .. } = at;
-        let egress = Egress { extra_ca };
-        problems.or(Self {
-            data: data.clone(),
-            tunnel,
-            https,
-            http,
-            limits,
-            aliases,
-            egress,
-            log,
-        })
-    }
-}
-
-struct Resolver<'a> {
-    data: &'a DataDir,
+/// Takes values out of the file and notes what is wrong with them.
+struct Reader<'a> {
+    text: &'a str,
+    home: PathBuf,
     problems: Problems,
 }
 
-impl Resolver<'_> {
-    fn tunnel(&mut self, file: &file::Tunnel, overrides: &Overrides) -> Listen {
-        let (key, text) = pick("tunnel.listen", &file.listen, "--tunnel", &overrides.tunnel);
-        let listen = self.address(key, text.unwrap_or(TUNNEL)).unwrap_or(UNUSABLE);
-        let advertise = file
-            .advertise
-            .as_deref()
-            .and_then(|text| self.advertise(text, listen.port()));
+impl Reader<'_> {
+    fn tunnel(&mut self, file: file::Tunnel, overrides: &Overrides) -> Listen {
+        let file::Tunnel { listen, advertise } = file;
+        let listen = self.read("tunnel.listen", listen, SocketAddr::from((Ipv4Addr::UNSPECIFIED, 8443)));
+        let listen = overrides.tunnel.unwrap_or(listen);
+        let advertise = advertise.and_then(|entry| self.advertise(&entry, listen));
         Listen { listen, advertise }
     }
 
-    /// `host:port`, with the port of the tunnel where none is named.
-    fn advertise(&mut self, text: &str, port: u16) -> Option<String> {
-        let key = "tunnel.advertise";
-        let (host, named) = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-            Some((host, rest)) => (format!("[{host}]"), rest.strip_prefix(':')),
-            None if text.parse::<std::net::Ipv6Addr>().is_ok() => (format!("[{text}]"), None),
-            None => match text.split_once(':') {
-                Some((host, port)) => (host.to_owned(), Some(port)),
-                None => (text.to_owned(), None),
-            },
-        };
-        let bare = host.trim_start_matches('[').trim_end_matches(']');
-        let is_host = !bare.is_empty()
-            && bare.len() <= 253
-            && (bare.parse::<IpAddr>().is_ok()
-                || bare.bytes().all(|b| b.is_ascii_alphanumeric() || b"-.".contains(&b)));
-        if !is_host {
-            self.problems.push(
-                key,
-                format!("`{}` names no host", shown(text)),
-                "write it like hub.example.com or hub.example.com:8443",
-            );
+    /// `host:port`: a port that is not named is the one listened on.
+    fn advertise(&mut self, entry: &Spanned<String>, listen: SocketAddr) -> Option<String> {
+        let (key, text) = ("tunnel.advertise", entry.get_ref());
+        let Some((host, port)) = host_and_port(text) else {
+            let problem = format!("`{text}` is no host");
+            let hint = "write a name or address, such as \"relay.example.com\" or \"relay.example.com:8443\"";
+            self.wrong(key, entry, problem, hint);
             return None;
-        }
-        let port = match named {
-            Some(named) => named.parse().ok().filter(|port| *port != 0),
-            None => Some(port).filter(|port| *port != 0),
         };
-        if port.is_none() {
-            let hint = "name the port that devices reach, like hub.example.com:8443";
-            self.problems
-                .push(key, format!("`{}` has no usable port", shown(text)), hint);
+        let port = port.unwrap_or_else(|| listen.port());
+        if port == 0 {
+            let hint = "write the port devices dial, such as \"relay.example.com:8443\"";
+            self.wrong(key, entry, "the port is not known while tunnel.listen has port 0", hint);
         }
-        port.map(|port| format!("{host}:{port}"))
+        Some(format!("{host}:{port}"))
     }
 
-    fn https(&mut self, file: &file::Https, overrides: &Overrides) -> Option<Https> {
-        let (key, text) = pick("https.listen", &file.listen, "--https", &overrides.https);
-        let text = text.unwrap_or(HTTPS);
-        let pair = match (&file.certificate, &file.key) {
-            (Some(certificate), Some(key)) => Some((self.path(certificate), self.path(key))),
-            (None, None) => None,
-            (Some(_), None) => {
-                self.problems
-                    .push("https.key", "is missing", "a certificate needs its private key");
-                None
-            }
-            (None, Some(_)) => {
-                self.problems.push(
-                    "https.certificate",
-                    "is missing",
-                    "a private key needs its certificate chain",
-                );
-                None
-            }
-        };
-        if let Some((certificate, key)) = &pair {
-            self.pem("https.certificate", certificate, |pem| tls::certificates(pem).map(drop));
-            self.pem("https.key", key, |pem| tls::private_key(pem).map(drop));
-        }
-        if text == OFF {
-            return None;
-        }
-        let listen = self.address(key, text)?;
-        let own = || (self.data.server_certificate(), self.data.server_key());
-        let (certificate, key) = pair.unwrap_or_else(own);
-        Some(Https {
+    fn https(&mut self, data: &DataDir, file: file::Https, overrides: &Overrides) -> Option<Https> {
+        let file::Https {
             listen,
             certificate,
             key,
-        })
-    }
-
-    fn http(&mut self, file: &file::Http, overrides: &Overrides) -> Option<SocketAddr> {
-        let (key, text) = pick("http.listen", &file.listen, "--http", &overrides.http);
-        let text = text.unwrap_or(OFF);
-        if text == OFF {
-            return None;
-        }
-        let listen = self.address(key, text)?;
-        if !listen.ip().is_loopback() {
-            let hint = "keys would cross the network in clear: use 127.0.0.1 or [::1], or the https entrance";
-            self.problems
-                .push(key, format!("{listen} is not a loopback address"), hint);
-        }
-        Some(listen)
-    }
-
-    /// Two entrances on one TCP port would fail at start, one after the other.
-    fn distinct(&mut self, tunnel: SocketAddr, https: Option<SocketAddr>, http: Option<SocketAddr>) {
-        let clash = |a: SocketAddr, b: SocketAddr| {
-            let any = a.ip().is_unspecified() || b.ip().is_unspecified();
-            a.port() != 0 && a.port() == b.port() && (any || a.ip() == b.ip())
-        };
-        let hint = "each entrance needs a port of its own";
-        if let Some(https) = https.filter(|https| clash(*https, tunnel)) {
-            self.problems
-                .push("https.listen", format!("{https} is the tunnel's port as well"), hint);
-        }
-        if let Some(http) = http.filter(|http| clash(*http, tunnel) || https.is_some_and(|https| clash(*http, https))) {
-            self.problems.push(
-                "http.listen",
-                format!("{http} is another entrance's port as well"),
-                hint,
-            );
-        }
-    }
-
-    fn limits(&mut self, file: &file::Limits) -> Limits {
-        let mut number = |key: &str, value: Option<u64>, default: u64, range: std::ops::RangeInclusive<u64>| {
-            let value = value.unwrap_or(default);
-            if range.contains(&value) {
-                return value;
+        } = file;
+        let default = Door::At(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 8444)));
+        let door = self.read("https.listen", listen, default);
+        for (one, other, here, missing) in [
+            (&certificate, &key, "https.certificate", "https.key"),
+            (&key, &certificate, "https.key", "https.certificate"),
+        ] {
+            if let (Some(entry), None) = (one, other) {
+                let hint = format!("name {missing} as well, or neither for the hub's own certificate");
+                self.wrong(here, entry, format!("{missing} is missing beside it"), hint);
             }
-            let problem = format!("{value} is out of range");
-            let hint = format!("from {} to {}; the default is {default}", range.start(), range.end());
-            self.problems.push(format!("limits.{key}"), problem, hint);
-            default
-        };
-        let head_bytes = number("head_bytes", file.head_bytes, 64 << 10, 4 << 10..=1 << 20);
-        let body_bytes = number("body_bytes", file.body_bytes, 64 << 20, 1 << 10..=1 << 30);
-        let ratio = number("decode_ratio", file.decode_ratio, 200, 1..=10_000);
-        let body_memory = number(
-            "body_memory_bytes",
-            file.body_memory_bytes,
-            512 << 20,
-            1 << 20..=1 << 40,
-        );
-        let calls_per_tenant = number("calls_per_tenant", file.calls_per_tenant, 10_000, 1..=1_000_000);
-        let output = number(
-            "default_output_tokens",
-            file.default_output_tokens,
-            8192,
-            1..=10_000_000,
-        );
-        let mut seconds = |key, value, default| Duration::from_secs(number(key, value, default, 1..=86_400));
-        let first_byte_timeout = seconds("first_byte_seconds", file.first_byte_seconds, 600);
-        let idle_timeout = seconds("idle_seconds", file.idle_seconds, 300);
-        let drain_timeout = seconds("drain_seconds", file.drain_seconds, 600);
-        let vendor_connect_timeout = seconds("vendor_connect_seconds", file.vendor_connect_seconds, 5);
-        if body_memory < body_bytes {
-            let hint = "no body of the allowed size would ever fit";
-            self.problems.push(
-                "limits.body_memory_bytes",
-                format!("{body_memory} is less than body_bytes"),
-                hint,
-            );
         }
-        let size = |n| usize::try_from(n).unwrap_or(usize::MAX);
-        Limits {
-            head_bytes: size(head_bytes),
-            body_bytes: size(body_bytes),
-            ratio: size(ratio),
-            body_memory: size(body_memory),
-            calls_per_tenant: size(calls_per_tenant),
-            default_hold_output: Tokens::new(output),
+        let certificate = self.pem("https.certificate", certificate.as_ref(), is_chain);
+        let key = self.pem("https.key", key.as_ref(), is_key);
+        match overrides.https.unwrap_or(door) {
+            Door::Closed => None,
+            Door::At(listen) => Some(Https {
+                listen,
+                certificate: certificate.unwrap_or_else(|| data.server_certificate()),
+                key: key.unwrap_or_else(|| data.server_key()),
+            }),
+        }
+    }
+
+    fn http(&mut self, file: file::Http, overrides: &Overrides) -> Option<SocketAddr> {
+        const OPEN: &str = "without TLS only this machine may connect: use 127.0.0.1 or [::1], or https.listen";
+        let file::Http { listen } = file;
+        let place = listen.as_ref().map(Spanned::span);
+        let mut door = self.read("http.listen", listen, Door::Closed);
+        let mut key = place.map_or_else(|| "http.listen".to_owned(), |span| self.place("http.listen", span));
+        if let Some(flag) = overrides.http {
+            (door, key) = (flag, "--http".to_owned());
+        }
+        match door {
+            Door::Closed => None,
+            Door::At(address) if address.ip().is_loopback() => Some(address),
+            Door::At(address) => {
+                self.problems
+                    .push(key, format!("{address} is not a loopback address"), OPEN);
+                None
+            }
+        }
+    }
+
+    fn limits(&mut self, file: file::Limits) -> Limits {
+        let file::Limits {
+            head_bytes,
+            body_bytes,
+            ratio,
+            body_memory,
+            calls_per_tenant,
+            default_hold_output,
             first_byte_timeout,
             idle_timeout,
             drain_timeout,
             vendor_connect_timeout,
-        }
-    }
-
-    fn aliases(&mut self, aliases: &BTreeMap<String, String>) {
-        for (alias, model) in aliases {
-            let key = format!("aliases.\"{}\"", shown(alias));
-            if alias.trim().is_empty() || model.trim().is_empty() {
-                self.problems
-                    .push(key, "is empty", "write it like \"fast\" = \"gpt-5.4-mini\"");
-            } else if alias == model {
-                self.problems
-                    .push(key, "stands for itself", "remove the line: a model needs no alias");
-            } else if aliases.contains_key(model) {
-                self.problems.push(
-                    key,
-                    format!("stands for the alias `{}`", shown(model)),
-                    "name the vendor's model",
-                );
-            }
-        }
-    }
-
-    fn extra_ca(&mut self, text: Option<&str>) -> Option<PathBuf> {
-        let path = self.path(text?);
-        self.pem("egress.extra_ca", &path, |pem| tls::certificates(pem).map(drop));
-        Some(path)
-    }
-
-    fn log(&mut self, file: file::Log) -> Log {
-        let filter = file.filter.unwrap_or_else(|| "info".to_owned());
-        if let Err(error) = tracing_subscriber::EnvFilter::try_new(&filter) {
-            let hint = "use error, warn, info, debug or trace, or a list such as \"info,relay_hub=debug\"";
-            self.problems.push(
-                "log.filter",
-                format!("`{}` is no filter: {error}", shown(&filter)),
-                hint,
+        } = file;
+        let memory_place = body_memory.as_ref().map(Spanned::span);
+        let [kib, mib, gib] = [10, 20, 30].map(|shift| move |n: usize| Size(n << shift));
+        let head_bytes = self.within("limits.head_bytes", head_bytes, kib(64), kib(8), mib(1));
+        let body_bytes = self.within("limits.body_bytes", body_bytes, mib(64), kib(64), gib(1));
+        let body_memory = self.within("limits.body_memory", body_memory, mib(512), kib(64), gib(1024));
+        if body_memory < body_bytes {
+            let key = memory_place.map_or_else(
+                || "limits.body_memory".to_owned(),
+                |span| self.place("limits.body_memory", span),
             );
-        }
-        Log {
-            filter,
-            json: file.json.unwrap_or(false),
-        }
-    }
-
-    fn address(&mut self, key: &str, text: &str) -> Option<SocketAddr> {
-        let read = text.trim().parse().ok();
-        if read.is_none() {
-            let hint = "write an IP address and a port, like 0.0.0.0:8443 or [::1]:8443";
+            let problem = format!("{body_memory} does not hold one body of limits.body_bytes ({body_bytes})");
             self.problems
-                .push(key, format!("`{}` is not an address", shown(text)), hint);
+                .push(key, problem, "make it larger, or limits.body_bytes smaller");
         }
-        read
+        Limits {
+            head_bytes: head_bytes.0,
+            body_bytes: body_bytes.0,
+            body_memory: body_memory.0,
+            ratio: self.within("limits.ratio", ratio, 200, 1, 100_000),
+            calls_per_tenant: self.within("limits.calls_per_tenant", calls_per_tenant, 10_000, 1, 1_000_000),
+            default_hold_output: self.within(
+                "limits.default_hold_output",
+                default_hold_output,
+                Tokens::new(8_192),
+                Tokens::new(1),
+                Tokens::new(10_000_000),
+            ),
+            first_byte_timeout: self.lasting("limits.first_byte_timeout", first_byte_timeout, 600),
+            idle_timeout: self.lasting("limits.idle_timeout", idle_timeout, 300),
+            drain_timeout: self.lasting("limits.drain_timeout", drain_timeout, 600),
+            vendor_connect_timeout: self.lasting("limits.vendor_connect_timeout", vendor_connect_timeout, 5),
+        }
     }
 
-    fn pem(&mut self, key: &str, path: &Path, read: impl Fn(&[u8]) -> Result<(), tls::TlsError>) {
-        match fs::read(path) {
-            Err(error) => {
-                let problem = format!("{} cannot be read: {error}", path.display());
-                self.problems
-                    .push(key, problem, "paths are relative to the data directory");
+    fn aliases(&mut self, file: BTreeMap<String, Spanned<String>>) -> BTreeMap<String, String> {
+        for (name, target) in &file {
+            let (key, to) = (format!("aliases.{name}"), target.get_ref());
+            if name.trim().is_empty() || to.trim().is_empty() {
+                self.wrong(
+                    &key,
+                    target,
+                    "a model's name is empty",
+                    "write aliases.\"public-name\" = \"model\"",
+                );
+            } else if to == name {
+                let hint = "take the line out: a model needs no alias to be called by its own name";
+                self.wrong(&key, target, "the alias stands for itself", hint);
+            } else if file.contains_key(to) {
+                let problem = format!("`{to}` is an alias itself");
+                self.wrong(&key, target, problem, "name the model that it stands for");
             }
-            Ok(bytes) => {
-                if let Err(error) = read(&bytes) {
-                    self.problems.push(
-                        key,
-                        format!("{} cannot be used: {error}", path.display()),
-                        "it must be PEM",
-                    );
+        }
+        file.into_iter()
+            .map(|(name, target)| (name, target.into_inner()))
+            .collect()
+    }
+
+    fn egress(&mut self, file: file::Egress) -> Egress {
+        let file::Egress { extra_ca } = file;
+        Egress {
+            extra_ca: self.pem("egress.extra_ca", extra_ca.as_ref(), is_chain),
+        }
+    }
+
+    fn log(&mut self, file: file::Log, overrides: &Overrides) -> Log {
+        let file::Log { filter, json } = file;
+        let of_file = filter.map_or_else(|| "info".to_owned(), |entry| self.filter("log.filter", entry));
+        Log {
+            filter: overrides.log.clone().unwrap_or(of_file),
+            json: json.is_some_and(Spanned::into_inner),
+        }
+    }
+
+    fn filter(&mut self, key: &str, entry: Spanned<String>) -> String {
+        if let Err(error) = tracing_subscriber::EnvFilter::try_new(entry.get_ref()) {
+            let hint = "write a level such as \"info\", or levels by part such as \"info,relay_hub=debug\"";
+            self.wrong(key, &entry, error, hint);
+        }
+        entry.into_inner()
+    }
+
+    /// Two entrances cannot have the same TCP port.
+    fn same_port(&mut self, config: &Config) {
+        let doors = [
+            ("tunnel.listen", Some(config.tunnel.listen)),
+            ("https.listen", config.https.as_ref().map(|https| https.listen)),
+            ("http.listen", config.http),
+        ];
+        for (at, (key, one)) in doors.iter().enumerate() {
+            for (other_key, other) in &doors[..at] {
+                if let (Some(one), Some(other)) = (one, other)
+                    && collide(*one, *other)
+                {
+                    let problem = format!("{one} is taken by {other_key} already");
+                    self.problems
+                        .push(*key, problem, "give each entrance a port of its own");
                 }
             }
         }
     }
 
-    fn path(&self, text: &str) -> PathBuf {
-        self.data.path().join(text)
+    fn lasting(&mut self, key: &str, entry: Entry<Read<Duration>>, default_seconds: u64) -> Duration {
+        let (shortest, longest) = (Duration::from_millis(100), Duration::from_secs(24 * 3_600));
+        let span = entry.as_ref().map(Spanned::span);
+        let value = self.read(key, entry, Duration::from_secs(default_seconds));
+        if (shortest..=longest).contains(&value) {
+            return value;
+        }
+        let place = span.map_or_else(|| key.to_owned(), |span| self.place(key, span));
+        self.problems.push(
+            place,
+            format!("{value:?} is out of range"),
+            "write something between \"100ms\" and \"24h\"",
+        );
+        value
+    }
+
+    fn within<T>(&mut self, key: &str, entry: Entry<Read<T>>, default: T, least: T, most: T) -> T
+    where
+        T: PartialOrd + Display,
+    {
+        let span = entry.as_ref().map(Spanned::span);
+        let value = self.read(key, entry, default);
+        if value < least || value > most {
+            let place = span.map_or_else(|| key.to_owned(), |span| self.place(key, span));
+            let hint = format!("write something between {least} and {most}");
+            self.problems.push(place, format!("{value} is out of range"), hint);
+        }
+        value
+    }
+
+    fn read<T>(&mut self, key: &str, entry: Entry<Read<T>>, default: T) -> T {
+        let Some(entry) = entry else {
+            return default;
+        };
+        let place = self.place(key, entry.span());
+        match entry.into_inner().0 {
+            Ok(value) => value,
+            Err(fault) => {
+                self.problems.push(place, fault.problem, fault.hint);
+                default
+            }
+        }
+    }
+
+    /// A PEM file that must be there and hold what it should.
+    fn pem(&mut self, key: &str, entry: Option<&Spanned<String>>, is_good: IsGood) -> Option<PathBuf> {
+        let entry = entry?;
+        let path = self.home.join(Path::new(entry.get_ref()));
+        match fs::read(&path) {
+            Err(error) => {
+                let problem = format!("cannot read {}: {error}", path.display());
+                let hint = "correct the path, or let the hub's user read the file; relative paths start at hub.toml";
+                self.wrong(key, entry, problem, hint);
+            }
+            Ok(bytes) => {
+                if let Err(error) = is_good(&bytes) {
+                    self.wrong(key, entry, format!("{}: {error}", path.display()), "name a PEM file");
+                }
+            }
+        }
+        Some(path)
+    }
+
+    fn wrong<T>(&mut self, key: &str, entry: &Spanned<T>, problem: impl ToString, hint: impl Into<String>) {
+        let place = self.place(key, entry.span());
+        self.problems.push(place, problem.to_string(), hint);
+    }
+
+    fn place(&self, key: &str, span: std::ops::Range<usize>) -> String {
+        format!("{key} ({})", config::line(NAME, self.text, Some(span)))
     }
 }
 
-/// The flag's text goes before the file's; a problem names where the text is from.
-fn pick<'a>(
-    key: &'static str,
-    file: &'a Option<String>,
-    flag: &'static str,
-    given: &'a Option<String>,
-) -> (&'static str, Option<&'a str>) {
-    match given {
-        Some(text) => (flag, Some(text)),
-        None => (key, file.as_deref()),
+/// The parts of `host`, `host:port`, `v4:port`, `[v6]` or `[v6]:port`; a bare IPv6 address gets its brackets.
+fn host_and_port(text: &str) -> Option<(String, Option<u16>)> {
+    if let Ok(address) = text.parse::<SocketAddr>() {
+        let host = match address {
+            SocketAddr::V4(v4) => v4.ip().to_string(),
+            SocketAddr::V6(v6) => format!("[{}]", v6.ip()),
+        };
+        return Some((host, Some(address.port())));
     }
+    let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    if let Ok(v6) = bare.unwrap_or(text).parse::<std::net::Ipv6Addr>() {
+        return Some((format!("[{v6}]"), None));
+    }
+    let (host, port) = match text.rsplit_once(':') {
+        Some((host, port)) => (host, Some(port.parse().ok()?)),
+        None => (text, None),
+    };
+    let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
+    (!host.is_empty() && host.chars().all(is_name)).then(|| (host.to_owned(), port))
 }
 
-fn shown(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).take(80).collect()
+type IsGood = fn(&[u8]) -> Result<(), TlsError>;
+
+fn is_chain(pem: &[u8]) -> Result<(), TlsError> {
+    tls::certificates(pem).map(drop)
 }
 
-const TUNNEL: &str = "0.0.0.0:8443";
-const HTTPS: &str = "0.0.0.0:8444";
-const OFF: &str = "off";
-/// Stands in where the address has a problem; the problem keeps it from being used.
-const UNUSABLE: SocketAddr = SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 0);
+fn is_key(pem: &[u8]) -> Result<(), TlsError> {
+    tls::private_key(pem).map(drop)
+}
+
+fn collide(one: SocketAddr, other: SocketAddr) -> bool {
+    let is_any = one.ip().is_unspecified() || other.ip().is_unspecified();
+    one.port() != 0 && one.port() == other.port() && (is_any || one.ip() == other.ip())
+}
+
+/// How `hub.toml` is called in the words of a problem.
+const NAME: &str = "hub.toml";
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn load(text: &str, overrides: &Overrides) -> Result<Config, Problems> {
-        let dir = tempfile::tempdir().unwrap();
-        let data = DataDir::new(dir.path());
-        fs::write(data.hub_toml(), text).unwrap();
-        Config::load(&data, overrides)
-    }
-
-    #[test]
-    fn the_file_that_init_writes_says_the_defaults() {
-        let text = include_str!("hub.toml");
-        let plain = load(text, &Overrides::default()).unwrap();
-        // The same with every default spelled out.
-        let spelled: String = text
-            .lines()
-            .map(|line| match line.strip_prefix("# ") {
-                Some(rest) if rest.split_once(" = ").is_some_and(|(key, _)| !key.contains(' ')) => format!("{rest}\n"),
-                _ => format!("{line}\n"),
-            })
-            .filter(|line| {
-                !["advertise", "certificate", "key =", "\"fast", "extra_ca"]
-                    .iter()
-                    .any(|key| line.starts_with(key))
-            })
-            .collect();
-        assert!(spelled.contains("\nidle_seconds = 300"));
-        let spelled = load(&spelled, &Overrides::default()).unwrap();
-        let unplaced = |config: Config| Config {
-            data: DataDir::new(""),
-            https: None,
-            ..config
-        };
-        assert_eq!(unplaced(spelled), unplaced(plain));
-    }
-
-    #[test]
-    fn all_problems_are_told_at_once_with_key_and_hint() {
-        let text = "[tunnel]\nlisten = \"here\"\nadvertise = \"https://hub\"\n[https]\nlisten = \"0.0.0.0:1\"\ncertificate = \"lost.pem\"\n\
-                    [http]\nlisten = \"0.0.0.0:1\"\n[limits]\nidle_seconds = 0\n[aliases]\na = \"a\"\n[egress]\nextra_ca = \"lost.pem\"\n\
-                    [log]\nfilter = \"a=b=c\"\n";
-        let problems = load(text, &Overrides::default()).unwrap_err();
-        let keys: Vec<_> = problems.iter().map(|problem| problem.key.as_str()).collect();
-        let expected = [
-            "tunnel.listen",
-            "tunnel.advertise",
-            "https.key",
-            "http.listen",
-            "http.listen",
-            "limits.idle_seconds",
-            "aliases.\"a\"",
-            "egress.extra_ca",
-            "log.filter",
-        ];
-        assert_eq!(keys, expected);
-        assert!(problems.iter().all(|problem| !problem.hint.is_empty()));
-    }
-
-    #[test]
-    fn unknown_keys_and_wrong_types_are_told_together() {
-        let problems = load(
-            "[tunel]\n[limits]\nidle_seconds = \"long\"\nbody_byte = 1\n",
-            &Overrides::default(),
-        )
-        .unwrap_err();
-        let text = problems.to_string();
-        for part in [
-            "tunel",
-            "did you mean `tunnel`?",
-            "idle_seconds",
-            "did you mean `body_bytes`?",
-        ] {
-            assert!(text.contains(part), "{part}: {text}");
-        }
-    }
-
-    #[test]
-    fn flags_go_before_the_file_and_are_named_in_problems() {
-        let flags = |tunnel: &str, http: &str| Overrides {
-            tunnel: Some(tunnel.into()),
-            https: Some("off".into()),
-            http: Some(http.into()),
-        };
-        let config = load("[tunnel]\nlisten = \"0.0.0.0:1\"\n", &flags("127.0.0.1:0", "[::1]:0")).unwrap();
-        assert_eq!(
-            (config.tunnel.listen.port(), config.https, config.http.map(|a| a.port())),
-            (0, None, Some(0))
-        );
-        let problems = load("", &flags("x", "10.0.0.1:80")).unwrap_err();
-        let keys: Vec<_> = problems.iter().map(|problem| problem.key.as_str()).collect();
-        assert_eq!(keys, ["--tunnel", "--http"]);
-    }
-
-    #[test]
-    fn a_missing_file_is_a_problem() {
-        let dir = tempfile::tempdir().unwrap();
-        let problems = Config::load(&DataDir::new(dir.path()), &Overrides::default()).unwrap_err();
-        assert!(problems.to_string().contains("relay-hub init"), "{problems}");
-    }
-
-    #[test]
-    fn an_advertised_host_gets_the_tunnels_port() {
-        for (text, expected) in [
-            ("hub.example", "hub.example:8443"),
-            ("hub.example:9", "hub.example:9"),
-            ("::1", "[::1]:8443"),
-            ("[::1]:9", "[::1]:9"),
-        ] {
-            let config = load(&format!("[tunnel]\nadvertise = \"{text}\"\n"), &Overrides::default()).unwrap();
-            assert_eq!(config.tunnel.advertise.as_deref(), Some(expected));
-        }
-    }
-}
+mod tests;

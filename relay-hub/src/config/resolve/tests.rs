@@ -1,0 +1,160 @@
+//! What `hub.toml` may say, and what it is told when it says something else.
+
+use super::*;
+use crate::config::TEMPLATE;
+
+fn read(text: &str) -> Result<Config, Problems> {
+    resolve(&DataDir::new("/nowhere"), text, &Overrides::default())
+}
+
+/// The problems' keys, problems and hints, one a line.
+fn problems(text: &str) -> Vec<String> {
+    let problems = read(text).unwrap_err();
+    for problem in problems.iter() {
+        assert!(!problem.hint.is_empty(), "no hint: {problem}");
+    }
+    problems.to_string().lines().map(str::to_owned).collect()
+}
+
+/// A certificate and its key.
+fn pem() -> (String, String) {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    (made.cert.pem(), made.signing_key.serialize_pem())
+}
+
+#[test]
+fn the_template_tells_the_real_defaults() {
+    let uncommented: String = TEMPLATE
+        .lines()
+        .filter_map(|line| line.strip_prefix('#').filter(|rest| !rest.starts_with([' ', '#'])))
+        .map(|line| format!("{line}\n"))
+        .collect();
+    let home = tempfile::tempdir().unwrap();
+    let data = DataDir::new(home.path());
+    fs::create_dir(home.path().join("tls")).unwrap();
+    let (certificate, key) = pem();
+    fs::write(data.server_certificate(), certificate).unwrap();
+    fs::write(data.server_key(), key).unwrap();
+    let of = |text: &str| resolve(&data, text, &Overrides::default()).unwrap();
+    assert_eq!(of(&uncommented), of(""));
+    assert_eq!(of(TEMPLATE), of(""));
+    assert_eq!(uncommented.lines().count(), 17, "{uncommented}");
+}
+
+#[test]
+fn every_example_of_the_template_can_be_used() {
+    let home = tempfile::tempdir().unwrap();
+    fs::write(home.path().join("company-ca.pem"), pem().0).unwrap();
+    let is_setting = |line: &&str| line.contains(" = ") && !line.contains("key = value");
+    let examples: Vec<_> = TEMPLATE
+        .lines()
+        .filter_map(|line| line.strip_prefix("# "))
+        .filter(is_setting)
+        .collect();
+    assert_eq!(examples.len(), 3);
+    let config = resolve(&DataDir::new(home.path()), &examples.join("\n"), &Overrides::default()).unwrap();
+    assert_eq!(config.tunnel.advertise.as_deref(), Some("relay.example.com:8443"));
+    assert_eq!(config.aliases["fast"], "gpt-5-mini");
+    assert_eq!(config.egress.extra_ca, Some(home.path().join("company-ca.pem")));
+}
+
+#[test]
+fn all_problems_are_told_at_once_each_with_its_key_its_line_and_a_hint() {
+    let text = "[tunnel]\nlisten = 'nowhere'\nlisen = '0.0.0.0:1'\n[limits]\nbody_bytes = 'many'\nhead_bytes = -4\n\
+                idle_timeout = 300\nratio = 0\nfirst_byte_timeout = '1ms'\n[http]\nlisten = '0.0.0.0:80'\n\
+                [aliases]\na = 'a'\nb = 'c'\nc = 'd'\n[egress]\nextra_ca = 'gone.pem'\n[log]\njson = 'yes'\nfilter = '=='\n\
+                [unheard]\nof = 1\n[https]\ncertificate = 'gone.crt'\n";
+    let told = problems(text);
+    for (key, line) in [
+        ("tunnel.listen", 2),
+        ("tunnel.lisen", 3),
+        ("limits.body_bytes", 5),
+        ("limits.head_bytes", 6),
+        ("limits.idle_timeout", 7),
+        ("limits.ratio", 8),
+        ("limits.first_byte_timeout", 9),
+        ("http.listen", 11),
+        ("aliases.a", 13),
+        ("aliases.b", 14),
+        ("egress.extra_ca", 17),
+        ("log.json", 19),
+        ("log.filter", 20),
+        ("unheard", 21),
+        ("https.certificate", 24),
+    ] {
+        let place = format!("{key} (hub.toml line {line}): ");
+        assert!(
+            told.iter().any(|problem| problem.starts_with(&place)),
+            "{place}:\n{told:#?}"
+        );
+    }
+    assert_eq!(told.len(), 16, "{told:#?}");
+}
+
+#[test]
+fn broken_syntax_and_a_repeated_key_name_their_line() {
+    assert!(problems("[tunnel\nlisten = 1")[0].contains("line 1"));
+    let twice = problems("[aliases]\na = 'x'\na = 'y'\n");
+    assert!(twice[0].contains("line 3"), "{twice:?}");
+}
+
+#[test]
+fn flags_say_more_than_the_file() {
+    let any = SocketAddr::from(([127, 0, 0, 1], 0));
+    let overrides = Overrides {
+        tunnel: Some(any),
+        https: Some(Door::Closed),
+        http: Some(Door::At(any)),
+        log: Some("debug".to_owned()),
+    };
+    let text = "tunnel.listen = '127.0.0.1:1'\nhttp.listen = '127.0.0.1:2'\nlog.filter = 'warn'\n";
+    let config = resolve(&DataDir::new("/nowhere"), text, &overrides).unwrap();
+    assert_eq!((config.tunnel.listen, config.http), (any, Some(any)));
+    assert_eq!((config.https, config.log.filter.as_str()), (None, "debug"));
+    let open = Overrides {
+        http: Some(Door::At(SocketAddr::from(([0, 0, 0, 0], 80)))),
+        ..Overrides::default()
+    };
+    let told = resolve(&DataDir::new("/nowhere"), "", &open).unwrap_err().to_string();
+    assert!(told.starts_with("--http: "), "{told}");
+}
+
+#[test]
+fn devices_are_always_told_a_port() {
+    let advertised = |host: &str| {
+        let text = format!("tunnel.advertise = '{host}'");
+        read(&text).map(|config| config.tunnel.advertise.unwrap())
+    };
+    for (written, told) in [
+        ("relay.example.com", "relay.example.com:8443"),
+        ("relay.example.com:443", "relay.example.com:443"),
+        ("192.0.2.7", "192.0.2.7:8443"),
+        ("2001:db8::7", "[2001:db8::7]:8443"),
+        ("[2001:db8::7]:1", "[2001:db8::7]:1"),
+    ] {
+        assert_eq!(advertised(written).as_deref(), Ok(told));
+    }
+    for bad in ["", ":1", "https://relay.example.com", "a b", "relay:99999", "relay:0"] {
+        assert!(advertised(bad).is_err(), "{bad}");
+    }
+    assert!(read("tunnel.listen = '0.0.0.0:0'\ntunnel.advertise = 'relay.example.com'").is_err());
+}
+
+#[test]
+fn two_entrances_cannot_share_a_port() {
+    let told = problems("https.listen = '127.0.0.1:8443'");
+    assert!(
+        told[0].starts_with("https.listen: 127.0.0.1:8443 is taken by tunnel.listen"),
+        "{told:?}"
+    );
+    assert!(read("tunnel.listen = '127.0.0.1:0'\nhttps.listen = '127.0.0.1:0'").is_ok());
+}
+
+#[test]
+fn a_file_that_is_no_pem_is_told_before_the_hub_starts() {
+    let home = tempfile::tempdir().unwrap();
+    fs::write(home.path().join("a.pem"), "not PEM").unwrap();
+    let text = "[https]\ncertificate = 'a.pem'\nkey = 'a.pem'\n[egress]\nextra_ca = 'a.pem'\n";
+    let told = resolve(&DataDir::new(home.path()), text, &Overrides::default()).unwrap_err();
+    assert_eq!(told.iter().count(), 3, "{told}");
+}
