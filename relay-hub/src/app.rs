@@ -10,7 +10,6 @@ use std::{
 
 use relay_shared::{
     clock::SystemClock,
-    secret::Secret,
     tasks::Tasks,
     tls::DeviceIdentity,
     tunnel::server::{BindError, Bound, Tunnel, TunnelConfig, TunnelLimits},
@@ -21,7 +20,7 @@ use tracing::info;
 
 use crate::{
     admission::Admission,
-    ca::{Authority, CaError, QuicKeys, ServerIdentity},
+    ca::{Authority, CaError, ServerIdentity, load_quic_key},
     catalogue::Catalogue,
     config::Config,
     directory::{Directory, DirectoryHandle},
@@ -149,7 +148,7 @@ fn tunnel_config(config: &Config) -> Result<TunnelConfig, StartError> {
         ca,
         chain,
         key,
-        quic_key: Secret::new(*QuicKeys::load(&config.data)?.token),
+        quic_key: load_quic_key(&config.data)?,
         limits: TunnelLimits {
             head_bytes: u32::try_from(config.limits.head_bytes).unwrap_or(u32::MAX),
             ..TunnelLimits::default()

@@ -11,7 +11,10 @@ use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType,
     ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PublicKeyData as _, SanType, SerialNumber,
 };
-use relay_shared::tls::{self, DeviceIdentity, HUB_NAME, TlsError};
+use relay_shared::{
+    secret::Secret,
+    tls::{self, DeviceIdentity, HUB_NAME, TlsError},
+};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use x509_parser::{extensions::GeneralName, prelude::FromDer as _};
 use zeroize::Zeroizing;
@@ -238,46 +241,27 @@ impl ServerIdentity {
     }
 }
 
-/// Keys that must outlive a restart, so that agents notice it at once instead of after a timeout.
-pub struct QuicKeys {
-    /// Stateless reset, HMAC-SHA256.
-    pub reset: Zeroizing<[u8; 64]>,
-    /// Hashed connection ids.
-    pub connection_id: u64,
-    /// Address validation tokens.
-    pub token: Zeroizing<[u8; 32]>,
+/// Makes the key that all keys of the QUIC endpoint come from. It must outlive a restart, so that agents notice one at
+/// once instead of after a timeout.
+pub fn create_quic_key(data: &DataDir) -> Result<(), CaError> {
+    let mut bytes = Zeroizing::new([0; QUIC_KEY_LENGTH]);
+    rand::fill(bytes.as_mut_slice()).expect("the system's random source answers");
+    write(&data.quic_key(), bytes.as_slice(), Readable::OwnerOnly)
 }
 
-impl QuicKeys {
-    /// Makes the keys of a new hub.
-    pub fn create(data: &DataDir) -> Result<(), CaError> {
-        let mut bytes = Zeroizing::new([0; QUIC_KEY_LENGTH]);
-        rand::fill(bytes.as_mut_slice()).expect("the system's random source answers");
-        write(&data.quic_key(), bytes.as_slice(), Readable::OwnerOnly)
-    }
-
-    /// Reads the keys of a data directory.
-    pub fn load(data: &DataDir) -> Result<Self, CaError> {
-        let path = data.quic_key();
-        let bytes = fs::read(&path).map_err(|source| CaError::File {
-            path: shown(&path),
-            source,
-        })?;
-        let bytes: Zeroizing<[u8; QUIC_KEY_LENGTH]> =
-            Zeroizing::new(bytes.try_into().map_err(|_| CaError::Damaged {
-                path: shown(&path),
-                source: None,
-            })?);
-        let (mut reset, mut id, mut token) = (Zeroizing::new([0; 64]), [0; 8], Zeroizing::new([0; 32]));
-        reset.copy_from_slice(&bytes[..64]);
-        id.copy_from_slice(&bytes[64..72]);
-        token.copy_from_slice(&bytes[72..]);
-        Ok(Self {
-            reset,
-            connection_id: u64::from_le_bytes(id),
-            token,
-        })
-    }
+/// Reads that key.
+pub fn load_quic_key(data: &DataDir) -> Result<Secret<[u8; QUIC_KEY_LENGTH]>, CaError> {
+    let path = data.quic_key();
+    let unreadable = |source| CaError::File {
+        path: shown(&path),
+        source,
+    };
+    let bytes = Zeroizing::new(fs::read(&path).map_err(unreadable)?);
+    let key = <[u8; QUIC_KEY_LENGTH]>::try_from(bytes.as_slice());
+    key.map(Secret::new).map_err(|_| CaError::Damaged {
+        path: shown(&path),
+        source: None,
+    })
 }
 
 fn server_names(advertise: Option<&str>) -> Vec<String> {
@@ -402,7 +386,7 @@ const CA_LIFE: Duration = Duration::from_secs(3_650 * DAY);
 const SERVER_LIFE: Duration = Duration::from_secs(730 * DAY);
 const DEVICE_LIFE: Duration = Duration::from_secs(DAY);
 const LONGEST_REQUEST: usize = 16 * 1024;
-const QUIC_KEY_LENGTH: usize = 64 + 8 + 32;
+const QUIC_KEY_LENGTH: usize = 32;
 
 #[cfg(test)]
 mod tests {

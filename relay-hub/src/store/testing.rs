@@ -6,7 +6,7 @@ use tempfile::TempDir;
 
 use super::Store;
 use crate::{
-    ca::{Authority, QuicKeys},
+    ca::{Authority, create_quic_key},
     config::DataDir,
     files::{self, Readable},
     seal::{Sealer, fresh_key},
@@ -26,7 +26,7 @@ impl TestHub {
         let hub = Self::bare().await;
         files::make_private_directory(hub.data.ca_key().parent().unwrap()).unwrap();
         Authority::create(&hub.data).unwrap();
-        QuicKeys::create(&hub.data).unwrap();
+        create_quic_key(&hub.data).unwrap();
         hub
     }
 
