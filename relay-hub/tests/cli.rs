@@ -158,7 +158,7 @@ fn a_tenant_is_added_credited_and_suspended() {
     }
     hub.ok(&["tenant", "credit", "acme", "900000000"]);
     hub.refused(&["tenant", "credit", "acme", "900000000"], 1, &["mistake"]);
-    hub.refused(&["tenant", "credit", "nobody", "1"], 1, &["nobody", "tenant list"]);
+    hub.refused(&["tenant", "credit", "nobody", "1"], 1, &["nobody", "there are: acme"]);
     assert_eq!(hub.json(&["tenant", "suspend", "acme"])["suspended"], true);
     let listed = &hub.json(&["tenant", "list"])[0];
     assert_eq!(
@@ -170,6 +170,23 @@ fn a_tenant_is_added_credited_and_suspended() {
     let table = hub.ok(&["tenant", "list"]);
     assert!(table.lines().next().unwrap().starts_with("NAME") && table.contains("active"));
     assert_eq!(hub.json(&["ledger", "verify"])["ok"], true);
+}
+
+#[test]
+fn a_credit_is_given_with_the_tenant_or_to_it_in_either_way() {
+    let hub = Hub::init();
+    hub.refused(&["tenant", "credit", "acme", "1"], 1, &["tenant add"]);
+    for (amount, part) in [("-1", "negative"), ("0", "more than 0"), ("x", "not an amount")] {
+        hub.refused(&["tenant", "add", "acme", "--credit", amount], 1, &[part]);
+    }
+    assert_eq!(hub.json(&["tenant", "list"]), serde_json::json!([]));
+    let added = hub.json(&["tenant", "add", "acme", "--credit", "1.5"]);
+    assert_eq!((&added["tenant"], &added["balance"]), (&added["id"], &"1.50".into()));
+    let credited = hub.json(&["tenant", "credit", "--tenant", "acme", "2", "--note", "invoice 7"]);
+    assert_eq!(credited["balance"], "3.50");
+    for words in [&["acme"][..], &["1"], &["acme", "1", "--tenant", "acme"]] {
+        hub.refused(&[&["tenant", "credit"], words].concat(), 2, &["TENANT AMOUNT"]);
+    }
 }
 
 #[test]
@@ -306,7 +323,7 @@ fn a_vendors_secret_is_never_seen_again() {
         &["/nowhere/secret"],
     );
     assert_eq!(hub.json(&["account", "remove", "main"])["removed"], true);
-    hub.refused(&["account", "remove", "main"], 1, &["account list"]);
+    hub.refused(&["account", "remove", "main"], 1, &["there are: second"]);
 }
 
 #[test]
@@ -348,7 +365,7 @@ fn prices_are_set_and_imported_under_versions() {
     .unwrap();
     let path = file.to_str().unwrap();
     assert_eq!(
-        hub.json(&["price", "import", path, "--dry-run"])
+        hub.json(&["price", "import", path, "--dry-run"])["changes"]
             .as_array()
             .unwrap()
             .len(),
@@ -366,7 +383,11 @@ fn prices_are_set_and_imported_under_versions() {
         format!("version = \"v\"\nsource = \"s\"\nfoo = 1\n{}", line("mine", "x")),
     )
     .unwrap();
-    hub.refused(&["price", "import", path], 1, &["foo"]);
+    hub.refused(&["price", "import", path], 1, &["foo", "`x`", "no price was changed"]);
+    let json = r#"{"model":[{"name":"mine","input":"4","output":"9","context":1000,"max_output":100}]}"#;
+    fs::write(&file, json).unwrap();
+    let done = hub.ok(&["price", "import", path]);
+    assert!(done.starts_with("changed mine: input 3.00 -> 4.00"), "{done}");
 }
 
 #[test]
@@ -462,7 +483,9 @@ fn an_unused_hub_has_books_that_add_up_and_no_usage() {
     let hub = Hub::init();
     let verdict = hub.json(&["ledger", "verify"]);
     assert_eq!((&verdict["ok"], &verdict["transfers"]), (&true.into(), &0.into()));
-    assert_eq!(hub.json(&["usage"]), serde_json::json!({"calls": [], "totals": []}));
+    assert_eq!(hub.json(&["usage"]), serde_json::json!([]));
+    assert_eq!(hub.json(&["usage", "--totals"]), serde_json::json!([]));
+    hub.refused(&["usage", "--limit", "0"], 2, &["--limit"]);
     assert!(hub.ok(&["usage"]).starts_with("CALL"));
     hub.refused(&["usage", "--tenant", "nobody"], 1, &["nobody"]);
 }

@@ -7,7 +7,7 @@ use http::Uri;
 use relay_shared::secret::Secret;
 use serde_json::json;
 
-use super::{Desk, Failure, now_ms, print::moment};
+use super::{Desk, Failure, now_ms, print::moment, there_are, typed};
 use crate::{
     directory::{SECRET_FIELD, VendorKind},
     ids::AccountId,
@@ -95,8 +95,8 @@ async fn add(desk: &mut Desk<'_>, words: Add) -> Result<(), Failure> {
 /// Without a trailing slash. Plain HTTP would show the secret to the network, so it is for this machine only.
 fn parse_base_url(text: &str) -> Result<String, Failure> {
     let wrong = |problem: &str| {
-        let told: String = text.chars().filter(|c| !c.is_control()).take(200).collect();
-        Failure::fixable(format!("the base URL `{told}` {problem}")).hint("write it like https://api.openai.com")
+        Failure::fixable(format!("the base URL `{}` {problem}", typed(text)))
+            .hint("write it like https://api.openai.com")
     };
     let uri: Uri = text.parse().map_err(|_| wrong("cannot be read"))?;
     let host = uri
@@ -110,11 +110,14 @@ fn parse_base_url(text: &str) -> Result<String, Failure> {
         return Err(Failure::fixable("the base URL holds a user or a password")
             .hint("give the secret by --secret-env or --secret-file"));
     }
-    if uri.query().is_some() {
-        return Err(wrong("has a query"));
+    if text.contains(['?', '#']) {
+        return Err(wrong("has a query or a fragment"));
+    }
+    if uri.port().is_some_and(|port| port.as_u16() == 0) {
+        return Err(wrong("has a port that nobody can reach"));
     }
     let bare = host.trim_start_matches('[').trim_end_matches(']');
-    let is_here = bare == "localhost" || bare.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
+    let is_here = bare.eq_ignore_ascii_case("localhost") || bare.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
     match uri.scheme_str() {
         Some("https") => {}
         Some("http") if is_here => {}
@@ -136,22 +139,31 @@ fn read_secret(from: &SecretFrom) -> Result<Secret<String>, Failure> {
                 reason = "the operator named this variable on the command line"
             )]
             let value = std::env::var(name);
-            let missing = |_| Failure::fixable(format!("the environment variable {name} is not set, or is not text"));
+            let missing = |_| {
+                Failure::fixable(format!(
+                    "the environment variable {} is not set, or is not text",
+                    typed(name)
+                ))
+                .hint("set it for this command, or use --secret-file")
+            };
             (
                 Secret::new(value.map_err(missing)?),
-                format!("the environment variable {name}"),
+                format!("the environment variable {}", typed(name)),
             )
         }
         (None, Some(path)) => {
             let place = path.display().to_string();
-            let unreadable = |error| Failure::fixable(format!("cannot read {place}: {error}"));
+            let unreadable = |error| {
+                Failure::fixable(format!("cannot read {place}: {error}"))
+                    .hint("name a file that holds the vendor's key")
+            };
             (Secret::new(fs::read_to_string(path).map_err(unreadable)?), place)
         }
         (None, None) => return Err(Failure::fixable("no secret is named").hint("use --secret-env or --secret-file")),
     };
     let trimmed = text.expose().trim();
     if trimmed.is_empty() {
-        return Err(Failure::fixable(format!("{place} is empty")));
+        return Err(Failure::fixable(format!("{place} is empty")).hint("put the vendor's key there"));
     }
     if !trimmed.bytes().all(|b| b.is_ascii_graphic()) {
         return Err(
@@ -202,14 +214,18 @@ async fn list(desk: &mut Desk<'_>) -> Result<(), Failure> {
 }
 
 async fn remove(desk: &mut Desk<'_>, name: &str) -> Result<(), Failure> {
-    if accounts::remove(&desk.store().await?, name).await? {
-        return Ok(desk.print.done(
-            &json!({"name": name, "removed": true}),
-            &format!("removed account {name}"),
-        )?);
-    }
-    let told: String = name.chars().filter(|c| !c.is_control()).take(80).collect();
-    Err(Failure::fixable(format!("there is no account `{told}`")).hint("`relay-hub account list` shows them"))
+    let store = desk.store().await?;
+    let known = accounts::list(&store).await?;
+    let Some(row) = known.iter().find(|row| row.name == name || row.id.as_str() == name) else {
+        let names: Vec<_> = known.iter().map(|row| row.name.as_str()).collect();
+        return Err(Failure::fixable(format!("there is no account `{}`", typed(name)))
+            .hint(there_are(&names, "relay-hub account add NAME")));
+    };
+    let removed = accounts::remove(&store, row.id.as_str()).await?;
+    Ok(desk.print.done(
+        &json!({"id": row.id, "name": row.name, "removed": removed}),
+        &format!("removed account {} ({})", row.name, row.id),
+    )?)
 }
 
 #[cfg(test)]
@@ -235,6 +251,8 @@ mod tests {
             "https://",
             "https://u:p@x",
             "https://x?k=v",
+            "https://x/v1#f",
+            "https://x:0",
         ] {
             assert!(parse_base_url(text).is_err(), "{text}");
         }

@@ -71,12 +71,17 @@ async fn token(desk: &mut Desk<'_>, tenant: &str) -> Result<(), Failure> {
     }
     .encode();
     let expires_ms = now_ms.saturating_add(TOKEN_LIFE_MS);
-    let json = json!({"token": token.expose(), "tenant": tenant.id, "hub": hub, "expires_ms": expires_ms});
+    let json = json!({"token": token.expose(), "tenant": tenant.id, "hub": hub, "expires_ms": expires_ms, "expires": moment(expires_ms)});
     desk.print.done(&json, token.expose())?;
     let until = moment(expires_ms);
-    Ok(desk.print.talk(&format!(
+    desk.print.talk(&format!(
         "good once, until {until}; on the device: relay-agent enroll TOKEN (dials {hub})"
-    ))?)
+    ))?;
+    if hub.parse().is_ok_and(|hub: SocketAddr| hub.ip().is_loopback()) {
+        desk.print
+            .talk("only this machine can dial that: for other devices set tunnel.advertise in hub.toml")?;
+    }
+    Ok(())
 }
 
 /// What devices dial: what hub.toml advertises, else where the hub listens now, else where it would listen.
@@ -117,6 +122,7 @@ async fn list(desk: &mut Desk<'_>, tenant: Option<&str>) -> Result<(), Failure> 
         None => None,
     };
     let all = devices::list(&store, tenant.as_ref()).await?;
+    let names = desk.tenant_names(&store).await?;
     let rows: Vec<_> = all
         .iter()
         .map(|d| {
@@ -126,7 +132,7 @@ async fn list(desk: &mut Desk<'_>, tenant: Option<&str>) -> Result<(), Failure> 
             let (enrolled, until) = (moment(d.created_ms), moment(d.not_after_ms));
             vec![
                 d.id.to_string(),
-                d.tenant.to_string(),
+                names.get(&d.tenant).cloned().unwrap_or_default(),
                 d.name.clone(),
                 enrolled,
                 until,
@@ -142,7 +148,8 @@ async fn list(desk: &mut Desk<'_>, tenant: Option<&str>) -> Result<(), Failure> 
 }
 
 async fn revoke(desk: &mut Desk<'_>, tenant: &str, device: &str) -> Result<(), Failure> {
-    let id = DeviceId::parse(device).map_err(|error| Failure::fixable(error.to_string()))?;
+    let id = DeviceId::parse(device)
+        .map_err(|error| Failure::fixable(error.to_string()).hint("`relay-hub device list` shows ids"))?;
     let store = desk.store().await?;
     let tenant = desk.tenant(&store, tenant).await?;
     if devices::revoke(&store, &tenant.id, &id, now_ms()).await? {

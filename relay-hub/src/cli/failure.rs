@@ -31,6 +31,7 @@ pub(super) struct Failure {
 }
 
 const FIXABLE: u8 = 1;
+const USAGE: u8 = 2;
 const OURS: u8 = 3;
 
 impl Failure {
@@ -41,6 +42,14 @@ impl Failure {
             hint: None,
             code: FIXABLE,
             problems: Problems::new(),
+        }
+    }
+
+    /// The words make no command.
+    pub(super) fn usage(message: impl Into<String>) -> Self {
+        Self {
+            code: USAGE,
+            ..Self::fixable(message)
         }
     }
 

@@ -52,7 +52,7 @@ async fn add(desk: &mut Desk<'_>, tenant: &str, name: &str) -> Result<(), Failur
     let tenant = desk.tenant(&store, tenant).await?;
     let (id, key) = keys::add(&store, &tenant.id, name, now_ms()).await?;
     desk.print.done(
-        &json!({"id": id, "tenant": tenant.id, "key": key.expose()}),
+        &json!({"key": key.expose(), "id": id, "tenant": tenant.id, "name": name}),
         key.expose(),
     )?;
     Ok(desk
@@ -67,6 +67,7 @@ async fn list(desk: &mut Desk<'_>, tenant: Option<&str>) -> Result<(), Failure> 
         None => None,
     };
     let all = keys::list(&store, tenant.as_ref()).await?;
+    let names = desk.tenant_names(&store).await?;
     let rows: Vec<_> = all
         .iter()
         .map(|k| {
@@ -75,8 +76,12 @@ async fn list(desk: &mut Desk<'_>, tenant: Option<&str>) -> Result<(), Failure> 
                 .map_or_else(|| "active".to_owned(), |at| format!("revoked {}", moment(at)));
             vec![
                 k.id.to_string(),
-                k.tenant.to_string(),
-                k.name.clone(),
+                names.get(&k.tenant).cloned().unwrap_or_default(),
+                if k.name.is_empty() {
+                    "-".to_owned()
+                } else {
+                    k.name.clone()
+                },
                 moment(k.created_ms),
                 state,
             ]

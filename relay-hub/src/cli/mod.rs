@@ -10,9 +10,10 @@ mod keys;
 mod prices;
 mod print;
 mod serve;
-mod tenants;
+mod tenant;
 
 use std::{
+    collections::HashMap,
     ffi::OsString,
     io::Write,
     path::PathBuf,
@@ -23,7 +24,11 @@ use clap::{Parser, Subcommand};
 
 use crate::{
     config::DataDir,
-    store::{Store, StoreError, tenants::TenantRow},
+    ids::TenantId,
+    store::{
+        Store, StoreError,
+        tenants::{self, TenantError, TenantRow},
+    },
 };
 use failure::Failure;
 use print::Print;
@@ -57,7 +62,7 @@ enum Command {
     CheckConfig,
     /// Who pays.
     #[command(subcommand)]
-    Tenant(tenants::Tenant),
+    Tenant(tenant::Tenant),
     /// API keys of the public entrance.
     #[command(subcommand)]
     Key(keys::Key),
@@ -89,7 +94,20 @@ impl Desk<'_> {
     }
 
     async fn tenant(&self, store: &Store, name_or_id: &str) -> Result<TenantRow, Failure> {
-        Ok(crate::store::tenants::find(store, name_or_id).await?)
+        let error = match tenants::find(store, name_or_id).await {
+            Ok(found) => return Ok(found),
+            Err(error @ TenantError::Unknown(_)) => error,
+            Err(error) => return Err(error.into()),
+        };
+        let known = tenants::list(store).await?;
+        let names: Vec<_> = known.iter().map(|tenant| tenant.name.as_str()).collect();
+        Err(Failure::fixable(error.to_string()).hint(there_are(&names, "relay-hub tenant add NAME")))
+    }
+
+    /// Every tenant's name, for tables that would otherwise show ids alone.
+    async fn tenant_names(&self, store: &Store) -> Result<HashMap<TenantId, String>, Failure> {
+        let known = tenants::list(store).await?;
+        Ok(known.into_iter().map(|tenant| (tenant.id, tenant.name)).collect())
     }
 }
 
@@ -119,7 +137,7 @@ async fn perform(command: Command, desk: &mut Desk<'_>) -> Result<(), Failure> {
         Command::Init => init::run(desk).await,
         Command::Serve(serve) => Box::pin(serve::run(desk, serve)).await,
         Command::CheckConfig => check::run(desk),
-        Command::Tenant(tenant) => tenants::run(desk, tenant).await,
+        Command::Tenant(tenant) => tenant::run(desk, tenant).await,
         Command::Key(key) => keys::run(desk, key).await,
         Command::Device(device) => devices::run(desk, device).await,
         Command::Account(account) => accounts::run(desk, account).await,
@@ -156,6 +174,23 @@ fn data_dir(given: Option<PathBuf>) -> Result<DataDir, Failure> {
         .map(|dirs| DataDir::new(dirs.data_dir()))
         .ok_or_else(|| Failure::fixable("no data directory is known for this user").hint("name one with --data DIR"))
 }
+
+/// What helps whoever named something that is not there.
+fn there_are(names: &[&str], add: &str) -> String {
+    match names {
+        [] => format!("there is none yet: `{add}` adds one"),
+        names if names.len() > MOST_NAMED => format!("there are: {}, …", names[..MOST_NAMED].join(", ")),
+        names => format!("there are: {}", names.join(", ")),
+    }
+}
+
+/// What somebody typed, as an error may repeat it: short, and without what moves a terminal's cursor.
+fn typed(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(LONGEST_TYPED).collect()
+}
+
+const MOST_NAMED: usize = 10;
+const LONGEST_TYPED: usize = 80;
 
 fn now_ms() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();

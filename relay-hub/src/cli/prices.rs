@@ -6,8 +6,9 @@ use clap::{Args, Subcommand};
 use relay_protocol::Tokens;
 use serde_json::json;
 
-use super::{Desk, Failure, now_ms, print::moment};
+use super::{Desk, Failure, now_ms, print::moment, typed};
 use crate::{
+    money::Price,
     price_list,
     store::prices::{self, Imported, PriceRow},
 };
@@ -20,7 +21,7 @@ pub(super) enum PriceCommand {
     Set(Set),
     /// Take over a price list file, one version for all its changes.
     Import {
-        /// TOML; relay-hub's own prices.toml shows the shape.
+        /// TOML, or JSON with the same keys; relay-hub's own prices.toml shows the shape.
         file: PathBuf,
         /// Show what would change, and change nothing.
         #[arg(long)]
@@ -120,74 +121,125 @@ async fn set(desk: &mut Desk<'_>, words: Set) -> Result<(), Failure> {
         max_output,
     } = words;
     let store = desk.store().await?;
-    let known = prices::list(&store).await?.into_iter().find(|row| row.model == model);
+    let before = prices::list(&store).await?;
+    let known = before.iter().find(|row| row.model == model);
     let text = |given: Option<String>, pick: fn(&PriceRow) -> crate::money::Nanos| {
-        given.or_else(|| known.as_ref().map(|row| pick(row).to_string()))
+        given.or_else(|| known.map(|row| pick(row).to_string()))
     };
     let input = text(input, |row| row.price.input);
     let cached = text(cached, |row| row.price.cached);
     let cache_write = text(cache_write, |row| row.price.cache_write);
     let output = text(output, |row| row.price.output);
     if input.is_none() || output.is_none() {
-        let told: String = model.chars().filter(|c| !c.is_control()).take(80).collect();
-        return Err(Failure::fixable(format!("`{told}` is not in the price list"))
-            .hint("name both --input and --output, such as --input 1.25 --output 10"));
+        return Err(
+            Failure::fixable(format!("`{}` is not in the price list", typed(&model)))
+                .hint("name both --input and --output, such as --input 1.25 --output 10"),
+        );
     }
     let size = |given: Option<u64>, pick: fn(&PriceRow) -> Tokens, default: u64| {
-        given
-            .or_else(|| known.as_ref().map(|row| pick(row).get()))
-            .unwrap_or(default)
+        given.or_else(|| known.map(|row| pick(row).get())).unwrap_or(default)
     };
     let context = size(context, |row| row.context, CONTEXT);
     let max_output = size(max_output, |row| row.max_output, MAX_OUTPUT);
-    let units = [&input, &cached, &cache_write, &output].map(|text| text.as_deref());
-    let row = price_list::one(&model, units, context, max_output)?;
-    let done = prices::import(&store, &[row], now_ms()).await?;
-    report(desk, &done)
+    let units = [
+        ("input", input),
+        ("cached", cached),
+        ("cache_write", cache_write),
+        ("output", output),
+    ];
+    let rows = [price_list::one(&model, units, context, max_output)?];
+    let done = prices::import(&store, &rows, now_ms()).await?;
+    report(desk, &done, &changes(&before, &rows))
 }
 
 async fn import(desk: &mut Desk<'_>, file: PathBuf, dry_run: bool) -> Result<(), Failure> {
     let name = file.display().to_string();
-    let text = fs::read_to_string(&file).map_err(|error| Failure::fixable(format!("cannot read {name}: {error}")))?;
-    let rows = price_list::read(&name, &text)?;
+    let text = fs::read_to_string(&file).map_err(|error| {
+        Failure::fixable(format!("cannot read {name}: {error}")).hint("name a price list in TOML or JSON")
+    })?;
+    let rows = price_list::read(&name, &text).map_err(|problems| Failure::from(problems).hint(UNCHANGED))?;
     let store = desk.store().await?;
+    let before = prices::list(&store).await?;
+    let changes = changes(&before, &rows);
     if !dry_run {
         let done = prices::import(&store, &rows, now_ms()).await?;
-        return report(desk, &done);
+        return report(desk, &done, &changes);
     }
-    let known = prices::list(&store).await?;
-    let changes: Vec<_> = rows
-        .iter()
-        .filter_map(|row| match known.iter().find(|known| known.model == row.model) {
-            Some(known) if known.says_the_same(row) => None,
-            before => Some((before, row)),
-        })
-        .collect();
-    let cells = |(before, row): &(Option<&PriceRow>, &PriceRow)| {
-        let change = |pick: fn(&PriceRow) -> String| match before.map(pick) {
-            Some(before) if before == pick(row) => before,
-            Some(before) => format!("{before} -> {}", pick(row)),
-            None => pick(row),
-        };
-        vec![
-            row.model.clone(),
-            if before.is_some() { "changed" } else { "added" }.to_owned(),
-            change(|row| row.price.input.to_string()),
-            change(|row| row.price.cached.to_string()),
-            change(|row| row.price.output.to_string()),
-        ]
-    };
-    let table: Vec<_> = changes.iter().map(cells).collect();
-    let json: Vec<_> = changes
-        .iter()
-        .map(|(before, row)| json!({"before": before.map(shown), "after": shown(row)}))
-        .collect();
+    if desk.print.is_json() {
+        return Ok(desk
+            .print
+            .json(&json!({"changes": changes.iter().map(told).collect::<Vec<_>>()}))?);
+    }
+    tell(desk, &changes)?;
+    let (would, same) = (changes.len(), rows.len().saturating_sub(changes.len()));
     Ok(desk
         .print
-        .list(&json, &["MODEL", "CHANGE", "INPUT", "CACHED", "OUTPUT"], &table)?)
+        .line(&format!("{would} would change, {same} would stay: nothing was changed"))?)
 }
 
-fn report(desk: &mut Desk<'_>, done: &Imported) -> Result<(), Failure> {
+/// A model whose line is not what it was; nothing before where it was not listed.
+type Change<'a> = (Option<&'a PriceRow>, &'a PriceRow);
+
+fn changes<'a>(before: &'a [PriceRow], after: &'a [PriceRow]) -> Vec<Change<'a>> {
+    let known = |row: &PriceRow| before.iter().find(|known| known.model == row.model);
+    let pairs = after.iter().map(|row| (known(row), row));
+    pairs
+        .filter(|(before, row)| before.is_none_or(|before| !before.says_the_same(row)))
+        .collect()
+}
+
+fn told((before, row): &Change<'_>) -> serde_json::Value {
+    json!({"model": row.model, "before": before.map(figures), "after": figures(row)})
+}
+
+fn tell(desk: &mut Desk<'_>, changes: &[Change<'_>]) -> Result<(), Failure> {
+    for (before, row) in changes {
+        desk.print.line(&difference(*before, row))?;
+    }
+    Ok(())
+}
+
+/// One line that says what became of a model.
+fn difference(before: Option<&PriceRow>, after: &PriceRow) -> String {
+    let now = columns(after).into_iter();
+    let parts: Vec<_> = match before.map(columns) {
+        None => now.map(|(name, value)| format!("{name} {value}")).collect(),
+        Some(then) => now
+            .zip(then)
+            .filter(|((_, now), (_, then))| now != then)
+            .map(|((name, now), (_, then))| format!("{name} {then} -> {now}"))
+            .collect(),
+    };
+    let verb = if before.is_some() { "changed" } else { "added" };
+    format!("{verb} {}: {}", after.model, parts.join(", "))
+}
+
+fn columns(row: &PriceRow) -> [(&'static str, String); 6] {
+    let Price {
+        version: _,
+        input,
+        cached,
+        cache_write,
+        output,
+    } = &row.price;
+    [
+        ("input", input.to_string()),
+        ("cached", cached.to_string()),
+        ("cache write", cache_write.to_string()),
+        ("output", output.to_string()),
+        ("context", row.context.to_string()),
+        ("max output", row.max_output.to_string()),
+    ]
+}
+
+fn figures(row: &PriceRow) -> serde_json::Value {
+    json!({
+        "input": row.price.input, "cached": row.price.cached, "cache_write": row.price.cache_write,
+        "output": row.price.output, "context": row.context, "max_output": row.max_output,
+    })
+}
+
+fn report(desk: &mut Desk<'_>, done: &Imported, changes: &[Change<'_>]) -> Result<(), Failure> {
     let Imported {
         version,
         added,
@@ -199,11 +251,39 @@ fn report(desk: &mut Desk<'_>, done: &Imported) -> Result<(), Failure> {
         added.len(),
         changed.len()
     );
+    if !desk.print.is_json() {
+        tell(desk, changes)?;
+    }
+    let changes: Vec<_> = changes.iter().map(told).collect();
     Ok(desk.print.done(
-        &json!({"version": version, "added": added, "changed": changed, "unchanged": unchanged}),
+        &json!({
+            "version": version, "added": added, "changed": changed, "unchanged": unchanged, "changes": changes,
+        }),
         &line,
     )?)
 }
 
+const UNCHANGED: &str = "no price was changed";
 const CONTEXT: u64 = 400_000;
 const MAX_OUTPUT: u64 = 128_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_is_told_by_what_differs() {
+        let list = |input: &str| {
+            let text = format!("[[model]]\nname='m'\ninput='{input}'\ncached='0'\noutput='2'\ncontext=3\nmax_output=4");
+            price_list::read("p", &text).unwrap()
+        };
+        let (before, after) = (list("1"), list("1.5"));
+        let changed = changes(&before, &after);
+        assert_eq!(
+            difference(changed[0].0, changed[0].1),
+            "changed m: input 1.00 -> 1.50, cache write 1.00 -> 1.50"
+        );
+        assert!(changes(&before, &before).is_empty());
+        assert!(difference(None, &after[0]).starts_with("added m: input 1.50, cached 0.00"));
+    }
+}

@@ -12,10 +12,12 @@ pub struct CallRow {
     pub call: String,
     /// When it was booked, milliseconds since 1970.
     pub at_ms: i64,
-    /// The tenant's name, or its id where it has none any more.
+    /// Who pays: the tenant's id.
     pub tenant: String,
-    /// Key or device.
-    pub caller: String,
+    /// Its name.
+    pub tenant_name: Option<String>,
+    /// The key or device it came with.
+    pub by: String,
     /// The vendor account's id.
     pub account: Option<String>,
     /// The way out.
@@ -37,11 +39,15 @@ pub struct CallRow {
     /// Reasoning tokens.
     pub reasoning: Option<i64>,
     /// `reported` by the vendor or `estimated` by us.
-    pub source: Option<String>,
+    pub usage_source: Option<String>,
     /// By the price list.
     pub cost: Nanos,
+    /// The same in billionths.
+    pub cost_nanos: i64,
     /// What the tenant paid.
     pub charged: Nanos,
+    /// The same in billionths.
+    pub charged_nanos: i64,
     /// Of the price list.
     pub price_version: i64,
     /// What the client saw.
@@ -87,12 +93,20 @@ pub struct TotalRow {
     pub charged: Nanos,
 }
 
-/// The last calls in the order they were booked.
+/// How many calls there are rows of.
+pub async fn count(store: &Store) -> Result<u64, StoreError> {
+    let row = sqlx::query("SELECT count(*) FROM usage")
+        .fetch_one(store.readers())
+        .await?;
+    Ok(row.try_get::<i64, _>(0)?.unsigned_abs())
+}
+
+/// The last calls, the one booked last first.
 pub async fn last(store: &Store, tenant: Option<&TenantId>, count: u32) -> Result<Vec<CallRow>, StoreError> {
     let rows = sqlx::query(
-        "SELECT * FROM (SELECT u.*, lower(hex(u.call)) AS call_hex, coalesce(t.name, u.tenant) AS tenant_name \
+        "SELECT u.*, lower(hex(u.call)) AS call_hex, t.name AS tenant_name \
          FROM usage u LEFT JOIN tenant t ON t.id = u.tenant WHERE $1 IS NULL OR u.tenant = $1 \
-         ORDER BY u.seq DESC LIMIT $2) ORDER BY seq",
+         ORDER BY u.seq DESC LIMIT $2",
     )
     .bind(tenant.map(TenantId::as_str))
     .bind(count)
@@ -103,8 +117,9 @@ pub async fn last(store: &Store, tenant: Option<&TenantId>, count: u32) -> Resul
             Ok(CallRow {
                 call: row.try_get("call_hex")?,
                 at_ms: row.try_get("at_ms")?,
-                tenant: row.try_get("tenant_name")?,
-                caller: row.try_get("caller")?,
+                tenant: row.try_get("tenant")?,
+                tenant_name: row.try_get("tenant_name")?,
+                by: row.try_get("caller")?,
                 account: row.try_get("account")?,
                 egress: row.try_get("egress")?,
                 endpoint: row.try_get("endpoint")?,
@@ -115,9 +130,11 @@ pub async fn last(store: &Store, tenant: Option<&TenantId>, count: u32) -> Resul
                 cache_write: row.try_get("cache_write")?,
                 output: row.try_get("output")?,
                 reasoning: row.try_get("reasoning")?,
-                source: row.try_get("source")?,
+                usage_source: row.try_get("source")?,
                 cost: Nanos::new(row.try_get("cost")?),
+                cost_nanos: row.try_get("cost")?,
                 charged: Nanos::new(row.try_get("charged")?),
+                charged_nanos: row.try_get("charged")?,
                 price_version: row.try_get("price_version")?,
                 status: row.try_get("status")?,
                 ending: row.try_get("ending")?,

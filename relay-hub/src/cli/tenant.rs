@@ -1,34 +1,31 @@
 //! `relay-hub tenant …`.
 
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::{Desk, Failure, now_ms, print::moment};
-use crate::{ids::random_name, ledger, money::Nanos, store::tenants};
+use crate::{
+    ids::random_name,
+    ledger,
+    money::{AmountError, Nanos},
+    store::tenants,
+};
 
 #[derive(Subcommand)]
 pub(super) enum Tenant {
-    /// Add a tenant with an empty balance.
+    /// Add a tenant.
     Add {
         /// What you call it.
         name: String,
+        /// What it begins with, a decimal such as 10 or 10.50.
+        #[arg(long, value_name = "AMOUNT", allow_hyphen_values = true)]
+        credit: Option<String>,
     },
     /// Show all tenants and their balances.
     List,
     /// Book a credit.
-    Credit {
-        /// Name or id.
-        tenant: String,
-        /// A decimal such as 10 or 10.50.
-        #[arg(allow_hyphen_values = true)]
-        amount: String,
-        /// Your own reference, such as an invoice number: the same one is booked once.
-        #[arg(long, value_name = "TEXT")]
-        reference: Option<String>,
-        /// Kept with the entry.
-        #[arg(long, default_value = "", value_name = "TEXT")]
-        note: String,
-    },
+    #[command(override_usage = "relay-hub tenant credit [OPTIONS] <TENANT> <AMOUNT>")]
+    Credit(Credit),
     /// Refuse a tenant's calls from now on.
     Suspend {
         /// Name or id.
@@ -41,27 +38,45 @@ pub(super) enum Tenant {
     },
 }
 
+#[derive(Args)]
+pub(super) struct Credit {
+    /// Name or id, then a decimal such as 10 or 10.50.
+    #[arg(value_names = ["TENANT", "AMOUNT"], num_args = 1..=2, required = true, allow_negative_numbers = true)]
+    words: Vec<String>,
+    /// Name or id, in place of the first word.
+    #[arg(long)]
+    tenant: Option<String>,
+    /// Your own reference, such as an invoice number: the same one is booked once.
+    #[arg(long, value_name = "TEXT")]
+    reference: Option<String>,
+    /// Kept with the entry.
+    #[arg(long, default_value = "", hide_default_value = true, value_name = "TEXT")]
+    note: String,
+}
+
 pub(super) async fn run(desk: &mut Desk<'_>, command: Tenant) -> Result<(), Failure> {
     match command {
-        Tenant::Add { name } => add(desk, &name).await,
+        Tenant::Add { name, credit } => add(desk, &name, credit.as_deref()).await,
         Tenant::List => list(desk).await,
-        Tenant::Credit {
-            tenant,
-            amount,
-            reference,
-            note,
-        } => credit(desk, &tenant, &amount, reference, &note).await,
+        Tenant::Credit(words) => credit(desk, words).await,
         Tenant::Suspend { tenant } => suspend(desk, &tenant, true).await,
         Tenant::Resume { tenant } => suspend(desk, &tenant, false).await,
     }
 }
 
-async fn add(desk: &mut Desk<'_>, name: &str) -> Result<(), Failure> {
+async fn add(desk: &mut Desk<'_>, name: &str, credit: Option<&str>) -> Result<(), Failure> {
+    // Before the tenant is added: a wrong amount must not leave half of what was asked for.
+    let credit = credit.map(credit_amount).transpose()?;
     let store = desk.store().await?;
     let id = tenants::add(&store, name, now_ms()).await?;
-    Ok(desk
-        .print
-        .done(&json!({"id": id, "name": name}), &format!("added tenant {name} ({id})"))?)
+    if let Some(amount) = credit {
+        ledger::credit(&store, &id, amount, &fresh_reference(), "", now_ms()).await?;
+    }
+    let balance = credit.unwrap_or(Nanos::ZERO);
+    Ok(desk.print.done(
+        &json!({"tenant": id, "id": id, "name": name, "balance": balance}),
+        &format!("added tenant {name} ({id}) with a balance of {balance}"),
+    )?)
 }
 
 async fn list(desk: &mut Desk<'_>) -> Result<(), Failure> {
@@ -86,23 +101,16 @@ async fn list(desk: &mut Desk<'_>) -> Result<(), Failure> {
     Ok(desk.print.list(&all, &heads, &rows)?)
 }
 
-async fn credit(
-    desk: &mut Desk<'_>,
-    tenant: &str,
-    amount: &str,
-    reference: Option<String>,
-    note: &str,
-) -> Result<(), Failure> {
-    let amount: Nanos = amount
-        .parse()
-        .map_err(|error: crate::money::AmountError| Failure::fixable(error.to_string()))?;
+async fn credit(desk: &mut Desk<'_>, words: Credit) -> Result<(), Failure> {
+    let (tenant, amount) = words.entry()?;
+    let Credit { reference, note, .. } = words;
     let (reference, note) = (
         text("reference", reference.as_deref())?,
-        text("note", Some(note))?.unwrap_or_default(),
+        text("note", Some(&note))?.unwrap_or_default(),
     );
-    let reference = reference.unwrap_or_else(|| format!("cli-{}", random_name()));
+    let reference = reference.unwrap_or_else(fresh_reference);
     let store = desk.store().await?;
-    let tenant = desk.tenant(&store, tenant).await?;
+    let tenant = desk.tenant(&store, &tenant).await?;
     let done = ledger::credit(&store, &tenant.id, amount, &reference, &note, now_ms()).await?;
     let line = if done.is_first {
         format!("credited {amount} to {}: the balance is {}", tenant.name, done.balance)
@@ -116,6 +124,31 @@ async fn credit(
         "tenant": tenant.id, "amount": amount, "balance": done.balance, "reference": reference, "booked": done.is_first,
     });
     Ok(desk.print.done(&json, &line)?)
+}
+
+impl Credit {
+    fn entry(&self) -> Result<(String, Nanos), Failure> {
+        let (tenant, amount) = match (self.tenant.as_deref(), self.words.as_slice()) {
+            (Some(tenant), [amount]) => (tenant, amount),
+            (None, [tenant, amount]) => (tenant.as_str(), amount),
+            (Some(_), _) => return Err(Failure::usage("the tenant is named twice").hint(CREDIT)),
+            (None, _) => return Err(Failure::usage("the tenant or the amount is missing").hint(CREDIT)),
+        };
+        Ok((tenant.to_owned(), credit_amount(amount)?))
+    }
+}
+
+fn credit_amount(text: &str) -> Result<Nanos, Failure> {
+    let refused = |problem: String| Failure::fixable(problem).hint("nothing was booked");
+    let amount: Nanos = text.parse().map_err(|error: AmountError| refused(error.to_string()))?;
+    if amount.is_zero() {
+        return Err(refused(ledger::CreditError::Nothing.to_string()));
+    }
+    Ok(amount)
+}
+
+fn fresh_reference() -> String {
+    format!("cli-{}", random_name())
 }
 
 /// A short text that is kept with an entry.
@@ -141,7 +174,9 @@ async fn suspend(desk: &mut Desk<'_>, tenant: &str, is_suspended: bool) -> Resul
         if changed { "" } else { " already" }
     );
     Ok(desk.print.done(
-        &json!({"id": tenant.id, "suspended": is_suspended, "changed": changed}),
+        &json!({"tenant": tenant.id, "name": tenant.name, "suspended": is_suspended, "changed": changed}),
         &line,
     )?)
 }
+
+const CREDIT: &str = "write `relay-hub tenant credit TENANT AMOUNT`";
