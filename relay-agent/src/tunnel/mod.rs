@@ -1,34 +1,38 @@
 //! The agent's link to its hub: keeps one connection up, chooses its transport, and sends calls over it.
 //! Knows no vendors, no local clients, and not what a call means.
 
+mod driver;
+mod replay;
+#[cfg(test)]
+mod tests;
+
 use std::{
-    sync::Arc,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, SystemTime},
 };
 
-use http::{Request, Response};
+use arc_swap::ArcSwap;
+use http::{Request, Response, StatusCode};
+pub use relay_shared::tunnel::supervisor::Mode as LinkMode;
 use relay_shared::{
     tasks::Tasks,
     tls::TlsError,
     tunnel::{
-        Transport,
+        CALL_ID, DUPLICATE, Transport,
         body::{InBody, OutBody},
-        client::Identity,
+        client::{Connection, Dialer, Identity, SendError},
     },
 };
 use rustls_pki_types::CertificateDer;
+use tokio::{
+    sync::{Notify, watch},
+    time::Instant,
+};
 
-/// Which transports the link may use.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum LinkMode {
-    /// QUIC where it works, HTTP/2 where it does not.
-    #[default]
-    Auto,
-    /// QUIC only.
-    Quic,
-    /// HTTP/2 only.
-    H2,
-}
+use self::replay::Replay;
 
 /// What the link needs.
 pub struct LinkConfig {
@@ -98,7 +102,33 @@ pub struct LinkStatus {
 
 /// The link; clones share it.
 #[derive(Clone)]
-pub struct Link(Arc<LinkStatus>);
+pub struct Link(Arc<Shared>);
+
+struct Shared {
+    current: watch::Sender<Option<Connection>>,
+    waiting: AtomicUsize,
+    calls: AtomicUsize,
+    wake: Notify,
+    start_over: Notify,
+    news: Mutex<News>,
+    dialer: ArcSwap<Dialer>,
+    ca: CertificateDer<'static>,
+    tasks: Tasks,
+    wait: Duration,
+}
+
+struct News {
+    state: LinkState,
+    since: SystemTime,
+    last_error: Option<String>,
+    next_try: Option<Instant>,
+}
+
+impl Shared {
+    fn news(&self) -> MutexGuard<'_, News> {
+        self.news.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 impl Link {
     /// Starts keeping a connection up.
@@ -106,47 +136,202 @@ impl Link {
     /// # Errors
     /// When certificate, key and CA do not fit.
     pub fn start(config: LinkConfig, tasks: &Tasks) -> Result<Self, TlsError> {
-        let _ = (config.hub, config.mode, config.ca, config.identity, config.wait, tasks);
-        Ok(Self(Arc::new(LinkStatus {
-            state: LinkState::Waiting,
-            transport: None,
-            rtt: None,
+        let LinkConfig {
+            hub,
+            mode,
+            ca,
+            identity,
+            wait,
+        } = config;
+        let dialer = Dialer::new(&ca, identity, tasks)?;
+        let news = News {
+            state: LinkState::Connecting,
             since: SystemTime::now(),
-            calls: 0,
             last_error: None,
-        })))
+            next_try: None,
+        };
+        let shared = Arc::new(Shared {
+            current: watch::Sender::new(None),
+            waiting: AtomicUsize::new(0),
+            calls: AtomicUsize::new(0),
+            wake: Notify::new(),
+            start_over: Notify::new(),
+            news: Mutex::new(news),
+            dialer: ArcSwap::from_pointee(dialer),
+            ca,
+            tasks: tasks.clone(),
+            wait,
+        });
+        tasks.spawn("link", driver::run(hub, mode, Arc::clone(&shared)));
+        Ok(Self(shared))
     }
 
-    /// Sends a call and waits for the head of its answer. Waits for a connection up to [`LinkConfig::wait`]; tries
-    /// another connection only while nothing of the call has reached the hub.
+    /// Sends a call and waits for the head of its answer. Waits for a connection up to [`LinkConfig::wait`]. When a
+    /// connection breaks before the head came, the call is sent again over another one if nothing of it reached the
+    /// hub, or if it has a call id and the same hub is there to refuse it should it have come already.
     ///
     /// # Errors
     /// When there is no connection, or it broke; says whether the hub may have seen the call.
     pub async fn send(&self, request: Request<OutBody>) -> Result<Response<InBody>, LinkDown> {
-        drop(request);
-        std::future::ready(()).await;
-        Err(LinkDown {
-            reason: "no link".to_owned(),
-            retry_after: Duration::from_secs(1),
-            is_sent: false,
-        })
+        let (head, body) = request.into_parts();
+        let has_id = head.headers.contains_key(CALL_ID);
+        let replay = Replay::new(body);
+        let mut last: Option<(Connection, SendError)> = None;
+        let mut attempts = 0;
+        loop {
+            attempts += 1;
+            let connection = match self.connection().await {
+                Ok(connection) => connection,
+                Err(down) => return Err(last.map_or(down, |(_, error)| self.down(&error))),
+            };
+            if let Some((before, error)) = &last
+                && !error.is_safe_to_retry
+                && !connection.is_same_hub(before)
+            {
+                return Err(self.down(error));
+            }
+            match connection.send(Request::from_parts(head.clone(), replay.body())).await {
+                Ok(response) if response.status() == StatusCode::CONFLICT && is_duplicate(&response) => {
+                    let error = last.map_or_else(unexpected_duplicate, |(_, error)| error);
+                    return Err(LinkDown {
+                        is_sent: true,
+                        ..self.down(&error)
+                    });
+                }
+                Ok(response) => {
+                    replay.close();
+                    return Ok(response);
+                }
+                Err(error) => {
+                    let is_known = has_id && error.is_connection_lost;
+                    let may_repeat = (error.is_safe_to_retry || is_known) && replay.is_whole() && attempts < ATTEMPTS;
+                    let was_sent = last.as_ref().is_some_and(|(_, error)| !error.is_safe_to_retry);
+                    let error = SendError {
+                        is_safe_to_retry: error.is_safe_to_retry && !was_sent,
+                        ..error
+                    };
+                    if !may_repeat {
+                        return Err(self.down(&error));
+                    }
+                    last = Some((connection, error));
+                }
+            }
+        }
     }
 
     /// Where the link stands.
     #[must_use]
     pub fn status(&self) -> LinkStatus {
-        (*self.0).clone()
+        let current = self.0.current.borrow().clone().filter(Connection::is_open);
+        let news = self.0.news();
+        LinkStatus {
+            state: if current.is_some() { LinkState::Up } else { news.state },
+            transport: current.as_ref().map(Connection::transport),
+            rtt: current.as_ref().map(Connection::rtt),
+            since: news.since,
+            calls: self
+                .0
+                .calls
+                .load(Ordering::Relaxed)
+                .max(current.as_ref().map_or(0, Connection::calls)),
+            last_error: news.last_error.clone(),
+        }
     }
 
     /// Gives the connection up for new calls and makes another one at once; running calls go on.
-    pub fn reconnect(&self) {}
+    pub fn reconnect(&self) {
+        self.0.start_over.notify_one();
+    }
 
     /// New connections show this certificate; the one that is up stays.
     ///
     /// # Errors
     /// When certificate, key and CA do not fit.
     pub fn replace_identity(&self, identity: Identity) -> Result<(), TlsError> {
-        drop(identity);
+        let dialer = Dialer::new(&self.0.ca, identity, &self.0.tasks)?;
+        self.0.dialer.store(Arc::new(dialer));
         Ok(())
     }
+
+    /// The connection in use, as soon as there is one.
+    async fn connection(&self) -> Result<Connection, LinkDown> {
+        if let Some(connection) = self
+            .0
+            .current
+            .borrow()
+            .as_ref()
+            .filter(|connection| connection.is_open())
+        {
+            return Ok(connection.clone());
+        }
+        let _waiting = Waiting::begin(&self.0);
+        let mut current = self.0.current.subscribe();
+        let is_open = |current: &Option<Connection>| current.as_ref().is_some_and(Connection::is_open);
+        match tokio::time::timeout(self.0.wait, current.wait_for(is_open)).await {
+            Ok(Ok(connection)) => Ok(connection.clone().ok_or_else(|| self.no_connection())?),
+            Ok(Err(_)) | Err(_) => Err(self.no_connection()),
+        }
+    }
+
+    fn no_connection(&self) -> LinkDown {
+        let reason = self.0.news().last_error.clone();
+        let reason = reason.unwrap_or_else(|| "there was no answer yet".to_owned());
+        LinkDown {
+            reason: format!("no link to the hub: {reason}"),
+            retry_after: self.retry_after(),
+            is_sent: false,
+        }
+    }
+
+    fn down(&self, error: &SendError) -> LinkDown {
+        LinkDown {
+            reason: format!("the link to the hub broke: {}", error.reason),
+            retry_after: self.retry_after(),
+            is_sent: !error.is_safe_to_retry,
+        }
+    }
+
+    fn retry_after(&self) -> Duration {
+        let next = self
+            .0
+            .news()
+            .next_try
+            .map(|next| next.saturating_duration_since(Instant::now()));
+        // A call that comes sooner makes the link try sooner, so a long wait would be a wrong promise.
+        next.unwrap_or_default()
+            .clamp(Duration::from_secs(1), Duration::from_secs(5))
+    }
 }
+
+fn is_duplicate(response: &Response<InBody>) -> bool {
+    response.headers().contains_key(DUPLICATE)
+}
+
+fn unexpected_duplicate() -> SendError {
+    let reason = "the hub had this call already".to_owned();
+    SendError {
+        is_safe_to_retry: false,
+        is_connection_lost: false,
+        reason,
+    }
+}
+
+/// A call that waits for a connection; the driver hurries while there is one.
+struct Waiting<'a>(&'a Shared);
+
+impl<'a> Waiting<'a> {
+    fn begin(shared: &'a Shared) -> Self {
+        shared.waiting.fetch_add(1, Ordering::Relaxed);
+        shared.wake.notify_one();
+        Self(shared)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// How often one call is tried before its caller hears of it.
+const ATTEMPTS: usize = 4;

@@ -7,7 +7,7 @@ use std::{
     net::SocketAddr,
     pin::Pin,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     task::{Context, Poll},
@@ -15,7 +15,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode, Uri, uri::PathAndQuery};
+use http::{HeaderValue, Request, Response, StatusCode, Uri, uri::PathAndQuery};
 use quinn::VarInt;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio::{
@@ -26,8 +26,8 @@ use tokio_rustls::TlsConnector;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    ALPN_H2, ALPN_H3, HELLO_PATH, Transport,
-    body::{self, InBody, OutBody},
+    ALPN_H2, ALPN_H3, HELLO_PATH, INSTANCE, Transport,
+    body::{self, BodyError, InBody, OutBody},
     calls::Calls,
     h2client, h3client, params,
     watch::{self, Watched},
@@ -87,6 +87,8 @@ pub enum DialError {
 pub struct SendError {
     /// Nothing of the request reached the hub's handler: it may be sent again elsewhere.
     pub is_safe_to_retry: bool,
+    /// It is not the request that failed but the connection under it.
+    pub is_connection_lost: bool,
     /// What happened.
     pub reason: String,
 }
@@ -95,16 +97,28 @@ impl SendError {
     pub(super) const fn safe(reason: String) -> Self {
         Self {
             is_safe_to_retry: true,
+            is_connection_lost: false,
             reason,
         }
     }
 
-    pub(super) const fn unsafe_(reason: String) -> Self {
+    pub(super) fn sent(error: &BodyError) -> Self {
+        let is_connection_lost = matches!(error, BodyError::Lost(_));
         Self {
             is_safe_to_retry: false,
-            reason,
+            is_connection_lost,
+            reason: error.to_string(),
         }
     }
+}
+
+/// How a connection came to take no more requests.
+#[derive(Clone, Debug)]
+pub struct Ended {
+    /// What happened, for people.
+    pub reason: String,
+    /// Nobody said so: it fell silent, as when the network swallows its packets.
+    pub is_silent: bool,
 }
 
 /// Makes connections to hubs.
@@ -122,13 +136,14 @@ impl Dialer {
     ///
     /// # Errors
     /// When key and certificates do not fit.
-    pub fn new(ca: &CertificateDer<'static>, identity: &Identity, tasks: &Tasks) -> Result<Self, TlsError> {
-        let config = |alpn| tls::client_mutual(ca, identity.chain.clone(), identity.key.clone_key(), &[alpn]);
-        let quic = quinn::crypto::rustls::QuicClientConfig::try_from(config(ALPN_H3)?);
+    pub fn new(ca: &CertificateDer<'static>, identity: Identity, tasks: &Tasks) -> Result<Self, TlsError> {
+        let Identity { chain, key } = identity;
+        let quic = tls::client_mutual(ca, chain.clone(), key.clone_key(), &[ALPN_H3])?;
+        let quic = quinn::crypto::rustls::QuicClientConfig::try_from(quic);
         let quic = quic.map_err(|e| TlsError::Ca(e.to_string()))?;
         let mut quic = quinn::ClientConfig::new(Arc::new(quic));
         quic.transport_config(Arc::new(params::agent_transport()));
-        let h2 = TlsConnector::from(Arc::new(config(ALPN_H2)?));
+        let h2 = TlsConnector::from(Arc::new(tls::client_mutual(ca, chain, key, &[ALPN_H2])?));
         Ok(Self(Arc::new(Dials {
             quic,
             h2,
@@ -292,10 +307,14 @@ async fn drive_h3(driver: h3client::Driver, connection: Connection) {
     };
     tokio::select! {
         () = driver.run(|| connection.retire("the hub is going away")) => {}
-        error = quic.closed() => connection.retire(&error.to_string()),
+        _ = quic.closed() => {}
     }
     let error = quic.closed().await;
-    connection.retire(&error.to_string());
+    let is_silent = error == quinn::ConnectionError::TimedOut;
+    connection.retire_as(Ended {
+        reason: error.to_string(),
+        is_silent,
+    });
 }
 
 async fn drive_h2<T>(driver: h2::client::Connection<T, Bytes>, connection: Connection)
@@ -328,7 +347,8 @@ struct Shared {
     since: Instant,
     rtt_micros: AtomicU64,
     retired: CancellationToken,
-    reason: Mutex<Option<String>>,
+    ended: OnceLock<Ended>,
+    instance: OnceLock<HeaderValue>,
     tasks: Tasks,
 }
 
@@ -354,7 +374,8 @@ impl Connection {
             since: Instant::now(),
             rtt_micros: AtomicU64::new(0),
             retired: CancellationToken::new(),
-            reason: Mutex::new(None),
+            ended: OnceLock::new(),
+            instance: OnceLock::new(),
             tasks: tasks.clone(),
         }))
     }
@@ -400,6 +421,9 @@ impl Connection {
                 answer.status()
             )));
         }
+        if let Some(instance) = answer.headers().get(INSTANCE) {
+            self.0.instance.get_or_init(|| instance.clone());
+        }
         let took = asked.elapsed();
         self.0
             .rtt_micros
@@ -444,9 +468,27 @@ impl Connection {
     }
 
     /// Waits until it takes no more requests; says why.
-    pub async fn ended(&self) -> String {
+    pub async fn ended(&self) -> Ended {
         self.0.retired.cancelled().await;
-        self.reason()
+        self.0.ended.get().cloned().unwrap_or_else(|| Ended {
+            reason: self.reason(),
+            is_silent: false,
+        })
+    }
+
+    /// Whether `other` is this very connection.
+    #[must_use]
+    pub fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    /// Whether the hub's process on the other end is the same as on `other`.
+    #[must_use]
+    pub fn is_same_hub(&self, other: &Self) -> bool {
+        self.0
+            .instance
+            .get()
+            .is_some_and(|instance| other.0.instance.get() == Some(instance))
     }
 
     /// Takes no more requests, lets running ones finish, then closes.
@@ -465,17 +507,23 @@ impl Connection {
 
     /// No new requests from here on; when the running ones are through, it is closed.
     fn retire(&self, reason: &str) {
-        self.0
-            .reason
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get_or_insert_with(|| reason.to_owned());
+        self.retire_as(Ended {
+            reason: reason.to_owned(),
+            is_silent: false,
+        });
+    }
+
+    fn retire_as(&self, ended: Ended) {
+        // The first reason is the true one.
+        let _later = self.0.ended.set(ended);
         self.0.retired.cancel();
     }
 
     fn reason(&self) -> String {
-        let reason = self.0.reason.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        reason.unwrap_or_else(|| "the connection is closed".to_owned())
+        self.0
+            .ended
+            .get()
+            .map_or_else(|| "the connection is closed".to_owned(), |ended| ended.reason.clone())
     }
 
     fn ended_reason(&self) -> Option<String> {
@@ -516,7 +564,9 @@ async fn keep(connection: Connection, watched: impl Watched) {
         connection.0.calls.idle().await;
     };
     tokio::select! {
-        reason = watch::watch(watched, &connection.0.calls) => connection.retire(&reason),
+        reason = watch::watch(watched, &connection.0.calls) => {
+            connection.retire_as(Ended { reason, is_silent: true });
+        }
         () = retired => {}
         () = token.cancelled() => {}
     }

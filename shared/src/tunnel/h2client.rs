@@ -88,32 +88,23 @@ impl Sender {
             .map_err(|error| SendError::safe(error.to_string()))?;
         let sent = sender.send_request(Request::from_parts(head, ()), is_empty);
         let (head, send) = sent.map_err(|error| SendError::safe(error.to_string()))?;
-        let head = async { head.await.map_err(refusable) };
-        let (response, upload) = if is_empty {
-            (head.await?, None)
+        let head = async { head.await.map_err(|error| h2_error(&error)) };
+        let answered = if is_empty {
+            head.await.map(|response| (response, None))
         } else {
-            let mut failed = None;
-            let head = async {
-                head.await.map_err(|error| {
-                    let reason = BodyError::Lost(error.reason.clone());
-                    failed = Some(error);
-                    reason
-                })
-            };
-            let answered = beside(Box::pin(pump(Out::new(send), body, length)), head, tasks).await;
-            answered.map_err(|error| failed.unwrap_or_else(|| SendError::unsafe_(error.to_string())))?
+            beside(Box::pin(pump(Out::new(send), body, length)), head, tasks).await
         };
+        let (response, upload) = answered.map_err(refused)?;
         let length = announced(response.headers());
         Ok(response.map(|recv| InBody::tunnel(Source::H2(recv), length, (Some(call), upload))))
     }
 }
 
-fn refusable(error: h2::Error) -> SendError {
-    let reason = h2_error(&error).to_string();
-    let is_refused = error.is_reset() && error.reason() == Some(Reason::REFUSED_STREAM);
+fn refused(error: BodyError) -> SendError {
+    let is_refused = error == BodyError::Reset(u32::from(Reason::REFUSED_STREAM).into());
     if is_refused {
-        SendError::safe(reason)
+        SendError::safe(error.to_string())
     } else {
-        SendError::unsafe_(reason)
+        SendError::sent(&error)
     }
 }

@@ -84,7 +84,7 @@ fn refused(error: BodyError) -> SendError {
     if is_refused {
         SendError::safe(error.to_string())
     } else {
-        SendError::unsafe_(error.to_string())
+        SendError::sent(&error)
     }
 }
 

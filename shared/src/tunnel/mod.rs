@@ -17,6 +17,7 @@ mod params;
 mod pump;
 mod seen;
 pub mod server;
+pub mod supervisor;
 mod watch;
 
 use std::fmt;
@@ -34,6 +35,9 @@ pub const CALL_ID: http::HeaderName = http::HeaderName::from_static("relay-call-
 pub const SOCKET: http::HeaderName = http::HeaderName::from_static("relay-socket");
 /// Header of the tunnel's 409: this call id came before, and this request was not run.
 pub const DUPLICATE: http::HeaderName = http::HeaderName::from_static("relay-duplicate");
+/// Header of the answer to hello: which process of the hub this is. A call may only be sent a second time to the very
+/// process that would know it from the first.
+pub const INSTANCE: http::HeaderName = http::HeaderName::from_static("relay-instance");
 /// Answered by the tunnel itself with 204: proves that both ends speak, after the certificates were checked.
 pub const HELLO_PATH: &str = "/relay/hello";
 

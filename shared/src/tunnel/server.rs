@@ -27,7 +27,7 @@ use tokio_rustls::LazyConfigAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    ALPN_ENROL, ALPN_H2, ALPN_H3, CALL_ID, DUPLICATE, HELLO_PATH, Transport,
+    ALPN_ENROL, ALPN_H2, ALPN_H3, CALL_ID, DUPLICATE, HELLO_PATH, INSTANCE, Transport,
     body::{self, InBody, OutBody},
     calls::Calls,
     enrol, h2server, h3server, params,
@@ -177,6 +177,7 @@ impl Bound {
             enrol: Box::new(move |request, addr| Box::pin(enrol(request, addr))),
             calls: Arc::default(),
             seen: Seen::default(),
+            instance: instance(),
             draining: CancellationToken::new(),
             aborted: CancellationToken::new(),
             registry: Registry::default(),
@@ -229,6 +230,7 @@ pub(super) struct Served {
     pub(super) enrol: Box<Enroller>,
     pub(super) calls: Arc<Calls>,
     seen: Seen,
+    instance: HeaderValue,
     pub(super) draining: CancellationToken,
     aborted: CancellationToken,
     registry: Registry,
@@ -241,7 +243,9 @@ impl Served {
     /// The answer to one request; what the tunnel answers itself never reaches the handler.
     pub(super) async fn respond(&self, request: Request<InBody>, peer: Peer) -> Response<OutBody> {
         if request.uri().path() == HELLO_PATH {
-            return status(StatusCode::NO_CONTENT);
+            let mut response = status(StatusCode::NO_CONTENT);
+            response.headers_mut().insert(INSTANCE, self.instance.clone());
+            return response;
         }
         let id = request
             .headers()
@@ -256,6 +260,10 @@ impl Served {
         remove_hop_by_hop(response.headers_mut());
         response
     }
+}
+
+fn instance() -> HeaderValue {
+    HeaderValue::from_str(&CallId::random().to_string()).expect("hexadecimal digits are a header value")
 }
 
 fn status(status: StatusCode) -> Response<OutBody> {

@@ -299,7 +299,7 @@ async fn a_restarted_hub_is_noticed_at_once() {
         "{:?}",
         restarted.elapsed()
     );
-    assert!(soon(connection.ended()).await.contains("reset"));
+    assert!(soon(connection.ended()).await.reason.contains("reset"));
     world.dial(Transport::Quic).await;
 }
 

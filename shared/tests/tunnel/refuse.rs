@@ -13,7 +13,7 @@ use tokio_rustls::TlsConnector;
 
 use crate::world::{BOTH, Ca, Flaws, World, dial, echo, soon};
 
-async fn refused(world: &World, ca: &Ca, identity: &Identity, what: &str) {
+async fn refused(world: &World, ca: &Ca, identity: Identity, what: &str) {
     let dialer = Dialer::new(&ca.der(), identity, &world.tasks).expect("key and certificate fit");
     for transport in BOTH {
         let error = soon(dial(&dialer, transport, world.hub.local_addr()))
@@ -38,14 +38,14 @@ async fn certificates_that_are_not_of_an_enrolled_device_are_refused() {
     refused(
         &world,
         &world.ca,
-        &Ca::new().device(&Flaws::default()),
+        Ca::new().device(&Flaws::default()),
         "another CA's device",
     )
     .await;
     refused(
         &world,
         &world.ca,
-        &device(Flaws {
+        device(Flaws {
             is_expired: true,
             ..Flaws::default()
         }),
@@ -56,25 +56,25 @@ async fn certificates_that_are_not_of_an_enrolled_device_are_refused() {
         usage: ExtendedKeyUsagePurpose::ServerAuth,
         ..Flaws::default()
     };
-    refused(&world, &world.ca, &device(server), "a server's certificate").await;
-    refused(&world, &world.ca, &device(flaws(&[])), "no URI").await;
+    refused(&world, &world.ca, device(server), "a server's certificate").await;
+    refused(&world, &world.ca, device(flaws(&[])), "no URI").await;
     refused(
         &world,
         &world.ca,
-        &device(flaws(&["spiffe://tenant/a/device/b"])),
+        device(flaws(&["spiffe://tenant/a/device/b"])),
         "a foreign URI",
     )
     .await;
     refused(
         &world,
         &world.ca,
-        &device(flaws(&["relay://tenant/a/device/"])),
+        device(flaws(&["relay://tenant/a/device/"])),
         "no device",
     )
     .await;
     let two = ["relay://tenant/a/device/b", "relay://tenant/a/device/c"];
-    refused(&world, &world.ca, &device(flaws(&two)), "two URIs").await;
-    refused(&world, &Ca::new(), &device(Flaws::default()), "a hub of another CA").await;
+    refused(&world, &world.ca, device(flaws(&two)), "two URIs").await;
+    refused(&world, &Ca::new(), device(Flaws::default()), "a hub of another CA").await;
     world.end().await;
 }
 
