@@ -28,7 +28,6 @@ pub(super) async fn run(hub: String, mode: Mode, shared: Arc<Shared>) {
     let mut driver = Driver {
         supervisor: Supervisor::new(mode, std::time::Instant::now()),
         events: FuturesUnordered::new(),
-        retired: Vec::new(),
         hub,
         shared,
     };
@@ -42,8 +41,6 @@ pub(super) async fn run(hub: String, mode: Mode, shared: Arc<Shared>) {
 struct Driver {
     supervisor: Supervisor,
     events: FuturesUnordered<Pin<Box<dyn Future<Output = Event> + Send>>>,
-    /// Connections that finish their calls.
-    retired: Vec<Connection>,
     hub: String,
     shared: Arc<Shared>,
 }
@@ -88,7 +85,7 @@ impl Driver {
             }
             Event::Ended(connection, ended) => {
                 let is_current = self.current().is_some_and(|current| current.is(&connection));
-                self.retired.push(connection);
+                self.shared.news().retired.push(connection);
                 if is_current {
                     info!(reason = ended.reason, "the link to the hub is lost");
                     self.shared.news().last_error = Some(ended.reason);
@@ -124,17 +121,14 @@ impl Driver {
     }
 
     /// What `status` shows.
-    fn tell(&mut self, next: Option<Instant>) {
-        self.retired.retain(|connection| connection.calls() > 0);
-        let current = self.current();
-        let calls = self.retired.iter().chain(&current).map(Connection::calls).sum();
-        self.shared.calls.store(calls, Ordering::Relaxed);
-        let state = match (current, self.supervisor.is_dialling()) {
+    fn tell(&self, next: Option<Instant>) {
+        let state = match (self.current(), self.supervisor.is_dialling()) {
             (Some(_), _) => LinkState::Up,
             (None, true) => LinkState::Connecting,
             (None, false) => LinkState::Waiting,
         };
         let mut news = self.shared.news();
+        news.retired.retain(|connection| connection.calls() > 0);
         news.next_try = next;
         if news.state != state {
             news.state = state;
@@ -142,8 +136,9 @@ impl Driver {
         }
     }
 
-    fn close(&mut self) {
-        for connection in self.retired.drain(..).chain(self.shared.current.send_replace(None)) {
+    fn close(&self) {
+        let retired = std::mem::take(&mut self.shared.news().retired);
+        for connection in retired.into_iter().chain(self.shared.current.send_replace(None)) {
             connection.close();
         }
     }

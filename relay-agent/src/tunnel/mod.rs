@@ -107,7 +107,6 @@ pub struct Link(Arc<Shared>);
 struct Shared {
     current: watch::Sender<Option<Connection>>,
     waiting: AtomicUsize,
-    calls: AtomicUsize,
     wake: Notify,
     start_over: Notify,
     news: Mutex<News>,
@@ -122,6 +121,8 @@ struct News {
     since: SystemTime,
     last_error: Option<String>,
     next_try: Option<Instant>,
+    /// Connections that only finish their calls.
+    retired: Vec<Connection>,
 }
 
 impl Shared {
@@ -149,11 +150,11 @@ impl Link {
             since: SystemTime::now(),
             last_error: None,
             next_try: None,
+            retired: Vec::new(),
         };
         let shared = Arc::new(Shared {
             current: watch::Sender::new(None),
             waiting: AtomicUsize::new(0),
-            calls: AtomicUsize::new(0),
             wake: Notify::new(),
             start_over: Notify::new(),
             news: Mutex::new(news),
@@ -229,11 +230,7 @@ impl Link {
             transport: current.as_ref().map(Connection::transport),
             rtt: current.as_ref().map(Connection::rtt),
             since: news.since,
-            calls: self
-                .0
-                .calls
-                .load(Ordering::Relaxed)
-                .max(current.as_ref().map_or(0, Connection::calls)),
+            calls: news.retired.iter().chain(&current).map(Connection::calls).sum(),
             last_error: news.last_error.clone(),
         }
     }
