@@ -144,7 +144,7 @@ impl Link {
             identity,
             wait,
         } = config;
-        let dialer = Dialer::new(&ca, identity, tasks)?;
+        let dialer = Dialer::new(&ca, &identity, tasks)?;
         let news = News {
             state: LinkState::Connecting,
             since: SystemTime::now(),
@@ -245,7 +245,7 @@ impl Link {
     /// # Errors
     /// When certificate, key and CA do not fit.
     pub fn replace_identity(&self, identity: Identity) -> Result<(), TlsError> {
-        let dialer = Dialer::new(&self.0.ca, identity, &self.0.tasks)?;
+        let dialer = Dialer::new(&self.0.ca, &identity, &self.0.tasks)?;
         self.0.dialer.store(Arc::new(dialer));
         Ok(())
     }

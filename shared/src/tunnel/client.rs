@@ -136,8 +136,8 @@ impl Dialer {
     ///
     /// # Errors
     /// When key and certificates do not fit.
-    pub fn new(ca: &CertificateDer<'static>, identity: Identity, tasks: &Tasks) -> Result<Self, TlsError> {
-        let Identity { chain, key } = identity;
+    pub fn new(ca: &CertificateDer<'static>, identity: &Identity, tasks: &Tasks) -> Result<Self, TlsError> {
+        let (chain, key) = (identity.chain.clone(), identity.key.clone_key());
         let quic = tls::client_mutual(ca, chain.clone(), key.clone_key(), &[ALPN_H3])?;
         let quic = quinn::crypto::rustls::QuicClientConfig::try_from(quic);
         let quic = quic.map_err(|e| TlsError::Ca(e.to_string()))?;

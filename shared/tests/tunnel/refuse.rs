@@ -14,7 +14,7 @@ use tokio_rustls::TlsConnector;
 use crate::world::{BOTH, Ca, Flaws, World, dial, echo, soon};
 
 async fn refused(world: &World, ca: &Ca, identity: Identity, what: &str) {
-    let dialer = Dialer::new(&ca.der(), identity, &world.tasks).expect("key and certificate fit");
+    let dialer = Dialer::new(&ca.der(), &identity, &world.tasks).expect("key and certificate fit");
     for transport in BOTH {
         let error = soon(dial(&dialer, transport, world.hub.local_addr()))
             .await

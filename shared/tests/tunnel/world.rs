@@ -108,7 +108,7 @@ impl World {
         let hub_tasks = Tasks::new();
         let hub = start_hub(&ca, (Ipv4Addr::LOCALHOST, 0).into(), handle, &hub_tasks);
         let tasks = Tasks::new();
-        let dialer = Dialer::new(&ca.der(), ca.device(&Flaws::default()), &tasks).unwrap();
+        let dialer = Dialer::new(&ca.der(), &ca.device(&Flaws::default()), &tasks).unwrap();
         Self {
             ca,
             hub,
