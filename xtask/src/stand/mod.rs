@@ -2,7 +2,8 @@
 //! their command lines alone, in a folder that goes away with it.
 
 use std::{
-    fs,
+    fs::{self, DirBuilder},
+    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
@@ -156,9 +157,9 @@ impl Stand {
             name: "relay-agent",
             data: &agent_data,
         };
-        fs::create_dir_all(&agent_data)?;
+        DirBuilder::new().mode(0o700).create(&agent_data)?;
         // The system's keyring is the user's own: a demo leaves nothing in it.
-        fs::write(agent_data.join("agent.toml"), "key_place = \"file\"\n")?;
+        fs::write(agent_data.join("agent.toml"), "key_store = \"file\"\n")?;
         tool.run(&["enroll", &token])?;
         let mut command = with_files(&programs.path("relay-agent"), plan.files);
         command
@@ -272,10 +273,14 @@ fn output(mut command: Command) -> Result<String> {
         .output()
         .with_context(|| format!("cannot run {command:?}"))?;
     if !said.status.success() {
-        let args: Vec<_> = command.get_args().map(|arg| arg.to_string_lossy()).collect();
+        // Its first word only: among the others may be a token.
+        let program = Path::new(command.get_program())
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy();
+        let word = command.get_args().next().unwrap_or_default().to_string_lossy();
         bail!(
-            "`{}` failed ({}): {}",
-            args.join(" "),
+            "`{program} {word}` failed ({}): {}",
             said.status,
             String::from_utf8_lossy(&said.stderr).trim()
         );
