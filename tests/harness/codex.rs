@@ -51,7 +51,8 @@ impl Outcome {
 }
 
 /// How Codex is told to reach the model.
-pub enum Way<'a> {
+#[derive(Clone)]
+pub enum Way {
     /// A custom provider over HTTP and server-sent events, key from the environment.
     Custom,
     /// A custom provider over WebSocket.
@@ -59,12 +60,12 @@ pub enum Way<'a> {
     /// The built-in provider with `openai_base_url`: WebSocket first.
     BuiltIn,
     /// A custom provider whose key is what this command prints; it fetches the model catalog, too.
-    Command(&'a Path, Vec<String>),
+    Command(PathBuf, Vec<String>),
 }
 
 /// One run of `codex exec`.
 pub struct Run<'a> {
-    pub way: Way<'a>,
+    pub way: Way,
     /// With `/v1`.
     pub base_url: String,
     pub key: String,
@@ -76,7 +77,7 @@ pub struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    pub fn new(way: Way<'a>, base_url: &str, key: &str) -> Self {
+    pub fn new(way: Way, base_url: &str, key: &str) -> Self {
         Self {
             way,
             base_url: base_url.to_owned(),
@@ -117,9 +118,14 @@ impl<'a> Run<'a> {
 }
 
 impl Codex {
-    /// Installs Codex once into the build directory. `None` when npm is missing or cannot fetch it, after saying
-    /// so loudly; with `RELAY_TESTS_STRICT` set that is a failure.
+    /// The program `RELAY_CODEX` names; without that, Codex is installed once into the build directory. `None`
+    /// when npm is missing or cannot fetch it, after saying so loudly (see `skip`).
     pub async fn install() -> Option<Self> {
+        if let Some(binary) = std::env::var_os("RELAY_CODEX") {
+            return Some(Self {
+                binary: PathBuf::from(binary),
+            });
+        }
         let folder = build_dir().join("codex-cli").join(VERSION);
         fs::create_dir_all(&folder).expect("the build directory is writable");
         let lock = File::create(folder.join("lock")).expect("the build directory is writable");

@@ -2,5 +2,12 @@
 //! Codex CLI, and a world of real hub, real agent and unreliable network on loopback.
 //! Holds no promise itself: the promises are in `e2e/`.
 
+pub mod books;
+pub mod chaos;
+pub mod client;
 pub mod codex;
+mod frames;
+pub mod program;
+pub mod socket;
 pub mod vendor;
+pub mod world;

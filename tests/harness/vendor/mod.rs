@@ -3,7 +3,6 @@
 //! Knows nothing of the relay.
 
 mod bench;
-mod frames;
 mod render;
 mod script;
 mod serve;
@@ -258,3 +257,6 @@ impl Shared {
         self.announce();
     }
 }
+
+#[cfg(test)]
+mod tests;

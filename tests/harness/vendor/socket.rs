@@ -11,13 +11,13 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::sync::mpsc;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
-use super::frames::{self, Frame};
 use super::render::{self, Turn};
 use super::script::{Answer, Script, SocketFault, Usage};
 use super::serve::{Asked, Reply, pace};
 use super::truth::Ended;
 use super::wire::Control;
 use super::{Call, Sent, Shared, SocketLog};
+use crate::frames::{self, Frame};
 
 /// Answers 101 and serves the socket in a task of its own.
 pub(super) fn accept(shared: &Arc<Shared>, control: &Arc<Control>, request: Request<Incoming>) -> Response<Reply> {

@@ -1,23 +1,23 @@
-//! WebSocket frames (RFC 6455, section 5.2), as much as a vendor needs. Written here and not borrowed, so that
+//! WebSocket frames (RFC 6455, section 5.2), as much as the vendor and its clients need. Written here and not borrowed, so that
 //! a test can compare raw bytes and send frames that a library would refuse to send.
 
 use bytes::{Buf, Bytes, BytesMut};
 
-pub(super) const TEXT: u8 = 1;
-pub(super) const BINARY: u8 = 2;
-pub(super) const CLOSE: u8 = 8;
-pub(super) const PING: u8 = 9;
-pub(super) const PONG: u8 = 10;
+pub(crate) const TEXT: u8 = 1;
+pub(crate) const BINARY: u8 = 2;
+pub(crate) const CLOSE: u8 = 8;
+pub(crate) const PING: u8 = 9;
+pub(crate) const PONG: u8 = 10;
 
 /// One frame as it arrived, unmasked.
-pub(super) struct Frame {
-    pub(super) last: bool,
-    pub(super) opcode: u8,
-    pub(super) payload: Bytes,
+pub(crate) struct Frame {
+    pub(crate) last: bool,
+    pub(crate) opcode: u8,
+    pub(crate) payload: Bytes,
 }
 
 /// Takes one frame off the front, or nothing when it is not all there.
-pub(super) fn take(buffer: &mut BytesMut) -> Option<Frame> {
+pub(crate) fn take(buffer: &mut BytesMut) -> Option<Frame> {
     let (&first, &second) = (buffer.first()?, buffer.get(1)?);
     let (length, mut at) = match second & 0x7f {
         126 => (u16::from_be_bytes(buffer.get(2..4)?.try_into().ok()?).into(), 4),
@@ -51,7 +51,7 @@ pub(super) fn take(buffer: &mut BytesMut) -> Option<Frame> {
 }
 
 /// A message of `opcode` in `fragments` frames, unmasked as a server sends it.
-pub(super) fn message(opcode: u8, payload: &[u8], fragments: usize) -> Vec<u8> {
+pub(crate) fn message(opcode: u8, payload: &[u8], fragments: usize) -> Vec<u8> {
     let size = payload.len().div_ceil(fragments.max(1)).max(1);
     let parts: Vec<&[u8]> = if payload.is_empty() {
         vec![payload]
@@ -79,8 +79,27 @@ pub(super) fn message(opcode: u8, payload: &[u8], fragments: usize) -> Vec<u8> {
 }
 
 /// A close frame with this code.
-pub(super) fn close(code: u16, reason: &str) -> Vec<u8> {
+pub(crate) fn close(code: u16, reason: &str) -> Vec<u8> {
     let mut payload = code.to_be_bytes().to_vec();
     payload.extend_from_slice(reason.as_bytes());
     message(CLOSE, &payload, 1)
+}
+
+/// Masks the only frame in `frame` as a client must.
+pub(crate) fn mask(frame: Vec<u8>, key: [u8; 4]) -> Vec<u8> {
+    let head = match frame[1] {
+        126 => 4,
+        127 => 10,
+        _ => 2,
+    };
+    let mut masked = frame[..head].to_vec();
+    masked[1] |= 0x80;
+    masked.extend_from_slice(&key);
+    masked.extend(
+        frame[head..]
+            .iter()
+            .zip(key.iter().cycle())
+            .map(|(byte, key)| byte ^ key),
+    );
+    masked
 }
