@@ -1,11 +1,13 @@
 //! The real Codex CLI does real work: a tool round in each of the four ways it can be pointed at a base URL.
 //! First without the relay, so that a failure through the relay is known to be ours.
 
-use std::path::Path;
-
 use relay_tests::codex::{Codex, Outcome, Run, Way};
 use relay_tests::vendor::{Script, Vendor};
+use relay_tests::world::{Setup, World};
 
+use crate::{PROGRAMS, setup};
+
+const CODEX_MODEL: &str = "gpt-5.2-codex";
 const ANSWER: &str = "The command printed a marker. ";
 
 fn tool_round() -> Script {
@@ -25,7 +27,7 @@ fn assert_clean(outcome: &Outcome) {
     }
 }
 
-async fn directly(way: Way<'_>, sockets: usize, posts: usize) {
+async fn directly(way: Way, sockets: usize, posts: usize) {
     let Some(codex) = Codex::install().await else { return };
     let vendor = Vendor::start().await;
     vendor.otherwise(tool_round());
@@ -74,5 +76,48 @@ async fn codex_does_a_tool_round_directly_with_the_built_in_provider() {
 
 #[tokio::test]
 async fn codex_does_a_tool_round_directly_with_a_key_from_a_command() {
-    directly(Way::Command(Path::new("echo"), vec!["a-key".to_owned()]), 1, 3).await;
+    directly(Way::Command("echo".into(), vec!["a-key".to_owned()]), 1, 3).await;
+}
+
+/// A world in which the model has a price, and Codex through its agent.
+async fn through_the_relay(way: impl FnOnce(&World) -> Way, sockets: usize, posts: usize) {
+    let Some(codex) = Codex::install().await else { return };
+    let models = vec![CODEX_MODEL.to_owned()];
+    let world = Setup { models, ..setup() }.start().await;
+    world.vendor.otherwise(tool_round());
+    let run = Run::new(way(&world), &world.agent.base_url(), &world.agent.key);
+    let outcome = codex.exec(&run).await;
+    assert_clean(&outcome);
+    assert_eq!(
+        (world.vendor.sockets().len(), world.vendor.posts().len()),
+        (sockets, posts),
+        "{outcome:#?}"
+    );
+    assert_eq!(world.vendor.truth().totals().billed_calls, 2);
+    world.assert_billed_truly().await;
+    world.assert_sound().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn codex_does_a_tool_round_through_the_relay_over_http() {
+    through_the_relay(|_| Way::Custom, 0, 2).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn codex_does_a_tool_round_through_the_relay_over_websocket() {
+    through_the_relay(|_| Way::CustomSocket, 1, 3).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn codex_does_a_tool_round_through_the_relay_with_the_built_in_provider() {
+    through_the_relay(|_| Way::BuiltIn, 1, 3).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn codex_does_a_tool_round_through_the_relay_with_the_key_of_relay_agent_token() {
+    let token = |world: &World| {
+        let arguments = ["token", "--data", &world.agent.home.display().to_string()].map(str::to_owned);
+        Way::Command(PROGRAMS.agent.into(), arguments.to_vec())
+    };
+    through_the_relay(token, 1, 3).await;
 }

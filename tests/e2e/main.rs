@@ -7,4 +7,54 @@
 )]
 
 mod architecture;
+mod bad_input;
+mod browser;
+mod canary;
 mod codex;
+mod crash;
+mod faults;
+mod hosts;
+mod keys;
+mod money;
+mod truncation;
+mod udp;
+mod verbatim;
+mod websocket;
+
+use relay_tests::world::{Programs, Setup};
+use serde_json::{Value, json};
+
+/// A model the tests price themselves; see `Setup::models`.
+const MODEL: &str = "test-model";
+
+const PROGRAMS: Programs = Programs {
+    hub: env!("CARGO_BIN_EXE_hub-under-test"),
+    agent: env!("CARGO_BIN_EXE_agent-under-test"),
+};
+
+/// A world with `MODEL`.
+fn setup() -> Setup {
+    Setup {
+        models: vec![MODEL.to_owned()],
+        ..Setup::new(PROGRAMS)
+    }
+}
+
+/// A request to `/responses`.
+fn ask(stream: bool) -> String {
+    json!({"model": MODEL, "input": "Say something.", "stream": stream, "max_output_tokens": 500}).to_string()
+}
+
+/// A request to `/chat/completions`.
+fn ask_chat(mut more: Value) -> String {
+    let mut body = json!({"model": MODEL, "messages": [{"role": "user", "content": "Say something."}]});
+    body.as_object_mut().unwrap().append(more.as_object_mut().unwrap());
+    body.to_string()
+}
+
+/// The JSON of each event of a stream, whole events only.
+fn events(body: &[u8]) -> Vec<Value> {
+    let text = String::from_utf8_lossy(body);
+    let lines = text.lines().filter_map(|line| line.strip_prefix("data: "));
+    lines.filter_map(|data| serde_json::from_str(data).ok()).collect()
+}

@@ -19,8 +19,6 @@ use crate::keystore::{self, KeyError, KeyHome, KeyStore};
 mod device;
 mod renew;
 mod schedule;
-#[cfg(test)]
-mod tests;
 
 pub use device::{Device, DeviceError, Life, ca, identity, life};
 pub(crate) use renew::{Renewals, keep_fresh};
@@ -65,7 +63,7 @@ pub enum EnrolFailure {
         hub: String,
     },
     /// The hub cannot be reached, or is not the one the token names.
-    #[error("enrolment failed: {reason}")]
+    #[error("enrolment at {hub} failed: {reason}")]
     Hub {
         /// Host and port.
         hub: String,
