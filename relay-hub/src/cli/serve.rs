@@ -51,7 +51,8 @@ pub(super) async fn run(desk: &mut Desk<'_>, serve: Serve) -> Result<(), Failure
         log,
     };
     let config = Config::load(data, &overrides)?;
-    telemetry::init(&config.log.filter, config.log.json).map_err(Failure::fixable)?;
+    telemetry::init(&config.log.filter, config.log.json)
+        .map_err(|problem| Failure::fixable(problem).hint("write a level such as info, or info,relay_hub=debug"))?;
     let mut end = Signals::listen()?;
     let running = app::start(config).await?;
     desk.print.line(&running.ready_line())?;

@@ -5,7 +5,7 @@ use std::{fmt, marker::PhantomData, net::SocketAddr, time::Duration};
 use relay_protocol::Tokens;
 use serde::{
     Deserialize, Deserializer,
-    de::{Error as _, Visitor},
+    de::{Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor},
 };
 
 /// What a value should have looked like.
@@ -44,7 +44,7 @@ impl<'de, T: Value> Deserialize<'de> for Read<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Either<T>(PhantomData<T>);
 
-        impl<T: Value> Visitor<'_> for Either<T> {
+        impl<'de, T: Value> Visitor<'de> for Either<T> {
             type Value = Read<T>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -77,6 +77,16 @@ impl<'de, T: Value> Deserialize<'de> for Read<T> {
 
             fn visit_bool<E: serde::de::Error>(self, word: bool) -> Result<Read<T>, E> {
                 Ok(Read::of(&word, None))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Read<T>, A::Error> {
+                while list.next_element::<IgnoredAny>()?.is_some() {}
+                Ok(Read::of(&"a list", None))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut table: A) -> Result<Read<T>, A::Error> {
+                while table.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+                Ok(Read::of(&"a table or a date", None))
             }
         }
 

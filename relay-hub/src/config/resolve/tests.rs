@@ -92,6 +92,13 @@ fn all_problems_are_told_at_once_each_with_its_key_its_line_and_a_hint() {
 }
 
 #[test]
+fn a_value_of_any_other_kind_is_told_like_the_rest() {
+    let text = "limits.head_bytes = []\nlimits.ratio = 99999999999999999999999\nlimits.body_bytes = 1.5\n\
+                limits.idle_timeout = { s = 1 }\nlimits.drain_timeout = 1979-05-27\nlog.filter = 1\naliases = 1\n";
+    assert_eq!(problems(text).len(), 7, "{:#?}", problems(text));
+}
+
+#[test]
 fn broken_syntax_and_a_repeated_key_name_their_line() {
     assert!(problems("[tunnel\nlisten = 1")[0].contains("line 1"));
     let twice = problems("[aliases]\na = 'x'\na = 'y'\n");
