@@ -12,10 +12,16 @@ use tracing_subscriber::{EnvFilter, Layer, filter::filter_fn, layer::SubscriberE
 /// The filter cannot be read, or logging was started before.
 pub fn init(filter: &str, json: bool) -> Result<(), String> {
     let filter = EnvFilter::try_new(filter).map_err(|e| format!("log filter `{filter}`: {e}"))?;
-    let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_ansi(false);
+    let lines = tracing_subscriber::fmt::layer()
+        .with_writer(io::stderr)
+        .with_ansi(false);
     let lines = if json { lines.json().boxed() } else { lines.boxed() };
     let lines = lines.with_filter(filter_fn(is_ours_or_a_warning));
-    tracing_subscriber::registry().with(filter).with(lines).try_init().map_err(|e| e.to_string())
+    tracing_subscriber::registry()
+        .with(filter)
+        .with(lines)
+        .try_init()
+        .map_err(|e| e.to_string())
 }
 
 fn is_ours_or_a_warning(line: &Metadata<'_>) -> bool {

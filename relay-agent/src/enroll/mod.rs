@@ -19,6 +19,8 @@ use crate::keystore::{self, KeyError, KeyHome, KeyStore};
 mod device;
 mod renew;
 mod schedule;
+#[cfg(test)]
+mod tests;
 
 pub use device::{Device, DeviceError, Life, ca, identity, life};
 pub(crate) use renew::{Renewals, keep_fresh};
@@ -63,7 +65,7 @@ pub enum EnrolFailure {
         hub: String,
     },
     /// The hub cannot be reached, or is not the one the token names.
-    #[error("enrolment at {hub} failed: {reason}")]
+    #[error("enrolment failed: {reason}")]
     Hub {
         /// Host and port.
         hub: String,

@@ -177,3 +177,6 @@ fn suspended() -> EnrolError {
 
 const ASK_AGAIN: &str = "ask the operator for a token (`relay-hub device token`) and enrol again";
 const CERTIFICATE_LIFE_MS: i64 = 24 * 60 * 60 * 1000;
+
+#[cfg(test)]
+mod tests;

@@ -42,7 +42,7 @@ async fn answer(exchange: Arc<Exchange>, request: Request<InBody>, peer: Peer) -
         credential: Some(Credential::Device((*peer.identity).clone())),
         socket: is_socket.then_some(SocketClient::Bodies),
         head,
-        body: ClientBody::Tunnel(body),
+        body: ClientBody::Tunnel(Box::new(body)),
         call: call.unwrap_or_else(CallId::random),
         link: match peer.transport {
             Transport::Quic => Link::Quic,

@@ -24,7 +24,7 @@ pub enum ClientBody {
     /// HTTP/1.1 or 2 on the public entrance.
     Public(Incoming),
     /// HTTP/3 or 2 through the tunnel.
-    Tunnel(InBody),
+    Tunnel(Box<InBody>),
     /// None, or one that was taken.
     #[default]
     Taken,

@@ -65,16 +65,17 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     say::heading("start: vendor, hub, agent");
     let stand = Stand::start(programs, &plan)?;
     let turn = options.turn(&stand)?;
+    say::heading(&format!("the bill: relay-hub usage --tenant {TENANT}"));
+    say::line(stand.hub_tool(&["usage", "--tenant", TENANT])?.trim_end());
+    let usage = stand.hub_tool(&["usage", "--tenant", TENANT, "--json"])?;
     let hops = match options.vendor {
         Vendor::Scripted => Some(Hops::measure(&stand)?),
         Vendor::Openai => None,
     };
-    say::heading(&format!("the books: relay-hub usage --tenant {TENANT}"));
-    say::line(stand.hub_tool(&["usage", "--tenant", TENANT])?.trim_end());
-    let verified = stand.hub_tool(&["ledger", "verify"])?;
-    say::line(&format!("\nrelay-hub ledger verify: {}", verified.trim()));
+    say::heading("the books: relay-hub ledger verify");
+    say::line(stand.hub_tool(&["ledger", "verify"])?.trim());
     if options.json {
-        let usage: Value = serde_json::from_str(&stand.hub_tool(&["usage", "--tenant", TENANT, "--json"])?)?;
+        let usage: Value = serde_json::from_str(&usage)?;
         let turn = json!({ "client": turn.client, "message": turn.message, "seconds": turn.seconds });
         let hops = hops.map(|hops| json!({ "vendor_ms": hops.vendor, "hub_ms": hops.hub, "agent_ms": hops.agent }));
         say::data(&json!({ "turn": turn, "hops": hops, "usage": usage, "ledger": "verified" }).to_string());

@@ -62,7 +62,7 @@ impl Programs {
 
     pub(crate) fn command(&self, name: &str) -> Command {
         let mut command = Command::new(self.path(name));
-        command.env_remove("RUST_LOG");
+        command.env_remove("RELAY_LOG");
         command
     }
 
@@ -293,7 +293,7 @@ pub(crate) fn with_files(program: &Path, files: u32) -> Command {
     let raise = format!("ulimit -n {files} 2>/dev/null || ulimit -n \"$(ulimit -Hn)\"; exec \"$0\" \"$@\"");
     let mut command = Command::new("sh");
     // What a developer exports for a program of their own must not reach these.
-    command.arg("-c").arg(raise).arg(program).env_remove("RUST_LOG");
+    command.arg("-c").arg(raise).arg(program).env_remove("RELAY_LOG");
     command
 }
 

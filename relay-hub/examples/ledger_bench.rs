@@ -1,0 +1,190 @@
+//! Measures the ledger: idle latency of reserve, its commit and a settlement; then hold and settle pairs a second.
+//! `cargo run --release -p relay-hub --example ledger_bench [SECONDS] [DIR]`
+
+use std::{
+    io::{self, Write as _},
+    path::PathBuf,
+    time::{Duration, Instant, SystemTime},
+};
+
+use relay_hub::{
+    config::DataDir,
+    identity::By,
+    ids::{KeyId, TenantId},
+    ledger::{self, Ending, Ledger, Link, Reserve, UsageRow},
+    money::Nanos,
+    store::{Store, millis, tenants},
+};
+use relay_protocol::{Tokens, Usage, UsageSource};
+use relay_shared::{call::CallId, tasks::Tasks};
+use tokio::task::JoinSet;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+const TENANTS: usize = 64;
+const IDLE_CALLS: usize = 500;
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let mut words = std::env::args().skip(1);
+    let seconds = words.next().and_then(|word| word.parse().ok()).unwrap_or(5);
+    let dir = words.next().map_or_else(std::env::temp_dir, PathBuf::from);
+    let dir = dir.join(format!("ledger-bench-{}", std::process::id()));
+    std::fs::create_dir_all(&dir)?;
+    let measured = measure(&DataDir::new(&dir), Duration::from_secs(seconds)).await;
+    std::fs::remove_dir_all(&dir)?;
+    measured
+}
+
+async fn measure(data: &DataDir, time: Duration) -> anyhow::Result<()> {
+    let store = Store::create(data).await?;
+    let now_ms = millis(SystemTime::now());
+    let mut payers = Vec::new();
+    for at in 0..TENANTS {
+        let tenant = tenants::add(&store, &format!("tenant-{at}"), now_ms).await?;
+        ledger::credit(&store, &tenant, Nanos::MAX_TYPED, &format!("start-{at}"), "", now_ms).await?;
+        payers.push((tenant, By::Key(KeyId::random())));
+    }
+    let tasks = Tasks::new();
+    let ledger = Ledger::start(&store, &tasks).await?;
+    let mut out = io::stdout();
+
+    idle(&ledger, &payers, &mut out).await?;
+    for waiting in [1, 64, 512] {
+        loaded(&ledger, &payers, waiting, time, &mut out).await?;
+    }
+
+    drop(ledger);
+    tasks.shutdown(Duration::from_secs(30)).await;
+    let begun = Instant::now();
+    let verdict = ledger::verify(&store).await?;
+    let took = begun.elapsed();
+    writeln!(
+        out,
+        "verify: {} transfers in {took:.2?}, ok: {}",
+        verdict.transfers, verdict.ok
+    )?;
+    store.close().await;
+    anyhow::ensure!(verdict.ok, "{}", verdict.problems.join("\n"));
+    Ok(())
+}
+
+/// One call at a time, so that each batch holds one operation.
+async fn idle(ledger: &Ledger, payers: &[(TenantId, By)], out: &mut io::Stdout) -> anyhow::Result<()> {
+    let (mut granted, mut durable, mut settled) = (Vec::new(), Vec::new(), Vec::new());
+    for at in 0..IDLE_CALLS {
+        let wish = wish(payers, at);
+        let row = row(&wish);
+        let begun = Instant::now();
+        let hold = ledger.reserve(wish).await?;
+        granted.push(begun.elapsed());
+        hold.durable().await?;
+        durable.push(begun.elapsed());
+        let begun = Instant::now();
+        hold.settle(Nanos::new(1_000), row).await?;
+        settled.push(begun.elapsed());
+    }
+    for (name, times) in [
+        ("reserve granted", granted),
+        ("hold durable", durable),
+        ("settle durable", settled),
+    ] {
+        let (p50, p99) = percentiles(times);
+        writeln!(out, "idle, {name}: p50 {p50:.0?}, p99 {p99:.0?}")?;
+    }
+    Ok(())
+}
+
+async fn loaded(
+    ledger: &Ledger,
+    payers: &[(TenantId, By)],
+    waiting: usize,
+    time: Duration,
+    out: &mut io::Stdout,
+) -> anyhow::Result<()> {
+    let begun = Instant::now();
+    let mut callers = JoinSet::new();
+    for caller in 0..waiting {
+        let (ledger, payers) = (ledger.clone(), payers.to_vec());
+        callers.spawn(async move {
+            let mut times = Vec::new();
+            let mut at = caller;
+            while begun.elapsed() < time {
+                let wish = wish(&payers, at);
+                let row = row(&wish);
+                let start = Instant::now();
+                let hold = ledger.reserve(wish).await?;
+                hold.durable().await?;
+                hold.settle(Nanos::new(1_000), row).await?;
+                times.push(start.elapsed());
+                at += waiting;
+            }
+            anyhow::Ok(times)
+        });
+    }
+    let mut times = Vec::new();
+    while let Some(caller) = callers.join_next().await {
+        times.extend(caller??);
+    }
+    let rate = times.len() as f64 / begun.elapsed().as_secs_f64();
+    let (p50, p99) = percentiles(times);
+    writeln!(
+        out,
+        "{waiting} waiting: {rate:.0} durable pairs/s, whole pair p50 {p50:.1?}, p99 {p99:.1?}"
+    )?;
+    Ok(())
+}
+
+fn wish(payers: &[(TenantId, By)], at: usize) -> Reserve {
+    let (tenant, by) = payers[at % payers.len()].clone();
+    let (model, amount) = ("gpt-5.2-codex".to_owned(), Nanos::new(50_000));
+    Reserve {
+        call: CallId::random(),
+        tenant,
+        by,
+        model,
+        amount,
+        price_version: 1,
+    }
+}
+
+fn row(wish: &Reserve) -> UsageRow {
+    let t = Tokens::new;
+    let usage = Usage {
+        input: t(12_000),
+        cached: t(11_000),
+        cache_write: t(0),
+        output: t(400),
+        reasoning: t(100),
+    };
+    UsageRow {
+        call: wish.call,
+        tenant: wish.tenant.clone(),
+        by: wish.by.clone(),
+        account: None,
+        egress: Some("direct".to_owned()),
+        endpoint: "/v1/responses",
+        model: wish.model.clone(),
+        upstream_model: wish.model.clone(),
+        usage: Some((usage, UsageSource::Reported)),
+        cost: Nanos::new(1_000),
+        price_version: 1,
+        status: 200,
+        ending: Ending::Completed,
+        started_ms: 1_700_000_000_000,
+        hold_us: Some(100),
+        first_byte_us: Some(400_000),
+        total_us: Some(4_000_000),
+        vendor_request_id: Some("req_0123456789abcdef0123456789abcdef".to_owned()),
+        response_id: Some("resp_0123456789abcdef0123456789abcdef".to_owned()),
+        link: Link::Quic,
+        streamed: true,
+    }
+}
+
+fn percentiles(mut times: Vec<Duration>) -> (Duration, Duration) {
+    times.sort_unstable();
+    let at = |percent: usize| times.get(times.len() * percent / 100).copied().unwrap_or_default();
+    (at(50), at(99))
+}
