@@ -341,6 +341,8 @@ fn prices_are_set_and_imported_under_versions() {
     let set = hub.json(&["price", "set", "gpt-5.2-codex", "--input", "2"]);
     assert_eq!(set["changed"], serde_json::json!(["gpt-5.2-codex"]));
     let row = find("gpt-5.2-codex").unwrap();
+    // The cache's price of its own stays; where there was none, it is that of other input.
+    assert_eq!((&row["cached"], &row["cache_write"]), (&"0.175".into(), &"2.00".into()));
     assert_eq!(
         (&row["input"], &row["output"], &row["version"]),
         (&"2.00".into(), &"14.00".into(), &set["version"])

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::{Desk, Failure, now_ms, print::moment, typed};
 use crate::{
-    money::Price,
+    money::{Nanos, Price},
     price_list,
     store::prices::{self, Imported, PriceRow},
 };
@@ -74,7 +74,7 @@ async fn list(desk: &mut Desk<'_>) -> Result<(), Failure> {
                 .into_iter()
                 .chain(money)
                 .chain(sizes)
-                .chain([moment(row.at_ms), row.source.clone()])
+                .chain([moment(row.at_ms)])
                 .collect()
         })
         .collect();
@@ -88,7 +88,6 @@ async fn list(desk: &mut Desk<'_>) -> Result<(), Failure> {
         "CONTEXT",
         "MAX OUTPUT",
         "SINCE",
-        "SOURCE",
     ];
     let json: Vec<_> = all.iter().map(shown).collect();
     Ok(desk.print.list(&json, &heads, &rows)?)
@@ -123,13 +122,15 @@ async fn set(desk: &mut Desk<'_>, words: Set) -> Result<(), Failure> {
     let store = desk.store().await?;
     let before = prices::list(&store).await?;
     let known = before.iter().find(|row| row.model == model);
-    let text = |given: Option<String>, pick: fn(&PriceRow) -> crate::money::Nanos| {
-        given.or_else(|| known.map(|row| pick(row).to_string()))
+    // A price of the cache that is that of other input says that there is none of its own: it follows.
+    let text = |given: Option<String>, pick: fn(&Price) -> Nanos, follows: bool| {
+        let kept = known.filter(|row| !follows || pick(&row.price) != row.price.input);
+        given.or_else(|| kept.map(|row| pick(&row.price).to_string()))
     };
-    let input = text(input, |row| row.price.input);
-    let cached = text(cached, |row| row.price.cached);
-    let cache_write = text(cache_write, |row| row.price.cache_write);
-    let output = text(output, |row| row.price.output);
+    let input = text(input, |price| price.input, false);
+    let cached = text(cached, |price| price.cached, true);
+    let cache_write = text(cache_write, |price| price.cache_write, true);
+    let output = text(output, |price| price.output, false);
     if input.is_none() || output.is_none() {
         return Err(
             Failure::fixable(format!("`{}` is not in the price list", typed(&model)))
