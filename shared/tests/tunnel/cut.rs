@@ -13,6 +13,7 @@ use relay_shared::{
     tunnel::{
         Transport,
         body::{BodyError, full},
+        server::TunnelLimits,
     },
 };
 use tokio::sync::{Mutex, mpsc};
@@ -290,7 +291,7 @@ async fn a_restarted_hub_is_noticed_at_once() {
     while std::net::TcpListener::bind(addr).is_err() {
         tokio::task::yield_now().await;
     }
-    let _restarted = start_hub(&world.ca, addr, echo, &tasks);
+    let _restarted = start_hub(&world.ca, addr, TunnelLimits::default(), echo, &tasks);
     let restarted = Instant::now();
     feed.send(Ok("anybody there?".into())).await.unwrap();
     assert!(soon(answer.frame()).await.unwrap().is_err());

@@ -4,5 +4,7 @@
 
 mod carry;
 mod cut;
+mod measure;
+mod raw;
 mod refuse;
 mod world;

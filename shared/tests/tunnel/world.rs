@@ -104,9 +104,17 @@ impl World {
         H: Fn(Request<InBody>, Peer) -> F + Send + Sync + 'static,
         F: Future<Output = Response<OutBody>> + Send + 'static,
     {
+        Self::with_limits(handle, TunnelLimits::default())
+    }
+
+    pub(crate) fn with_limits<H, F>(handle: H, limits: TunnelLimits) -> Self
+    where
+        H: Fn(Request<InBody>, Peer) -> F + Send + Sync + 'static,
+        F: Future<Output = Response<OutBody>> + Send + 'static,
+    {
         let ca = Ca::new();
         let hub_tasks = Tasks::new();
-        let hub = start_hub(&ca, (Ipv4Addr::LOCALHOST, 0).into(), handle, &hub_tasks);
+        let hub = start_hub(&ca, (Ipv4Addr::LOCALHOST, 0).into(), limits, handle, &hub_tasks);
         let tasks = Tasks::new();
         let dialer = Dialer::new(&ca.der(), &ca.device(&Flaws::default()), &tasks).unwrap();
         Self {
@@ -130,7 +138,7 @@ impl World {
     }
 }
 
-pub(crate) fn start_hub<H, F>(ca: &Ca, listen: SocketAddr, handle: H, tasks: &Tasks) -> Tunnel
+pub(crate) fn start_hub<H, F>(ca: &Ca, listen: SocketAddr, limits: TunnelLimits, handle: H, tasks: &Tasks) -> Tunnel
 where
     H: Fn(Request<InBody>, Peer) -> F + Send + Sync + 'static,
     F: Future<Output = Response<OutBody>> + Send + 'static,
@@ -143,7 +151,7 @@ where
         chain,
         key,
         quic_key,
-        limits: TunnelLimits::default(),
+        limits,
     };
     Bound::open(config).unwrap().serve(
         handle,
