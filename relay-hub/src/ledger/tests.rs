@@ -222,7 +222,7 @@ async fn a_hold_that_is_dropped_is_released_and_has_its_row() {
     assert_eq!(books.tasks.shutdown(Duration::from_secs(20)).await, 0);
     assert_eq!(
         books.endings().await,
-        HashMap::from([("abandoned".into(), 2), ("refused:RateLimited".into(), 1)])
+        HashMap::from([("abandoned".into(), 2), ("refused:rate_limit_exceeded".into(), 1)])
     );
     books.close().await;
 }
@@ -280,6 +280,32 @@ async fn a_locked_database_delays_settlements_and_loses_none() {
     assert_eq!(refused.err(), Some(HoldError::Unavailable(LedgerDown)));
     lock.rollback().await.unwrap();
     assert_eq!(settled.await, Ok(Nanos::new(600)));
+    books.close().await;
+}
+
+#[tokio::test]
+async fn a_wish_that_cannot_be_written_spoils_no_settlement() {
+    let books = Books::open().await;
+    let tenant = books.tenant(1_000).await;
+    let (first, second) = (wish(&tenant, 300), wish(&tenant, 100));
+    let hold = books.ledger.reserve(first.clone()).await.unwrap();
+    // An open hold of that call which the writer does not know of: the database refuses another one.
+    sqlx::query(
+        "INSERT INTO hold (id, call, tenant, caller, model, amount, price_version, epoch, state, at_ms) \
+         VALUES (1000, $1, $2, '', '', 0, 1, 1, 0, 1)",
+    )
+    .bind(second.call.as_bytes().to_vec())
+    .bind(tenant.as_str())
+    .execute(&mut books.hub.store.connection().await.unwrap())
+    .await
+    .unwrap();
+    // Both wait before the writer gets its turn: one batch.
+    let settled = hold.settle(Nanos::new(200), row(&first, Ending::Completed));
+    let granted = books.ledger.reserve(second).await.unwrap();
+    assert_eq!(granted.durable().await, Err(LedgerDown));
+    drop(granted);
+    assert_eq!(settled.await, Ok(Nanos::new(200)));
+    drop(books.ledger.reserve(wish(&tenant, 800)).await.unwrap());
     books.close().await;
 }
 

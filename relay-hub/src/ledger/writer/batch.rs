@@ -76,14 +76,6 @@ impl Batch {
         self.wishes.is_empty() && self.resolves.is_empty() && self.notes.is_empty()
     }
 
-    /// How many ops it still carries.
-    pub(super) fn len(&self) -> usize {
-        self.wishes
-            .len()
-            .saturating_add(self.resolves.len())
-            .saturating_add(self.notes.len())
-    }
-
     /// What settlements change as far as their holds cover them. `None` where a sum is out of range.
     pub(super) fn covered(&self) -> Option<Changes> {
         let mut changes = Changes::default();

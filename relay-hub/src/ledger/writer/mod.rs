@@ -129,24 +129,24 @@ impl Writer {
     }
 
     async fn write(&mut self, ops: Vec<Op>) {
+        let size = ops.len();
         let mut batch = Batch::plan(ops, &self.open);
         match self.transact(&mut batch).await {
             Ok(()) => {
                 self.failures = 0;
                 batch.done(&self.inbox, &mut self.open);
             }
-            Err(cause) => self.failed(batch, &cause).await,
+            Err(cause) => self.failed(batch, size, &cause).await,
         }
     }
 
     /// Settlements are tried again until they are written. What can never be written is given up alone.
-    async fn failed(&mut self, batch: Batch, cause: &BatchError) {
+    async fn failed(&mut self, batch: Batch, size: usize, cause: &BatchError) {
         self.failures = self.failures.saturating_add(1);
         // The connection's transaction goes with it.
         if let Some(connection) = self.connection.take() {
             drop(connection.close().await);
         }
-        let size = batch.len();
         warn!(
             error = cause as &dyn std::error::Error,
             ops = size,
@@ -157,7 +157,8 @@ impl Writer {
         if cause.may_pass() {
             self.inbox.put_back(again);
             tokio::time::sleep(pause(self.failures)).await;
-        } else if again.len() > 1 || size > again.len() {
+        } else if size > 1 {
+            // Not known which of them it was.
             self.singles = again.len();
             self.inbox.put_back(again);
         } else {
