@@ -5,7 +5,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use bytes::{Buf, Bytes};
+use bytes::{Buf, Bytes, BytesMut};
 use h3::error::StreamError;
 use http::{HeaderMap, Version, header::CONTENT_LENGTH};
 use http_body::{Body, Frame, SizeHint};
@@ -57,6 +57,8 @@ pub struct InBody {
     announced: Option<u64>,
     received: u64,
     is_done: bool,
+    /// How the body ends, when that was seen while looking for more of it.
+    end: Option<Option<BodyError>>,
     /// What lives as long as the body does: the count of running calls, and the upload that goes with it.
     attached: Option<(Option<Call>, Option<DropGuard>)>,
 }
@@ -83,6 +85,7 @@ impl InBody {
             announced: None,
             received: 0,
             is_done,
+            end: None,
             attached: None,
         }
     }
@@ -101,6 +104,7 @@ impl InBody {
             announced: None,
             received: 0,
             is_done,
+            end: None,
             attached: None,
         }
     }
@@ -111,6 +115,7 @@ impl InBody {
             announced,
             received: 0,
             is_done: false,
+            end: None,
             attached: Some(attached),
         }
     }
@@ -131,6 +136,44 @@ impl InBody {
                 part => Poll::Ready(part),
             },
         }
+    }
+
+    /// Small pieces that have come already make one large one: each costs its reader more than the copy. An end that
+    /// has come is known with the last piece, so that the reader can pass both on at once.
+    fn join_what_is_here(&mut self, first: Bytes, cx: &mut Context<'_>) -> Bytes {
+        if !matches!(self.source, Source::H3Client(_) | Source::H3Server(_) | Source::H2(_)) {
+            return first;
+        }
+        let mut first = first;
+        let mut joined = BytesMut::new();
+        while first.len().max(joined.len()) < ENOUGH {
+            let Poll::Ready(part) = self.poll_source(cx) else { break };
+            match self.checked(part) {
+                Some(Ok(more)) => {
+                    if joined.is_empty() {
+                        // Full packets announce more of them; a few words do not.
+                        let both = first.len() + more.len();
+                        joined.reserve(if both > 2048 { ENOUGH + both } else { 2 * both });
+                        joined.extend_from_slice(&std::mem::take(&mut first));
+                    }
+                    joined.extend_from_slice(&more);
+                }
+                Some(Err(error)) => {
+                    self.end = Some(Some(error));
+                    break;
+                }
+                None => {
+                    self.end = Some(None);
+                    break;
+                }
+            }
+        }
+        if joined.is_empty() { first } else { joined.freeze() }
+    }
+
+    fn finish(&mut self) {
+        self.is_done = true;
+        self.attached = None;
     }
 
     fn checked(&mut self, part: Part) -> Part {
@@ -164,17 +207,27 @@ impl Body for InBody {
         if this.is_done {
             return Poll::Ready(None);
         }
-        let part = ready!(this.poll_source(cx));
-        let part = this.checked(part);
-        if !matches!(part, Some(Ok(_))) {
-            this.is_done = true;
-            this.attached = None;
+        if let Some(end) = this.end.take() {
+            this.finish();
+            return Poll::Ready(end.map(Err));
         }
-        Poll::Ready(part.map(|part| part.map(Frame::data)))
+        let part = ready!(this.poll_source(cx));
+        let part = match this.checked(part) {
+            Some(Ok(first)) => Some(Ok(Frame::data(this.join_what_is_here(first, cx)))),
+            Some(Err(error)) => {
+                this.finish();
+                Some(Err(error))
+            }
+            None => {
+                this.finish();
+                None
+            }
+        };
+        Poll::Ready(part)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.is_done
+        self.is_done || self.end == Some(None)
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -252,3 +305,5 @@ pub(super) fn announced(headers: &HeaderMap) -> Option<u64> {
 
 /// HTTP/2's CANCEL.
 const CANCEL: u64 = 8;
+/// From this many bytes on more is not looked for.
+const ENOUGH: usize = 16 * 1024;

@@ -21,7 +21,7 @@ use rustls::ServerConfig;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::{Notify, OwnedSemaphorePermit, Semaphore},
 };
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_util::sync::CancellationToken;
@@ -428,6 +428,7 @@ fn identity(chain: &[CertificateDer<'_>]) -> Option<Arc<DeviceIdentity>> {
 struct Registry {
     entries: Mutex<HashMap<u64, (Peer, Closer)>>,
     next: AtomicU64,
+    left: Notify,
 }
 
 enum Closer {
@@ -454,6 +455,17 @@ impl Registry {
         }
     }
 
+    /// Waits until no connection is left.
+    async fn empty(&self) {
+        loop {
+            let left = self.left.notified();
+            if self.entries().is_empty() {
+                return;
+            }
+            left.await;
+        }
+    }
+
     fn entries(&self) -> std::sync::MutexGuard<'_, HashMap<u64, (Peer, Closer)>> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -467,6 +479,7 @@ struct Entry {
 impl Drop for Entry {
     fn drop(&mut self) {
         self.served.registry.entries().remove(&self.id);
+        self.served.registry.left.notify_waiters();
     }
 }
 
@@ -536,8 +549,8 @@ impl Tunnel {
         self.served.draining.cancel();
         let all_gone = async {
             self.served.calls.idle().await;
-            // Agents close when they have the last bytes; connections that linger are closed below.
-            let _lingering = tokio::time::timeout(LINGER, self.endpoint.wait_idle()).await;
+            // Connections end when the last bytes are through; those that linger are closed below.
+            let _lingering = tokio::time::timeout(2 * LINGER, self.served.registry.empty()).await;
         };
         let is_through = tokio::time::timeout(patience, all_gone).await.is_ok();
         let cut = if is_through { 0 } else { self.served.calls.running() };
