@@ -69,7 +69,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     say::line(stand.hub_tool(&["usage", "--tenant", TENANT])?.trim_end());
     let usage = stand.hub_tool(&["usage", "--tenant", TENANT, "--json"])?;
     let hops = match options.vendor {
-        Vendor::Scripted => Some(Hops::measure(&stand)?),
+        Vendor::Scripted => Some(Hops::measure(&stand, options.release)?),
         Vendor::Openai => None,
     };
     say::heading("the books: relay-hub ledger verify");
@@ -81,7 +81,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
         say::data(&json!({ "turn": turn, "hops": hops, "usage": usage, "ledger": "verified" }).to_string());
     }
     if options.keep {
-        tell_how_to_use(&stand, &options.model);
+        tell_how_to_use(&stand, &options.model)?;
         wait_for_interrupt();
     }
     Ok(ExitCode::SUCCESS)
@@ -159,9 +159,14 @@ struct Hops {
 }
 
 impl Hops {
-    fn measure(stand: &Stand) -> Result<Self> {
+    fn measure(stand: &Stand, is_release: bool) -> Result<Self> {
+        let build = if is_release {
+            ""
+        } else {
+            " (debug build: --release is faster)"
+        };
         say::heading(&format!(
-            "what each hop adds: a small call, {CALLS} times each, medians"
+            "what each hop adds: a small call, {CALLS} times each, medians{build}"
         ));
         let vendor_url = stand.vendor_url.as_deref().context("there is a scripted vendor")?;
         let mut ways = [
@@ -182,19 +187,17 @@ impl Hops {
             }
         }
         let [vendor, hub, agent] = times.map(median);
-        let row = |way: &str, total: f64, added: String| vec![way.to_owned(), format!("{total:.2} ms"), added];
+        let row = |cells: [&str; 3]| cells.map(str::to_owned).to_vec();
+        let ms = |value: f64| format!("{value:.2} ms");
         let rows = vec![
-            row("way", 0.0, "added by the hop".to_owned())
-                .into_iter()
-                .map(|cell| cell.replace("0.00 ms", ""))
-                .collect(),
-            row("vendor directly", vendor, String::new()),
-            row("hub → vendor", hub, format!("hub   {:.2} ms", hub - vendor)),
-            row(
+            row(["way", "in all", "added by the hop"]),
+            row(["vendor directly", &ms(vendor), ""]),
+            row(["hub → vendor", &ms(hub), &format!("hub   {}", ms(hub - vendor))]),
+            row([
                 "agent → tunnel → hub → vendor",
-                agent,
-                format!("agent {:.2} ms", agent - hub),
-            ),
+                &ms(agent),
+                &format!("agent {}", ms(agent - hub)),
+            ]),
         ];
         say::line(say::table(&rows).trim_end());
         Ok(Self { vendor, hub, agent })
@@ -206,21 +209,28 @@ fn median(mut times: Vec<f64>) -> f64 {
     times.get(times.len() / 2).copied().unwrap_or_default()
 }
 
-fn tell_how_to_use(stand: &Stand, model: &str) {
-    say::heading("everything keeps running; Ctrl-C ends it");
-    let home = stand.folder().join("codex-home");
+fn tell_how_to_use(stand: &Stand, model: &str) -> Result<()> {
+    say::heading("how to use it");
+    let home = turn::codex_home(stand, model)?;
+    let agent = stand.programs().path("relay-agent");
+    let data = stand.agent_data();
     say::line(&format!(
-        "A home for Codex that points at the agent is ready:\n\n  CODEX_HOME={} codex\n",
+        "\nCodex, with a home of its own:\n\n  CODEX_HOME={} codex\n",
         home.display()
     ));
-    say::line("Or put this into your own config.toml:\n");
-    say::line(&turn::codex_config(stand, model));
+    say::line(&format!(
+        "Codex with your own settings (the same command with --undo takes it back):\n\n  {} setup codex --data {}\n",
+        agent.display(),
+        data.display()
+    ));
     say::line(&format!(
         "Any other client:\n\n  through the agent  OPENAI_BASE_URL={}/v1 OPENAI_API_KEY={}\n  \
          at the hub         OPENAI_BASE_URL={}/v1 OPENAI_API_KEY={}\n",
         stand.agent_url, stand.agent_key, stand.hub_url, stand.hub_key
     ));
     say::line(&format!("The hub's data: {}", stand.hub_data().display()));
+    say::heading("everything keeps running; Ctrl-C ends it");
+    Ok(())
 }
 
 const CALLS: usize = 30;

@@ -3,7 +3,7 @@
 
 use std::{
     fs,
-    path::Path,
+    path::{Path, PathBuf},
     process::Command,
     sync::mpsc::RecvTimeoutError,
     time::{Duration, Instant},
@@ -31,38 +31,30 @@ pub(crate) struct Turn {
 /// What Codex is asked, and a real model with it.
 const PROMPT: &str = "Run the shell command `echo relayed` and tell in one sentence what it printed.";
 
-/// Codex's settings for the stand: the agent's address, its key by command, and no traffic of its own.
-pub(crate) fn codex_config(stand: &Stand, model: &str) -> String {
-    let agent = stand.programs().path("relay-agent");
-    format!(
-        r#"model = "{model}"
-model_provider = "relay"
-check_for_update_on_startup = false
-analytics = {{ enabled = false }}
-features = {{ plugins = false, apps = false, remote_plugin = false }}
-otel = {{ metrics_exporter = "none" }}
-
-[model_providers.relay]
-name = "Relay"
-base_url = "{}/v1"
-supports_websockets = true
-
-[model_providers.relay.auth]
-command = {:?}
-args = ["token", "--data", {:?}]
-"#,
-        stand.agent_url,
-        agent.display().to_string(),
-        stand.agent_data().display().to_string()
-    )
+/// A home for Codex that points at the agent, made as a user would: by `relay-agent setup codex`.
+pub(crate) fn codex_home(stand: &Stand, model: &str) -> Result<PathBuf> {
+    let home = stand.folder().join("codex-home");
+    if !home.exists() {
+        fs::create_dir_all(&home)?;
+        fs::write(home.join("config.toml"), format!("model = {model:?}\n{QUIET}"))?;
+        let path = home.display().to_string();
+        say::line(stand.agent_tool(&["setup", "codex", "--codex-home", &path])?.trim_end());
+    }
+    Ok(home)
 }
+
+/// No traffic of Codex's own.
+const QUIET: &str = "check_for_update_on_startup = false
+analytics = { enabled = false }
+features = { plugins = false, apps = false, remote_plugin = false }
+otel = { metrics_exporter = \"none\" }
+";
 
 /// The turn by the real Codex, in a home of its own.
 pub(crate) fn by_codex(stand: &Stand, codex: &Path, model: &str) -> Result<Turn> {
-    let (home, work) = (stand.folder().join("codex-home"), stand.folder().join("work"));
-    fs::create_dir_all(&home)?;
+    let home = codex_home(stand, model)?;
+    let work = stand.folder().join("work");
     fs::create_dir_all(&work)?;
-    fs::write(home.join("config.toml"), codex_config(stand, model))?;
     let mut command = Command::new(codex);
     command.args([
         "exec",

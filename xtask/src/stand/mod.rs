@@ -196,6 +196,17 @@ impl Stand {
         .run(args)
     }
 
+    /// Runs a command of the agent on the stand's data and returns what it prints.
+    pub(crate) fn agent_tool(&self, args: &[&str]) -> Result<String> {
+        let data = self.agent_data();
+        let tool = Tool {
+            programs: &self.programs,
+            name: "relay-agent",
+            data: &data,
+        };
+        tool.run(args)
+    }
+
     pub(crate) fn hub_data(&self) -> PathBuf {
         self.folder.path().join("hub")
     }
