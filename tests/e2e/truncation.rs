@@ -33,9 +33,14 @@ async fn never_looks_complete(link: &'static str) {
         for how in [Break::Fin, Break::Reset] {
             world.vendor.next(huge().cut(HALF_AN_EVENT, how));
             let answer = client.post("/responses", ask(true)).await.unwrap().rest().await;
+            // Half an event may have been passed on: then nothing of ours can follow it. Or nothing of it: then
+            // the stream is told to have failed.
+            let told = events(&answer.body)
+                .last()
+                .is_some_and(|event| event["type"] == "response.failed");
             assert!(
-                answer.cut.is_some(),
-                "{way}, {how:?}: half an event and a clean end of {} bytes",
+                answer.cut.is_some() || told,
+                "{way}, {how:?}: a clean end after {} bytes",
                 answer.body.len()
             );
 
