@@ -88,7 +88,7 @@ impl Finding {
         } else {
             format!("\n      -> {}", self.action)
         };
-        format!("{verdict}  {:<12} {}{action}", self.check, self.found)
+        format!("{verdict}  {:<15} {}{action}", self.check, self.found)
     }
 }
 
@@ -149,8 +149,8 @@ mod tests {
         let finding = Finding::fail("tcp", "no answer", "open the port");
         assert_eq!(
             finding.to_text(),
-            "FAIL  tcp          no answer\n      -> open the port"
+            "FAIL  tcp             no answer\n      -> open the port"
         );
-        assert_eq!(Finding::pass("tcp", "ok").to_text(), "PASS  tcp          ok");
+        assert_eq!(Finding::pass("tcp", "ok").to_text(), "PASS  tcp             ok");
     }
 }
