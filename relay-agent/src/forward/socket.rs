@@ -59,6 +59,8 @@ impl<U: Uplink> Forward<U> {
             Err(refusal) => return refused(Wire::Responses, &refusal, call),
         };
         if answer.status() != StatusCode::OK {
+            // A request that is cut would take the words of the refusal with it.
+            up.try_send(Up::End).ok();
             return self.answer(answer, Wire::Responses, call, false, running);
         }
         let (answer_head, down) = answer.into_parts();

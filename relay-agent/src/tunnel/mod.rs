@@ -181,7 +181,13 @@ impl Link {
         let mut attempts = 0;
         loop {
             attempts += 1;
-            let connection = match self.connection().await {
+            let is_sent = last.as_ref().is_some_and(|(_, error)| !error.is_safe_to_retry);
+            let wait = if is_sent {
+                self.0.wait.min(RESEND_WAIT)
+            } else {
+                self.0.wait
+            };
+            let connection = match self.connection(wait).await {
                 Ok(connection) => connection,
                 Err(down) => return Err(last.map_or(down, |(_, error)| self.down(&error))),
             };
@@ -251,7 +257,7 @@ impl Link {
     }
 
     /// The connection in use, as soon as there is one.
-    async fn connection(&self) -> Result<Connection, LinkDown> {
+    async fn connection(&self, wait: Duration) -> Result<Connection, LinkDown> {
         if let Some(connection) = self
             .0
             .current
@@ -264,7 +270,7 @@ impl Link {
         let _waiting = Waiting::begin(&self.0);
         let mut current = self.0.current.subscribe();
         let is_open = |current: &Option<Connection>| current.as_ref().is_some_and(Connection::is_open);
-        match tokio::time::timeout(self.0.wait, current.wait_for(is_open)).await {
+        match tokio::time::timeout(wait, current.wait_for(is_open)).await {
             Ok(Ok(connection)) => Ok(connection.clone().ok_or_else(|| self.no_connection())?),
             Ok(Err(_)) | Err(_) => Err(self.no_connection()),
         }
@@ -330,5 +336,8 @@ impl Drop for Waiting<'_> {
     }
 }
 
+/// How long a call that the hub may have seen waits for the same hub to come back: its client should learn of a hub
+/// that died within three seconds, of which noticing takes up to two.
+const RESEND_WAIT: Duration = Duration::from_millis(500);
 /// How often one call is tried before its caller hears of it.
 const ATTEMPTS: usize = 4;

@@ -8,7 +8,7 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto,
 };
-use relay_shared::{call::CallId, tasks::Tasks};
+use relay_shared::{call::CallId, tasks::Tasks, tunnel::body::InBody};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
@@ -123,11 +123,12 @@ async fn answer(
 ) -> Result<Response<ReplyBody>, Infallible> {
     let upgrade = request.extensions_mut().remove::<hyper::upgrade::OnUpgrade>();
     let (head, body) = request.into_parts();
+    let body = InBody::hyper(body, head.version);
     let arrival = Arrival {
         credential: api_key(&head.headers),
         socket: socket_upgrade(&head, upgrade),
         head,
-        body: ClientBody::Public(body),
+        body: ClientBody::Public(Box::new(body)),
         call: CallId::random(),
         link,
         is_socket_post: false,

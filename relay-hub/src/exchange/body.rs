@@ -9,7 +9,6 @@ use std::{
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
 use relay_shared::tunnel::body::InBody;
 use tokio::sync::mpsc;
 
@@ -22,7 +21,7 @@ pub struct Cut;
 #[derive(Default)]
 pub enum ClientBody {
     /// HTTP/1.1 or 2 on the public entrance.
-    Public(Incoming),
+    Public(Box<InBody>),
     /// HTTP/3 or 2 through the tunnel.
     Tunnel(Box<InBody>),
     /// None, or one that was taken.

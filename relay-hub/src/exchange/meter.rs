@@ -121,7 +121,8 @@ impl Meter {
         };
         head.headers = from_vendor(&head.headers);
         self.rename(&mut head.headers);
-        if self.removes_usage {
+        if shape == Shape::Events {
+            // A stream that breaks off ends with words of ours.
             head.headers.remove(header::CONTENT_LENGTH);
         }
         let tap = Tap::new(

@@ -43,6 +43,8 @@ pub use self::socket::SocketClient;
 const CALL_ID: HeaderName = HeaderName::from_static("relay-call-id");
 /// A refused client has this long to finish its body.
 const DISCARD: Duration = Duration::from_secs(10);
+/// And no more than this to write.
+const DISCARD_BYTES: usize = 64 << 20;
 /// Silence after which a client of the public entrance is told that the answer goes on.
 const KEEPALIVE: Duration = Duration::from_secs(15);
 
@@ -136,8 +138,7 @@ impl Exchange {
     /// Lets a refused client finish its body, so that it reads the refusal; through the tunnel its stream tells it.
     pub fn discard(&self, body: ClientBody) {
         if matches!(body, ClientBody::Public(_)) && !body.is_end_stream() {
-            self.tasks
-                .spawn("discard", body.discard(self.limits.body_bytes, DISCARD));
+            self.tasks.spawn("discard", body.discard(DISCARD_BYTES, DISCARD));
         }
     }
 

@@ -8,6 +8,7 @@ use std::{
 use http::StatusCode;
 use relay_protocol::{Endpoint, Envelope, Observed, Tokens, Usage, UsageSource};
 use relay_shared::call::CallId;
+use tracing::debug;
 
 use crate::{
     catalogue::Model,
@@ -99,6 +100,7 @@ impl Record {
         self.refused(refused);
         self.row.ending = Ending::Refused(refused.public.code);
         self.row.total_us = Some(self.elapsed_us());
+        told(&self.row);
         ledger.note(self.row);
     }
 
@@ -162,6 +164,7 @@ impl Bill {
         row.cost = charge;
         row.response_id.clone_from(&observed.response_id);
         row.total_us = Some(self.record.elapsed_us());
+        told(&row);
         hold.settle(charge, row).await?;
         Ok(())
     }
@@ -194,4 +197,20 @@ impl Bill {
             ..Usage::default()
         }
     }
+}
+
+/// What the log says of a call: its row without what its client wrote.
+fn told(row: &UsageRow) {
+    debug!(
+        call = %row.call,
+        tenant = %row.tenant,
+        by = %row.by,
+        endpoint = row.endpoint,
+        link = %row.link,
+        status = row.status,
+        ending = %row.ending,
+        cost = %row.cost,
+        total_us = row.total_us,
+        "call ended"
+    );
 }
