@@ -18,6 +18,7 @@ pub(crate) struct Report {
     /// `target` and `load/figure` to one value a round.
     figures: BTreeMap<(&'static str, String), Vec<f64>>,
     idle: &'static [usize],
+    idle_agent: &'static [usize],
 }
 
 impl Report {
@@ -27,6 +28,7 @@ impl Report {
             nginx: None,
             figures: BTreeMap::new(),
             idle: size.idle,
+            idle_agent: size.idle_agent,
         }
     }
 
@@ -209,7 +211,9 @@ impl Report {
                 false,
             ),
         ];
-        for step in self.idle {
+        let mut steps: Vec<_> = self.idle.iter().chain(self.idle_agent).collect();
+        steps.sort_unstable();
+        for step in steps {
             let title = format!("KB per idle stream at {step}");
             rows.push(row(&title, &[&format!("idle/{step}")], From::Itself, kilobytes, true));
         }

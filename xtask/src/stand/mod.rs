@@ -60,6 +60,15 @@ impl Programs {
         })
     }
 
+    /// Programs that were built before.
+    pub(crate) fn built(folder: &Path) -> Result<Self> {
+        let folder = std::path::absolute(folder)?;
+        for name in ["relay-hub", "relay-agent", "scripted-vendor", "relay-load"] {
+            ensure!(folder.join(name).is_file(), "{} has no {name}", folder.display());
+        }
+        Ok(Self { folder })
+    }
+
     pub(crate) fn command(&self, name: &str) -> Command {
         let mut command = Command::new(self.path(name));
         command.env_remove("RELAY_LOG");
