@@ -23,6 +23,8 @@ use tokio::task::JoinSet;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const TENANTS: usize = 64;
+/// A million units each.
+const CREDIT: Nanos = Nanos::new(1_000_000_000_000_000);
 const IDLE_CALLS: usize = 500;
 
 #[tokio::main]
@@ -43,7 +45,7 @@ async fn measure(data: &DataDir, time: Duration) -> anyhow::Result<()> {
     let mut payers = Vec::new();
     for at in 0..TENANTS {
         let tenant = tenants::add(&store, &format!("tenant-{at}"), now_ms).await?;
-        ledger::credit(&store, &tenant, Nanos::MAX_TYPED, &format!("start-{at}"), "", now_ms).await?;
+        ledger::credit(&store, &tenant, CREDIT, &format!("start-{at}"), "", now_ms).await?;
         payers.push((tenant, By::Key(KeyId::random())));
     }
     let tasks = Tasks::new();

@@ -165,9 +165,11 @@ impl From<CreditError> for Failure {
     fn from(error: CreditError) -> Self {
         match error {
             CreditError::Store(store) => store.into(),
-            CreditError::Nothing | CreditError::TooMuch | CreditError::Unknown(_) | CreditError::OtherCredit(_) => {
-                Self::of(&error, FIXABLE)
-            }
+            CreditError::Nothing
+            | CreditError::TooMuch
+            | CreditError::Full
+            | CreditError::Unknown(_)
+            | CreditError::OtherCredit(_) => Self::of(&error, FIXABLE),
         }
     }
 }

@@ -27,6 +27,9 @@ pub enum CreditError {
     /// More than the books can hold.
     #[error("the balance would be more than 1,000,000,000: that is taken for a mistake")]
     TooMuch,
+    /// More than the books can hold for all tenants together.
+    #[error("all credits together would be more than 9,000,000,000: the books cannot hold that")]
+    Full,
     /// Nobody of that id.
     #[error("there is no tenant {0}")]
     Unknown(TenantId),
@@ -88,11 +91,14 @@ pub async fn credit(
             CreditError::Unknown(tenant.clone())
         });
     };
-    sqlx::query("UPDATE account SET posted = posted - $2 WHERE id = $1")
+    let funded = sqlx::query("UPDATE account SET posted = posted - $2 WHERE id = $1 AND posted - $2 >= floor")
         .bind(FUNDING)
         .bind(amount.get())
         .execute(&mut *tx)
         .await?;
+    if funded.rows_affected() == 0 {
+        return Err(CreditError::Full);
+    }
     append(&mut tx, tenant, amount, reference, note, at_ms).await?;
     tx.commit().await?;
     Ok(Credited {

@@ -185,7 +185,7 @@ impl Hold {
 
     /// The terminal barrier: queued at once, resolves with what was charged when that survives any crash.
     /// Dropping the future loses the answer, not the settlement. `charge` above the hold takes what is still
-    /// available; the rest is the operator's loss.
+    /// available; the rest is the operator's loss. More than a million units above the hold is taken for nonsense.
     pub fn settle(
         mut self,
         charge: Nanos,
@@ -193,6 +193,7 @@ impl Hold {
     ) -> impl Future<Output = Result<Nanos, LedgerDown>> + Send + 'static {
         let (reply, charged) = oneshot::channel();
         if let Some(facts) = self.facts.take() {
+            let charge = rules::bookable(charge, facts.amount);
             let settle = Settle {
                 facts,
                 charge,

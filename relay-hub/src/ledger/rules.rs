@@ -43,6 +43,14 @@ impl Balance {
     }
 }
 
+/// A charge that can be booked: one call costs at most a million units, or its hold. A vendor's absurd usage must not
+/// fill the operator's loss account, since then nothing could be settled any more; the call's row keeps the cost.
+pub(super) fn bookable(charge: Nanos, held: Nanos) -> Nanos {
+    charge.clamp(Nanos::ZERO, held.max(LARGEST_CHARGE))
+}
+
+const LARGEST_CHARGE: Nanos = Nanos::new(1_000_000_000_000_000);
+
 /// A charge against a hold: what the hold covers, and what it does not.
 pub(super) fn split(charge: Nanos, held: Nanos) -> (Nanos, Nanos) {
     let covered = charge.clamp(Nanos::ZERO, held);

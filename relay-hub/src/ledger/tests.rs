@@ -309,6 +309,32 @@ async fn a_wish_that_cannot_be_written_spoils_no_settlement() {
     books.close().await;
 }
 
+#[tokio::test]
+async fn an_absurd_charge_is_settled_and_fills_no_account() {
+    let books = Books::open().await;
+    let tenant = books.tenant(1_000).await;
+    for _ in 0..12 {
+        let wish = wish(&tenant, 0);
+        let hold = books.ledger.reserve(wish.clone()).await.unwrap();
+        assert!(hold.settle(Nanos::MAX, row(&wish, Ending::Completed)).await.is_ok());
+    }
+    assert_eq!((books.balance(&tenant).await, books.ledger.open_holds()), ((0, 0), 0));
+    books.close().await;
+}
+
+#[tokio::test]
+async fn credits_stop_at_what_the_books_can_hold() {
+    let books = Books::open().await;
+    for at in 0..10 {
+        let tenant = books.tenant(0).await;
+        let done = credit(&books.hub.store, &tenant, Nanos::MAX_TYPED, &format!("c{at}"), "", 1).await;
+        assert_eq!(done.is_ok(), at < 9, "{done:?}");
+        assert!(at < 9 || matches!(done, Err(CreditError::Full)));
+        assert_eq!(books.balance(&tenant).await.0 > 0, at < 9);
+    }
+    books.close().await;
+}
+
 /// The rows of a table are changed behind the hub's back, with its guards taken away.
 async fn tamper(statements: &[&'static str]) -> Vec<String> {
     let books = Books::open().await;
