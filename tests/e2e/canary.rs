@@ -132,7 +132,7 @@ fn files(folder: &Path) -> Vec<std::path::PathBuf> {
 #[tokio::test(flavor = "multi_thread")]
 async fn canaries_are_in_no_log_no_table_no_metric_and_no_error() {
     let world = crate::Setup {
-        log: "trace",
+        log: LOUDEST,
         ..setup()
     }
     .start()
