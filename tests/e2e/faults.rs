@@ -102,7 +102,7 @@ fn http_faults() -> Vec<Fault> {
         better("cut", 2, BROKE_OFF, cut(Break::Fin)),
         better("reset", 2, BROKE_OFF, cut(Break::Reset)),
         better("no-end", 2, BROKE_OFF, Script::deltas(3, 9).ending(Ending::Missing)),
-        same("empty", Script::chunks("text/event-stream", Vec::new())),
+        better("empty", 2, BROKE_OFF, Script::chunks("text/event-stream", Vec::new())),
         better("hang-up", 4, UNREACHABLE, Script::hang_up(Break::Fin)),
         better("hang-up-reset", 4, UNREACHABLE, Script::hang_up(Break::Reset)),
         better("garbage", 4, UNREACHABLE, Script::garbage(b"I am not HTTP.\r\n\r\n")),
