@@ -445,3 +445,26 @@ async fn each_event_arrives_when_it_is_sent() {
         assert!(contains(&seen, b"response.completed"), "{way}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_empty_answer_is_no_lost_connection() {
+    let world = setup().start().await;
+    for (way, client) in ways(&world) {
+        world.vendor.next(Script::chunks("text/event-stream", Vec::new()));
+        let answer = post(&client, "/responses", ask(true)).await;
+        assert_eq!(
+            (answer.status.as_u16(), &answer.cut),
+            (200, &None),
+            "{way}: {}",
+            answer.text()
+        );
+        world.vendor.next(Script::chunks("application/json", Vec::new()));
+        let answer = post(&client, "/responses", ask(false)).await;
+        assert_eq!(
+            (answer.status.as_u16(), &answer.cut),
+            (200, &None),
+            "{way}: {}",
+            answer.text()
+        );
+    }
+}

@@ -18,7 +18,7 @@ use http::header::{
 };
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body::{Body, Frame};
-use http_body_util::BodyExt;
+use http_body_util::{BodyExt, Collected, Limited};
 use hyper::body::Incoming;
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
@@ -61,7 +61,7 @@ impl<U: Uplink> Forward<U> {
         if answer.status() != StatusCode::OK {
             // A request that is cut would take the words of the refusal with it.
             up.try_send(Up::End).ok();
-            return self.answer(answer, Wire::Responses, call, false, running);
+            return self.refused_upgrade(answer).await;
         }
         let (answer_head, down) = answer.into_parts();
         let client = hyper::upgrade::on(&mut request);
@@ -82,6 +82,23 @@ impl<U: Uplink> Forward<U> {
             }
         });
         switching(&answer_head.headers, accept)
+    }
+
+    /// A refusal goes out whole, with its length: WebSocket clients take what follows the head for the body, so that
+    /// the marks of chunks would be part of its words.
+    async fn refused_upgrade(&self, answer: Response<U::Answer>) -> Response<LocalBody> {
+        let (answer_head, body) = answer.into_parts();
+        let words = timeout(
+            self.patience.socket_answer,
+            Limited::new(body, LONGEST_REFUSAL).collect(),
+        )
+        .await;
+        let words = words.ok().and_then(Result::ok).map(Collected::to_bytes);
+        let mut response = Response::new(text(words.unwrap_or_default()));
+        *response.status_mut() = answer_head.status;
+        *response.headers_mut() = head::to_client(&answer_head.headers);
+        response.headers_mut().remove(CONTENT_LENGTH);
+        response
     }
 
     /// The hub's answer to the upgrade. A client waits for it with its user looking on, so a link that is down is
@@ -392,6 +409,8 @@ fn too_slow() -> Refusal {
 }
 
 const LARGEST_MESSAGE: usize = 64 << 20;
+/// A refusal is a few hundred bytes of JSON or text.
+const LONGEST_REFUSAL: usize = 256 << 10;
 const QUEUE: usize = 8;
 const READ: usize = 16 << 10;
 const GOODBYE: Duration = Duration::from_secs(1);
