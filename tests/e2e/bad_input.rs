@@ -6,9 +6,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::Method;
 use http_body_util::Full;
+use relay_tests::books::expire_tokens;
 use relay_tests::client::Client;
 use relay_tests::codex::scratch_dir;
 use relay_tests::world::{Agent, Hub, World};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -311,6 +313,12 @@ async fn a_bad_token_does_not_enrol() {
     let cut = &token[..token.len() - 6];
     assert_refused(&agent, cut, &["token"]).await;
     agent.enroll(&token).await.succeeded();
+    let late = scratch_dir("enrol");
+    let late = Agent::new(PROGRAMS, late.path(), "info", "auto");
+    let expired = world.hub.device_token(&world.tenant).await;
+    tokio::time::sleep(Duration::from_millis(5)).await;
+    expire_tokens(&world.hub.home).await;
+    assert_refused(&late, &expired, &["expired"]).await;
     let second = scratch_dir("enrol");
     let second = Agent::new(PROGRAMS, second.path(), "info", "auto");
     assert_refused(&second, &token, &["used"]).await;
@@ -403,4 +411,99 @@ async fn a_taken_port_is_a_clear_error() {
     assert_eq!(ended.exit_code, Some(1), "{ended:#?}");
     assert!(ended.stderr.contains(&taken), "{ended:#?}");
     assert!(ended.stderr.contains(&pid), "it names the holder {pid}: {ended:#?}");
+}
+
+/// TLS to the tunnel, trusting its authority, with this certificate; what comes of a request.
+async fn knock(world: &World, identity: Option<&World>) -> String {
+    let mut roots = rustls::RootCertStore::empty();
+    let authority = world.hub.certificate_authority();
+    roots
+        .add(CertificateDer::from_pem_slice(authority.as_bytes()).unwrap())
+        .unwrap();
+    let provider = std::sync::Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap();
+    let builder = builder.with_root_certificates(roots);
+    let mut config = match identity {
+        None => builder.with_no_client_auth(),
+        Some(of) => {
+            let chain = CertificateDer::pem_file_iter(of.agent.home.join("device.crt")).unwrap();
+            let key = PrivateKeyDer::from_pem_file(of.agent.home.join("device.key")).unwrap();
+            builder
+                .with_client_auth_cert(chain.map(Result::unwrap).collect(), key)
+                .unwrap()
+        }
+    };
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let stream = TcpStream::connect(world.hub.tunnel()).await.unwrap();
+    let connector = tokio_rustls::TlsConnector::from(std::sync::Arc::new(config));
+    let name = ServerName::try_from("relay-hub").unwrap();
+    let mut stream = match connector.connect(name, stream).await {
+        Ok(stream) => stream,
+        Err(error) => return format!("refused: {error}"),
+    };
+    let _sent = stream
+        .write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0")
+        .await;
+    let mut first = [0; 9];
+    match tokio::time::timeout(Duration::from_secs(10), stream.read_exact(&mut first))
+        .await
+        .unwrap()
+    {
+        Ok(_) => "served".to_owned(),
+        Err(error) => format!("refused: {error}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_tunnel_serves_its_own_devices_and_nobody_else() {
+    let world = setup().start().await;
+    let other = setup().start().await;
+    assert_eq!(knock(&world, Some(&world)).await, "served");
+    for stranger in [None, Some(&other)] {
+        let outcome = knock(&world, stranger).await;
+        assert!(outcome.starts_with("refused"), "{outcome}");
+    }
+    world.assert_sound().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_was_cut_never_reaches_the_vendor_as_a_whole() {
+    for link in ["quic", "h2"] {
+        let world = crate::Setup { link, ..setup() }.start().await;
+        let body = crate::ask(true);
+        for (addr, key) in [(world.agent.addr(), &world.agent.key), (world.hub.http(), &world.key)] {
+            let head = format!(
+                "POST /v1/responses HTTP/1.1\r\nhost: {addr}\r\nauthorization: Bearer {key}\r\n\
+                 content-type: application/json\r\n"
+            );
+            let cuts = [
+                format!("{head}content-length: {}\r\n\r\n{body}", body.len() + 5),
+                format!("{head}transfer-encoding: chunked\r\n\r\n{:x}\r\n{body}\r\n", body.len()),
+                format!("{head}transfer-encoding: chunked\r\n\r\n{:x}\r\n{body}", body.len() + 1),
+            ];
+            for request in cuts {
+                let mut stream = TcpStream::connect(addr).await.unwrap();
+                stream.write_all(request.as_bytes()).await.unwrap();
+                stream.shutdown().await.unwrap();
+                let mut answer = Vec::new();
+                let reading = stream.read_to_end(&mut answer);
+                let _closed = tokio::time::timeout(Duration::from_secs(15), reading)
+                    .await
+                    .expect("it is closed");
+                assert!(
+                    !answer.starts_with(b"HTTP/1.1 200"),
+                    "{link}: {}",
+                    String::from_utf8_lossy(&answer)
+                );
+            }
+        }
+        assert_eq!(
+            world.vendor.posts().len(),
+            0,
+            "{link}: a cut request was taken for a whole one"
+        );
+        assert_nothing_charged(&world).await;
+    }
 }

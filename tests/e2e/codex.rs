@@ -121,3 +121,27 @@ async fn codex_does_a_tool_round_through_the_relay_with_the_key_of_relay_agent_t
     };
     through_the_relay(token, 1, 3).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn codex_works_with_what_relay_agent_setup_wrote() {
+    let home = relay_tests::codex::scratch_dir("setup");
+    let Some(codex) = Codex::install().await else { return };
+    let models = vec![CODEX_MODEL.to_owned()];
+    let world = Setup { models, ..setup() }.start().await;
+    world.vendor.otherwise(tool_round());
+    let folder = home.path().display().to_string();
+    let arguments = ["setup", "codex", "--codex-home", &folder];
+    world.agent.command(&arguments).await.succeeded();
+    let outcome = codex
+        .exec(&Run::new(Way::Prepared(home.path().to_owned()), "", ""))
+        .await;
+    assert_clean(&outcome);
+    world.assert_billed_truly().await;
+    world
+        .agent
+        .command(&["setup", "codex", "--undo", "--codex-home", &folder])
+        .await
+        .succeeded();
+    let left = std::fs::read_to_string(home.path().join("config.toml")).unwrap_or_default();
+    assert!(!left.contains("127.0.0.1"), "a dead base URL is left: {left}");
+}

@@ -301,6 +301,42 @@ fn socket_faults() -> Vec<Fault> {
     ]
 }
 
+/// As Codex comes: thirty tries of a 500, six of a 401.
+#[tokio::test(flavor = "multi_thread")]
+async fn with_codex_own_retries_the_relay_multiplies_nothing() {
+    let Some(codex) = Codex::install().await else { return };
+    let faults = [
+        ("fault-r500", Script::error(500, "server_error", None, "oops"), 30),
+        (
+            "fault-r401",
+            Script::error(401, "invalid_request_error", Some("invalid_api_key"), "no"),
+            6,
+        ),
+        (
+            "fault-r429",
+            Script::error(429, "rate_limit_exceeded", Some("rate_limit_exceeded"), "no"),
+            1,
+        ),
+    ];
+    let models = faults.iter().map(|(model, ..)| (*model).to_owned()).collect();
+    let world = Setup { models, ..setup() }.start().await;
+    futures_util::stream::iter(faults)
+        .for_each_concurrent(3, async |(model, script, wanted)| {
+            world.vendor.on_model(model, script);
+            let (base_url, key) = (world.agent.base_url(), &world.agent.key);
+            let run = Run {
+                model,
+                ..Run::new(Way::Custom, &base_url, key)
+            };
+            let outcome = codex.exec(&run).await;
+            let seen = seen(&outcome, &world.vendor, model, &base_url);
+            assert_eq!((seen.tries, seen.exit_code), (wanted, Some(1)), "{model}: {seen:?}");
+        })
+        .await;
+    world.assert_billed_truly().await;
+    world.assert_sound().await;
+}
+
 /// Upgrades that a vendor refuses: what Codex makes of it, which is to go on over HTTP at last.
 #[tokio::test(flavor = "multi_thread")]
 async fn refused_upgrades_reach_codex_as_they_would_directly() {

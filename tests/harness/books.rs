@@ -15,6 +15,19 @@ pub struct Books {
     pool: SqlitePool,
 }
 
+/// Lets every enrolment token of a hub's data directory expire.
+pub async fn expire_tokens(data: &Path) {
+    let options = SqliteConnectOptions::new()
+        .filename(data.join("hub.sqlite"))
+        .busy_timeout(Duration::from_secs(10));
+    let pool = SqlitePoolOptions::new().max_connections(1).connect_lazy_with(options);
+    let done = sqlx::query("UPDATE device_token SET expires_ms = 1 + created_ms")
+        .execute(&pool)
+        .await;
+    done.expect("the token table");
+    pool.close().await;
+}
+
 /// One row of usage.
 #[derive(Clone, Debug)]
 pub struct Row {

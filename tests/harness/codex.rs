@@ -61,6 +61,8 @@ pub enum Way {
     BuiltIn,
     /// A custom provider whose key is what this command prints; it fetches the model catalog, too.
     Command(PathBuf, Vec<String>),
+    /// This `config.toml` and `.env`, as a tool wrote them into a directory.
+    Prepared(PathBuf),
 }
 
 /// One run of `codex exec`.
@@ -109,6 +111,10 @@ impl<'a> Run<'a> {
             Way::Custom => custom("env_key = \"RELAY_API_KEY\""),
             Way::CustomSocket => custom("env_key = \"RELAY_API_KEY\"\nsupports_websockets = true"),
             Way::BuiltIn => format!("model = \"{model}\"\nopenai_base_url = \"{base_url}\"\n{quiet}"),
+            Way::Prepared(home) => {
+                let written = fs::read_to_string(home.join("config.toml")).expect("a prepared config.toml");
+                format!("model = \"{model}\"\n{quiet}\n{written}")
+            }
             Way::Command(program, arguments) => custom(&format!(
                 "supports_websockets = true\n[model_providers.relay.auth]\ncommand = {:?}\nargs = {arguments:?}",
                 program.display().to_string(),
@@ -164,6 +170,11 @@ impl Codex {
         fs::create_dir_all(&home).expect("a scratch directory is writable");
         fs::create_dir_all(&work).expect("a scratch directory is writable");
         fs::write(home.join("config.toml"), run.config()).expect("a scratch directory is writable");
+        if let Way::Prepared(from) = &run.way
+            && let Ok(variables) = fs::read(from.join(".env"))
+        {
+            fs::write(home.join(".env"), variables).expect("a scratch directory is writable");
+        }
         let began = Instant::now();
         let child = Command::new(&self.binary)
             .args([
