@@ -40,6 +40,8 @@ impl Tasks {
         F: Future<Output = ()> + Send + 'static,
     {
         let inner = Arc::clone(&self.0);
+        // Boxed, or each wrapper below would add the room of the work once more to the task.
+        let work = Box::pin(work);
         let task = async move {
             let work = AssertUnwindSafe(inner.hard.run_until_cancelled(work)).catch_unwind();
             if work.await.is_err() {

@@ -84,7 +84,10 @@ impl Connection {
     async fn speak(self, io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, link: Link) {
         let exchange = self.exchange;
         let builder = builder(exchange.limits.head_bytes);
-        let service = service_fn(move |request| answer(exchange.clone(), request, link));
+        let service = service_fn(move |request| {
+            // Boxed: a connection would keep the room of the future for as long as its answer streams.
+            Box::pin(answer(exchange.clone(), request, link))
+        });
         let connection = builder.serve_connection_with_upgrades(TokioIo::new(io), service);
         tokio::pin!(connection);
         let outcome = tokio::select! {

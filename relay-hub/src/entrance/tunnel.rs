@@ -26,7 +26,8 @@ use crate::{
 
 /// Serves the tunnel's port until it is drained.
 pub fn serve_tunnel(bound: Bound, exchange: Arc<Exchange>, enrolment: Arc<Enrolment>, tasks: &Tasks) -> Tunnel {
-    let handle = move |request, peer| answer(exchange.clone(), request, peer);
+    // Boxed: a stream would keep the room of the future for as long as its answer runs.
+    let handle = move |request, peer| Box::pin(answer(exchange.clone(), request, peer));
     let enrol = move |request, _: SocketAddr| enrol(enrolment.clone(), request);
     bound.serve(handle, enrol, tasks)
 }
