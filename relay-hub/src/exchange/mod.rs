@@ -1,4 +1,4 @@
-//! One call from a client's request to its settled answer. Reading [`Exchange::relay`] is reading the hub.
+//! One call from a client's request to its settled answer. Reading `Exchange::relay` is reading the hub.
 
 pub mod body;
 mod meter;
