@@ -1,4 +1,5 @@
-//! Measures the ledger: idle latency of reserve, its commit and a settlement; then hold and settle pairs a second.
+//! Measures the ledger: idle latency of reserve, its commit and a settlement; then calls a second: of streams, whose hold
+//! is durable before their settlement, and of small calls, which are written once.
 //! `cargo run --release -p relay-hub --example ledger_bench [SECONDS] [DIR]`
 
 use std::{
@@ -53,8 +54,10 @@ async fn measure(data: &DataDir, time: Duration) -> anyhow::Result<()> {
     let mut out = io::stdout();
 
     idle(&ledger, &payers, &mut out).await?;
-    for waiting in [1, 64, 512] {
-        loaded(&ledger, &payers, waiting, time, &mut out).await?;
+    for waiting in [1, 32, 512] {
+        for is_stream in [true, false] {
+            loaded(&ledger, &payers, waiting, is_stream, time, &mut out).await?;
+        }
     }
 
     drop(ledger);
@@ -102,6 +105,7 @@ async fn loaded(
     ledger: &Ledger,
     payers: &[(TenantId, By)],
     waiting: usize,
+    is_stream: bool,
     time: Duration,
     out: &mut io::Stdout,
 ) -> anyhow::Result<()> {
@@ -117,7 +121,9 @@ async fn loaded(
                 let row = row(&wish);
                 let start = Instant::now();
                 let hold = ledger.reserve(wish).await?;
-                hold.durable().await?;
+                if is_stream {
+                    hold.durable().await?;
+                }
                 hold.settle(Nanos::new(1_000), row).await?;
                 times.push(start.elapsed());
                 at += waiting;
@@ -133,7 +139,8 @@ async fn loaded(
     let (p50, p99) = percentiles(times);
     writeln!(
         out,
-        "{waiting} waiting: {rate:.0} durable pairs/s, whole pair p50 {p50:.1?}, p99 {p99:.1?}"
+        "{waiting} at once, {}: {rate:.0} calls/s, p50 {p50:.1?}, p99 {p99:.1?}",
+        if is_stream { "streams" } else { "small calls" }
     )?;
     Ok(())
 }

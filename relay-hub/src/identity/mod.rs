@@ -30,12 +30,19 @@ pub enum By {
     Device(DeviceId),
 }
 
+impl By {
+    /// The id's text.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Key(id) => id.as_str(),
+            Self::Device(id) => id.as_str(),
+        }
+    }
+}
+
 impl fmt::Display for By {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Key(id) => id.fmt(f),
-            Self::Device(id) => id.fmt(f),
-        }
+        f.write_str(self.as_str())
     }
 }
 

@@ -1,34 +1,40 @@
-//! What waits for the writer. Settlements are never turned away: there is at most one for each open hold.
+//! What waits for the writer, and the book that callers read meanwhile. Settlements are never turned away: there is at
+//! most one for each open hold.
 
 use std::{
     collections::VecDeque,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
+    time::{Duration, Instant},
 };
 
-use relay_shared::call::CallId;
+use relay_shared::clock::{Clock as _, SystemClock};
 use tokio::sync::{Notify, SetOnce, oneshot};
 
-use super::{Hold, HoldError, LedgerDown, Reserve, UsageRow};
-use crate::{identity::By, ids::TenantId, money::Nanos};
+use super::{
+    Hold, HoldError, LedgerDown, Reply, Reserve, UsageRow,
+    book::{Book, NotGranted},
+};
+use crate::{money::Nanos, store::millis};
 
-/// Whether a batch's commit came to pass.
-pub(super) type Outcome = Arc<SetOnce<Result<(), LedgerDown>>>;
-
-/// An open hold, as the writer granted it.
+/// An open hold, as it was granted.
 #[derive(Debug)]
 pub(super) struct Facts {
     pub(super) id: i64,
-    pub(super) call: CallId,
-    pub(super) tenant: TenantId,
-    pub(super) by: By,
-    pub(super) model: String,
-    pub(super) amount: Nanos,
-    pub(super) price_version: i64,
+    pub(super) reserve: Reserve,
     pub(super) at_ms: i64,
-    pub(super) outcome: Outcome,
+    /// Whether the hold was written. Not set while nobody asked for it.
+    pub(super) written: SetOnce<Result<(), LedgerDown>>,
+    /// The writer has it, or its settlement.
+    is_queued: AtomicBool,
+}
+
+impl Facts {
+    pub(super) fn amount(&self) -> Nanos {
+        self.reserve.amount
+    }
 }
 
 /// The end of a hold.
@@ -37,75 +43,140 @@ pub(super) struct Settle {
     pub(super) charge: Nanos,
     /// None where the hold was dropped without a word.
     pub(super) row: Option<Box<UsageRow>>,
-    pub(super) reply: Option<oneshot::Sender<Result<Nanos, LedgerDown>>>,
+    pub(super) reply: Option<Reply>,
     /// How many batches with it failed.
     pub(super) tries: u32,
 }
 
-/// A wish for the writer.
+/// A reserve that the book could not decide.
+pub(super) struct Wish {
+    pub(super) reserve: Reserve,
+    pub(super) reply: oneshot::Sender<Result<Hold, HoldError>>,
+}
+
+/// Work for the writer.
 pub(super) enum Op {
-    Reserve(Box<Reserve>, oneshot::Sender<Result<Hold, HoldError>>),
+    Ask(Box<Wish>),
+    /// Write a granted hold.
+    Open(Arc<Facts>),
     Settle(Settle),
     Note(Box<UsageRow>),
 }
 
 #[derive(Default)]
-struct Queue {
+struct Desk {
+    book: Book,
     ops: VecDeque<Op>,
-    reserves: usize,
+    /// Granted holds that nobody asked to be written yet, oldest first.
+    unwritten: VecDeque<(Instant, Arc<Facts>)>,
+    wishes: usize,
     notes: usize,
     is_closed: bool,
 }
 
 /// Shared by the ledger's handles, its holds and the writer.
-#[derive(Default)]
 pub(super) struct Inbox {
-    queue: Mutex<Queue>,
+    desk: Mutex<Desk>,
     filled: Notify,
-    open: AtomicUsize,
     dropped: AtomicU64,
 }
 
 impl Inbox {
-    fn queue(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn new(book: Book) -> Self {
+        let desk = Desk {
+            book,
+            ..Desk::default()
+        };
+        Self {
+            desk: Mutex::new(desk),
+            filled: Notify::new(),
+            dropped: AtomicU64::new(0),
+        }
+    }
+
+    fn desk(&self) -> MutexGuard<'_, Desk> {
+        self.desk.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Grants a hold from what the book knows. It is written when somebody asks for that, with its settlement, or
+    /// after [`UNWRITTEN_FOR`].
+    pub(super) fn grant(&self, mut reserve: Reserve) -> Result<Arc<Facts>, (Box<Reserve>, NotGranted)> {
+        reserve.amount = reserve.amount.max(Nanos::ZERO);
+        let mut desk = self.desk();
+        if desk.is_closed {
+            return Err((Box::new(reserve), NotGranted::Unknown));
+        }
+        let id = match desk.book.grant(reserve.call, &reserve.tenant, reserve.amount) {
+            Ok(id) => id,
+            Err(not) => return Err((Box::new(reserve), not)),
+        };
+        let facts = Arc::new(Facts {
+            id,
+            reserve,
+            at_ms: millis(SystemClock.wall()),
+            written: SetOnce::new(),
+            is_queued: AtomicBool::new(false),
+        });
+        desk.unwritten.push_back((Instant::now(), facts.clone()));
+        let is_first = desk.unwritten.len() == 1;
+        drop(desk);
+        if is_first {
+            // The writer looks when it is due.
+            self.filled.notify_one();
+        }
+        Ok(facts)
+    }
+
+    /// Has a hold written now.
+    pub(super) fn hasten(&self, facts: &Arc<Facts>) {
+        if !facts.is_queued.swap(true, Ordering::Relaxed) {
+            self.push(Op::Open(facts.clone()));
+        }
     }
 
     /// Queues an op; false where there is no place, or no writer.
     pub(super) fn push(&self, op: Op) -> bool {
-        let mut queue = self.queue();
+        let mut desk = self.desk();
         let has_place = match &op {
-            Op::Reserve(..) => queue.reserves < MOST_RESERVES,
-            Op::Note(_) => queue.notes < MOST_NOTES,
-            Op::Settle(_) => true,
+            Op::Ask(_) => desk.wishes < MOST_WISHES,
+            Op::Note(_) => desk.notes < MOST_NOTES,
+            Op::Open(_) | Op::Settle(_) => true,
         };
-        if queue.is_closed || !has_place {
-            if matches!(op, Op::Note(_)) {
-                self.dropped.fetch_add(1, Ordering::Relaxed);
-            }
+        if desk.is_closed || !has_place {
+            drop(desk);
+            self.turned_away(&op);
             return false;
         }
-        match &op {
-            Op::Reserve(..) => queue.reserves = queue.reserves.saturating_add(1),
-            Op::Note(_) => queue.notes = queue.notes.saturating_add(1),
-            Op::Settle(_) => {}
+        if let Op::Settle(settle) = &op {
+            settle.facts.is_queued.store(true, Ordering::Relaxed);
         }
-        queue.ops.push_back(op);
-        drop(queue);
+        desk.count(&op);
+        desk.ops.push_back(op);
+        drop(desk);
         self.filled.notify_one();
         true
     }
 
-    /// Takes what waits, at most `most`.
+    fn turned_away(&self, op: &Op) {
+        match op {
+            Op::Note(_) => drop(self.dropped.fetch_add(1, Ordering::Relaxed)),
+            Op::Open(facts) => drop(facts.written.set(Err(LedgerDown))),
+            // Who waits sees that his sender is gone.
+            Op::Ask(_) | Op::Settle(_) => {}
+        }
+    }
+
+    /// Takes what waits, at most `most`, the holds that are due among it.
     pub(super) fn take(&self, most: usize) -> Vec<Op> {
-        let mut queue = self.queue();
-        let count = queue.ops.len().min(most);
-        let taken: Vec<Op> = queue.ops.drain(..count).collect();
+        let mut desk = self.desk();
+        desk.queue_due();
+        let count = desk.ops.len().min(most);
+        let taken: Vec<Op> = desk.ops.drain(..count).collect();
         for op in &taken {
             match op {
-                Op::Reserve(..) => queue.reserves = queue.reserves.saturating_sub(1),
-                Op::Note(_) => queue.notes = queue.notes.saturating_sub(1),
-                Op::Settle(_) => {}
+                Op::Ask(_) => desk.wishes = desk.wishes.saturating_sub(1),
+                Op::Note(_) => desk.notes = desk.notes.saturating_sub(1),
+                Op::Open(_) | Op::Settle(_) => {}
             }
         }
         taken
@@ -113,46 +184,50 @@ impl Inbox {
 
     /// Puts ops back in front, for another try.
     pub(super) fn put_back(&self, ops: Vec<Op>) {
-        let mut queue = self.queue();
+        let mut desk = self.desk();
         for op in ops.into_iter().rev() {
-            match &op {
-                Op::Reserve(..) => queue.reserves = queue.reserves.saturating_add(1),
-                Op::Note(_) => queue.notes = queue.notes.saturating_add(1),
-                Op::Settle(_) => {}
-            }
-            queue.ops.push_front(op);
+            desk.count(&op);
+            desk.ops.push_front(op);
         }
     }
 
     /// Resolves when something may wait.
     pub(super) async fn filled(&self) {
-        self.filled.notified().await;
+        let oldest = self.desk().unwritten.front().map(|(since, _)| since.elapsed());
+        match oldest {
+            Some(age) => drop(tokio::time::timeout(UNWRITTEN_FOR.saturating_sub(age), self.filled.notified()).await),
+            None => self.filled.notified().await,
+        }
     }
 
     /// Ends the queue if it is empty; the writer is about to leave.
     pub(super) fn close_if_empty(&self) -> bool {
-        let mut queue = self.queue();
-        queue.is_closed = queue.is_closed || queue.ops.is_empty();
-        queue.is_closed
+        let mut desk = self.desk();
+        desk.is_closed = desk.is_closed || (desk.ops.is_empty() && desk.book.open() == 0);
+        desk.is_closed
     }
 
     /// Ends the queue at once: whoever waits learns that the ledger is down.
     pub(super) fn close(&self) {
-        let mut queue = self.queue();
-        queue.is_closed = true;
-        queue.ops.clear();
+        let mut desk = self.desk();
+        desk.is_closed = true;
+        let (ops, unwritten) = (std::mem::take(&mut desk.ops), std::mem::take(&mut desk.unwritten));
+        drop(desk);
+        for op in &ops {
+            self.turned_away(op);
+        }
+        for (_, facts) in unwritten {
+            drop(facts.written.set(Err(LedgerDown)));
+        }
     }
 
-    pub(super) fn opened(&self) {
-        self.open.fetch_add(1, Ordering::AcqRel);
-    }
-
-    pub(super) fn resolved(&self) {
-        self.open.fetch_sub(1, Ordering::AcqRel);
+    /// Reads or changes the book; nothing is granted meanwhile.
+    pub(super) fn book<T>(&self, with: impl FnOnce(&mut Book) -> T) -> T {
+        with(&mut self.desk().book)
     }
 
     pub(super) fn open(&self) -> usize {
-        self.open.load(Ordering::Acquire)
+        self.desk().book.open()
     }
 
     pub(super) fn dropped(&self) -> u64 {
@@ -160,5 +235,33 @@ impl Inbox {
     }
 }
 
-const MOST_RESERVES: usize = 16 * 1024;
+impl Desk {
+    fn count(&mut self, op: &Op) {
+        match op {
+            Op::Ask(_) => self.wishes = self.wishes.saturating_add(1),
+            Op::Note(_) => self.notes = self.notes.saturating_add(1),
+            Op::Open(_) | Op::Settle(_) => {}
+        }
+    }
+
+    /// Queues the holds that went unwritten for long enough; forgets those that are queued or settled by now.
+    fn queue_due(&mut self) {
+        while let Some((since, facts)) = self.unwritten.front() {
+            let is_queued = facts.is_queued.load(Ordering::Relaxed);
+            if !is_queued && since.elapsed() < UNWRITTEN_FOR {
+                return;
+            }
+            if let Some((_, facts)) = self.unwritten.pop_front()
+                && !facts.is_queued.swap(true, Ordering::Relaxed)
+            {
+                self.ops.push_back(Op::Open(facts));
+            }
+        }
+    }
+}
+
+/// A call that ends sooner is written once, settled: its hold and its charge share a commit. What a crash can make the
+/// books forget is a call that began no longer ago than this and of which nobody saw a byte.
+const UNWRITTEN_FOR: Duration = Duration::from_millis(5);
+const MOST_WISHES: usize = 16 * 1024;
 const MOST_NOTES: usize = 64 * 1024;

@@ -1,13 +1,15 @@
 //! Books money: holds before a call, charges after it, each exactly once. Knows no vendor, no client and no price list.
 //!
-//! One task writes. What queues while a commit runs is the next batch; a reserve is answered from inside the open
-//! transaction, and [`Hold::durable`] resolves with its commit.
+//! A hold is granted at once from what the last commit left, less what was promised since ([`book`]); one task writes
+//! holds, charges and rows. What queues while a commit runs is the next batch, and [`Hold::durable`] and
+//! [`Hold::settle`] resolve with theirs.
 #![deny(
     clippy::float_arithmetic,
     clippy::arithmetic_side_effects,
     clippy::cast_possible_truncation
 )]
 
+mod book;
 mod credit;
 mod inbox;
 mod recover;
@@ -32,7 +34,8 @@ use crate::{
     refusal::Refused,
     store::{Store, StoreError, lock::HubLock},
 };
-use inbox::{Facts, Inbox, Op, Outcome, Settle};
+use book::{Book, NotGranted};
+use inbox::{Facts, Inbox, Op, Settle, Wish};
 use writer::Writer;
 
 pub use credit::{CreditError, Credited, credit};
@@ -120,8 +123,9 @@ impl Ledger {
                 "an earlier hub left calls open: their holds are released, nothing is charged"
             );
         }
-        let (inbox, stop) = (Arc::new(Inbox::default()), tasks.token());
-        let writer = Writer::new(store.clone(), inbox.clone(), recovered);
+        let inbox = Arc::new(Inbox::new(Book::after(recovered.last_hold)));
+        let stop = tasks.token();
+        let writer = Writer::new(store.clone(), inbox.clone(), recovered.epoch);
         let until = stop.clone();
         tasks.spawn("ledger", async move {
             writer.run(until).await;
@@ -130,10 +134,21 @@ impl Ledger {
         Ok(Self { inbox, stop })
     }
 
-    /// Sets money aside. Resolves when granted inside the open transaction, before its commit.
+    /// Sets money aside: at once where the tenant's balance is known and covers it; else the writer asks the database.
     pub async fn reserve(&self, reserve: Reserve) -> Result<Hold, HoldError> {
+        if self.stop.is_cancelled() {
+            return Err(LedgerDown.into());
+        }
+        match self.inbox.grant(reserve) {
+            Ok(facts) => Ok(Hold::new(facts, self.inbox.clone())),
+            Err((_, NotGranted::Duplicate)) => Err(HoldError::Duplicate),
+            Err((reserve, NotGranted::Unknown | NotGranted::Short(_))) => self.ask(*reserve).await,
+        }
+    }
+
+    async fn ask(&self, reserve: Reserve) -> Result<Hold, HoldError> {
         let (reply, granted) = oneshot::channel();
-        if self.stop.is_cancelled() || !self.inbox.push(Op::Reserve(Box::new(reserve), reply)) {
+        if !self.inbox.push(Op::Ask(Box::new(Wish { reserve, reply }))) {
             return Err(LedgerDown.into());
         }
         granted.await.unwrap_or(Err(HoldError::Unavailable(LedgerDown)))
@@ -157,30 +172,34 @@ impl Ledger {
 
 /// Money set aside for one call. Settled once; dropped unsettled it is released as abandoned.
 pub struct Hold {
-    facts: Option<Arc<Facts>>,
+    facts: Arc<Facts>,
     inbox: Arc<Inbox>,
-    amount: Nanos,
-    outcome: Outcome,
+    is_settled: bool,
 }
 
 impl Hold {
     fn new(facts: Arc<Facts>, inbox: Arc<Inbox>) -> Self {
         Self {
-            amount: facts.amount,
-            outcome: facts.outcome.clone(),
-            facts: Some(facts),
+            facts,
             inbox,
+            is_settled: false,
         }
     }
 
     /// What is set aside.
     pub fn amount(&self) -> Nanos {
-        self.amount
+        self.facts.amount()
+    }
+
+    /// Has the hold written now: for an answer that will be passed on while it is made.
+    pub fn hasten(&self) {
+        self.inbox.hasten(&self.facts);
     }
 
     /// The delivery barrier: resolves when the hold survives any crash.
     pub async fn durable(&self) -> Result<(), LedgerDown> {
-        *self.outcome.wait().await
+        self.hasten();
+        *self.facts.written.wait().await
     }
 
     /// The terminal barrier: queued at once, resolves with what was charged when that survives any crash.
@@ -192,32 +211,31 @@ impl Hold {
         row: UsageRow,
     ) -> impl Future<Output = Result<Nanos, LedgerDown>> + Send + 'static {
         let (reply, charged) = oneshot::channel();
-        if let Some(facts) = self.facts.take() {
-            let charge = rules::bookable(charge, facts.amount);
-            let settle = Settle {
-                facts,
-                charge,
-                row: Some(Box::new(row)),
-                reply: Some(reply),
-                tries: 0,
-            };
-            self.inbox.push(Op::Settle(settle));
-        }
+        let charge = rules::bookable(charge, self.facts.amount());
+        self.end(charge, Some(Box::new(row)), Some(reply));
         async move { charged.await.unwrap_or(Err(LedgerDown)) }
     }
+
+    fn end(&mut self, charge: Nanos, row: Option<Box<UsageRow>>, reply: Option<Reply>) {
+        self.is_settled = true;
+        self.inbox.push(Op::Settle(Settle {
+            facts: self.facts.clone(),
+            charge,
+            row,
+            reply,
+            tries: 0,
+        }));
+    }
 }
+
+/// Where the word on a settlement goes.
+type Reply = oneshot::Sender<Result<Nanos, LedgerDown>>;
 
 impl Drop for Hold {
     /// Signals only; the writer does the work.
     fn drop(&mut self) {
-        if let Some(facts) = self.facts.take() {
-            self.inbox.push(Op::Settle(Settle {
-                facts,
-                charge: Nanos::ZERO,
-                row: None,
-                reply: None,
-                tries: 0,
-            }));
+        if !self.is_settled {
+            self.end(Nanos::ZERO, None, None);
         }
     }
 }

@@ -11,8 +11,8 @@ pub(super) struct Recovered {
     pub(super) epoch: i64,
     /// How many open holds were released.
     pub(super) holds: u64,
-    /// The number the next hold gets.
-    pub(super) next_hold: i64,
+    /// The number of the last hold.
+    pub(super) last_hold: i64,
 }
 
 /// One transaction. Nobody saw the end of these answers, so nobody is charged for them.
@@ -29,7 +29,7 @@ pub(super) async fn take_over(store: &Store) -> Result<Recovered, StoreError> {
     let released = sqlx::query("UPDATE hold SET state = 2 WHERE state = 0")
         .execute(&mut *tx)
         .await?;
-    let last: i64 = sqlx::query("SELECT coalesce(max(id), 0) FROM hold")
+    let last_hold = sqlx::query("SELECT coalesce(max(id), 0) FROM hold")
         .fetch_one(&mut *tx)
         .await?
         .try_get(0)?;
@@ -38,7 +38,7 @@ pub(super) async fn take_over(store: &Store) -> Result<Recovered, StoreError> {
     Ok(Recovered {
         epoch,
         holds: released.rows_affected(),
-        next_hold: last.saturating_add(1),
+        last_hold,
     })
 }
 

@@ -104,14 +104,21 @@ pub enum Ending {
     Abandoned,
 }
 
-impl fmt::Display for Link {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl Link {
+    /// Its name in a row.
+    pub const fn as_str(self) -> &'static str {
+        match self {
             Self::Https => "https",
             Self::Http => "http",
             Self::Quic => "quic",
             Self::H2 => "h2",
-        })
+        }
+    }
+}
+
+impl fmt::Display for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
     }
 }
 

@@ -1,180 +1,127 @@
-//! Rows as JSON arrays: what `json_each` reads, so that one statement writes a whole batch.
+//! Rows as the arguments of a batch's script: plain values, one after the other. Knows columns; knows no rule of money.
 
 use std::fmt::Write as _;
+
+use relay_protocol::{Tokens, Usage, UsageSource};
+use sqlx::{Arguments as _, sqlite::SqliteArguments};
 
 use super::{
     inbox::Facts,
     row::UsageRow,
-    rules::{Head, Transfer},
+    rules::{Changes, Head, Transfer},
 };
-use crate::money::Nanos;
+use crate::{ids::AccountId, money::Nanos};
 
-/// A JSON array of rows, each an array of plain values.
-pub(super) struct Rows(String);
+/// The arguments of a script, in the order of its question marks.
+#[derive(Default)]
+pub(super) struct Values(SqliteArguments);
 
-impl Rows {
-    pub(super) fn new() -> Self {
-        Self(String::from("["))
-    }
-
-    /// Begins a row.
-    pub(super) fn row(&mut self) -> RowText<'_> {
-        self.0.push_str(if self.0.len() > 1 { ",[" } else { "[" });
-        RowText {
-            text: &mut self.0,
-            is_first: true,
-        }
-    }
-
-    pub(super) fn finish(mut self) -> String {
-        self.0.push(']');
+impl Values {
+    pub(super) fn finish(self) -> SqliteArguments {
         self.0
     }
-}
 
-/// One row being written; ended by its drop.
-pub(super) struct RowText<'a> {
-    text: &'a mut String,
-    is_first: bool,
-}
-
-impl RowText<'_> {
-    fn comma(&mut self) {
-        if !self.is_first {
-            self.text.push(',');
-        }
-        self.is_first = false;
+    pub(super) fn int(&mut self, value: i64) -> &mut Self {
+        self.maybe_int(Some(value))
     }
 
-    pub(super) fn int(mut self, value: i64) -> Self {
-        self.comma();
-        write!(self.text, "{value}").expect("a String takes all text");
+    pub(super) fn maybe_int(&mut self, value: Option<i64>) -> &mut Self {
+        self.0.add(value).expect("SQLite takes integers");
         self
-    }
-
-    pub(super) fn maybe_int(mut self, value: Option<i64>) -> Self {
-        match value {
-            Some(value) => self.int(value),
-            None => {
-                self.comma();
-                self.text.push_str("null");
-                self
-            }
-        }
     }
 
     /// A count; what does not fit is the largest that does.
-    pub(super) fn maybe_count(self, value: Option<u64>) -> Self {
+    pub(super) fn maybe_count(&mut self, value: Option<u64>) -> &mut Self {
         self.maybe_int(value.map(|value| i64::try_from(value).unwrap_or(i64::MAX)))
     }
 
-    /// A text of ours: an id or a name without anything to escape.
-    pub(super) fn plain(mut self, value: &str) -> Self {
-        self.comma();
-        debug_assert!(value.bytes().all(|b| b.is_ascii_graphic() && b != b'"' && b != b'\\'));
-        self.text.push('"');
-        self.text.push_str(value);
-        self.text.push('"');
+    pub(super) fn bytes(&mut self, value: &[u8]) -> &mut Self {
+        self.0.add(value).expect("SQLite takes bytes");
         self
     }
 
-    /// A text from outside, cut to a length that a table can bear.
-    pub(super) fn text(mut self, value: &str) -> Self {
-        self.comma();
-        self.text.push('"');
-        for c in value.chars().filter(|c| !c.is_control()).take(LONGEST_TEXT) {
-            if matches!(c, '"' | '\\') {
-                self.text.push('\\');
-            }
-            self.text.push(c);
-        }
-        self.text.push('"');
+    /// A text, cut to a length that a table can bear.
+    pub(super) fn text(&mut self, value: &str) -> &mut Self {
+        let is_plain = value.len() <= LONGEST_TEXT && value.bytes().all(|byte| !byte.is_ascii_control());
+        let value = if is_plain {
+            value.to_owned()
+        } else {
+            value.chars().filter(|c| !c.is_control()).take(LONGEST_TEXT).collect()
+        };
+        self.0.add(value).expect("SQLite takes text");
         self
     }
 
-    pub(super) fn maybe_text(mut self, value: Option<&str>) -> Self {
+    /// A text of ours.
+    pub(super) fn owned(&mut self, value: String) -> &mut Self {
+        self.0.add(value).expect("SQLite takes text");
+        self
+    }
+
+    pub(super) fn count(&mut self, value: usize) -> &mut Self {
+        self.int(i64::try_from(value).unwrap_or(i64::MAX))
+    }
+
+    pub(super) fn maybe_text(&mut self, value: Option<&str>) -> &mut Self {
         match value {
             Some(value) => self.text(value),
-            None => {
-                self.comma();
-                self.text.push_str("null");
-                self
-            }
+            None => self.nothing(1),
         }
     }
 
-    pub(super) fn hex(mut self, bytes: &[u8]) -> Self {
-        self.comma();
-        self.text.push('"');
-        for byte in bytes {
-            write!(self.text, "{byte:02x}").expect("a String takes all text");
+    /// So many arguments that are nothing.
+    pub(super) fn nothing(&mut self, count: usize) -> &mut Self {
+        for _ in 0..count {
+            self.maybe_int(None);
         }
-        self.text.push('"');
         self
     }
 }
 
-impl Drop for RowText<'_> {
-    fn drop(&mut self) {
-        self.text.push(']');
-    }
-}
-
-/// A new hold, as [`super::writer::sql::FINISH`] reads it.
-pub(super) fn hold(rows: &mut Rows, facts: &Facts, epoch: i64) {
-    let by = facts.by.to_string();
-    rows.row()
+/// A hold in its state.
+pub(super) fn hold(values: &mut Values, facts: &Facts, epoch: i64, state: i64) {
+    let reserve = &facts.reserve;
+    values
         .int(facts.id)
-        .hex(facts.call.as_bytes())
-        .plain(facts.tenant.as_str())
-        .plain(&by)
-        .text(&facts.model)
-        .int(facts.amount.get())
-        .int(facts.price_version)
+        .bytes(reserve.call.as_bytes())
+        .text(reserve.tenant.as_str())
+        .text(reserve.by.as_str())
+        .text(&reserve.model)
+        .int(reserve.amount.get())
+        .int(reserve.price_version)
         .int(epoch)
+        .int(state)
         .int(facts.at_ms);
 }
 
 /// A transfer at its place in the chain.
-pub(super) fn transfer(rows: &mut Rows, row: &Transfer<'_>, at: &Head) {
-    rows.row()
+pub(super) fn transfer(values: &mut Values, row: &Transfer<'_>, at: &Head) {
+    values
         .int(at.seq)
-        .plain(row.kind)
+        .text(row.kind)
         .maybe_int(row.hold)
-        .plain(row.debit)
-        .plain(row.credit)
+        .text(row.debit)
+        .text(row.credit)
         .int(row.amount.get())
         .int(row.at_ms)
-        .hex(&at.hash);
+        .bytes(&at.hash);
 }
 
 /// The row of a call.
-pub(super) fn usage(rows: &mut Rows, row: &UsageRow, hold: Option<i64>, charged: Nanos, at_ms: i64) {
-    let (tokens, source) = row
-        .usage
-        .map_or((None, None), |(usage, source)| (Some(usage), Some(source)));
-    let count = |pick: fn(&relay_protocol::Usage) -> relay_protocol::Tokens| tokens.as_ref().map(|t| pick(t).get());
-    let source = source.map(|source| match source {
-        relay_protocol::UsageSource::Reported => "reported",
-        relay_protocol::UsageSource::Estimated => "estimated",
-    });
-    rows.row()
+pub(super) fn usage(values: &mut Values, row: &UsageRow, hold: Option<i64>, charged: Nanos, at_ms: i64) {
+    values
         .int(at_ms)
-        .hex(row.call.as_bytes())
+        .bytes(row.call.as_bytes())
         .maybe_int(hold)
-        .plain(row.tenant.as_str())
-        .plain(&row.by.to_string())
-        .maybe_text(row.account.as_ref().map(crate::ids::AccountId::as_str))
+        .text(row.tenant.as_str())
+        .text(row.by.as_str())
+        .maybe_text(row.account.as_ref().map(AccountId::as_str))
         .maybe_text(row.egress.as_deref())
         .text(row.endpoint)
         .text(&row.model)
-        .text(&row.upstream_model)
-        .maybe_count(count(|usage| usage.input))
-        .maybe_count(count(|usage| usage.cached))
-        .maybe_count(count(|usage| usage.cache_write))
-        .maybe_count(count(|usage| usage.output))
-        .maybe_count(count(|usage| usage.reasoning))
-        .maybe_text(source)
+        .text(&row.upstream_model);
+    tokens(values, row.usage.as_ref());
+    values
         .int(row.cost.get())
         .int(charged.get())
         .int(row.price_version)
@@ -186,63 +133,78 @@ pub(super) fn usage(rows: &mut Rows, row: &UsageRow, hold: Option<i64>, charged:
         .maybe_count(row.total_us)
         .maybe_text(row.vendor_request_id.as_deref())
         .maybe_text(row.response_id.as_deref())
-        .text(&row.link.to_string())
+        .text(row.link.as_str())
         .int(i64::from(row.streamed));
 }
 
+fn tokens(values: &mut Values, usage: Option<&(Usage, UsageSource)>) {
+    let Some((usage, source)) = usage else {
+        values.nothing(6);
+        return;
+    };
+    for count in [
+        usage.input,
+        usage.cached,
+        usage.cache_write,
+        usage.output,
+        usage.reasoning,
+    ] {
+        values.maybe_count(Some(Tokens::get(count)));
+    }
+    values.text(match source {
+        UsageSource::Reported => "reported",
+        UsageSource::Estimated => "estimated",
+    });
+}
+
 /// The row of a call whose hold was dropped without a word.
-pub(super) fn abandoned(rows: &mut Rows, facts: &Facts, at_ms: i64) {
-    let by = facts.by.to_string();
-    rows.row()
+pub(super) fn abandoned(values: &mut Values, facts: &Facts, at_ms: i64) {
+    let reserve = &facts.reserve;
+    values
         .int(at_ms)
-        .hex(facts.call.as_bytes())
+        .bytes(reserve.call.as_bytes())
         .int(facts.id)
-        .plain(facts.tenant.as_str())
-        .plain(&by)
-        .maybe_text(None)
-        .maybe_text(None)
+        .text(reserve.tenant.as_str())
+        .text(reserve.by.as_str())
+        .nothing(2)
         .text("")
-        .text(&facts.model)
+        .text(&reserve.model)
         .text("")
-        .maybe_int(None)
-        .maybe_int(None)
-        .maybe_int(None)
-        .maybe_int(None)
-        .maybe_int(None)
-        .maybe_text(None)
+        .nothing(6)
         .int(0)
         .int(0)
-        .int(facts.price_version)
+        .int(reserve.price_version)
         .int(0)
         .text("abandoned")
         .int(facts.at_ms)
-        .maybe_int(None)
-        .maybe_int(None)
-        .maybe_int(None)
-        .maybe_text(None)
-        .maybe_text(None)
+        .nothing(5)
         .text("")
         .int(0);
 }
 
-const LONGEST_TEXT: usize = 200;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn any_text_becomes_one_json_string() {
-        let mut rows = Rows::new();
-        rows.row()
-            .int(-1)
-            .text("a\"b\\c\n\u{0}é\u{1F600}")
-            .maybe_int(None)
-            .plain("x");
-        rows.row().text(&"y".repeat(1000)).hex(&[0, 255]);
-        let read: serde_json::Value = serde_json::from_str(&rows.finish()).unwrap();
-        assert_eq!(read[0], serde_json::json!([-1, "a\"b\\cé\u{1F600}", null, "x"]));
-        assert_eq!(read[1][0].as_str().unwrap().len(), LONGEST_TEXT);
-        assert_eq!(read[1][1], "00ff");
-    }
+/// Pairs of hold and state, for `json_each`.
+pub(super) fn states(states: impl Iterator<Item = (i64, i64)>) -> String {
+    list(states, |out, (hold, state)| write!(out, "[{hold},{state}]"))
 }
+
+/// Account, held, posted, for `json_each`. An account's id needs no escape.
+pub(super) fn changes(changes: &Changes) -> String {
+    list(changes.iter(), |out, (account, held, posted)| {
+        debug_assert!(account.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_'));
+        write!(out, "[\"{account}\",{held},{posted}]")
+    })
+}
+
+fn list<T>(items: impl Iterator<Item = T>, one: impl Fn(&mut String, T) -> std::fmt::Result) -> String {
+    let mut out = String::from("[");
+    for item in items {
+        if out.len() > 1 {
+            out.push(',');
+        }
+        one(&mut out, item).expect("a String takes all text");
+    }
+    out.push(']');
+    out
+}
+
+const LONGEST_TEXT: usize = 200;

@@ -1,47 +1,10 @@
-//! The arithmetic of money, and nothing else: who gets the last cent, how a charge is split, how rows are chained.
+//! The arithmetic of money, and nothing else: how a charge is split, how sums are kept, how rows are chained.
 
 use std::collections::HashMap;
 
 use aws_lc_rs::digest::{Context, SHA256};
 
 use crate::money::Nanos;
-
-/// An account inside a transaction that has the write lock.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Balance {
-    pub(super) posted: Nanos,
-    pub(super) held: Nanos,
-    pub(super) floor: Nanos,
-}
-
-impl Balance {
-    /// What can still be spent; never below zero.
-    pub(super) fn available(self) -> Nanos {
-        self.posted
-            .saturating_sub(self.held)
-            .saturating_sub(self.floor)
-            .max(Nanos::ZERO)
-    }
-
-    /// Sets an amount aside if all of it is available.
-    pub(super) fn hold(&mut self, amount: Nanos) -> Result<(), Nanos> {
-        let available = self.available();
-        match self.held.checked_add(amount) {
-            Some(held) if amount <= available => {
-                self.held = held;
-                Ok(())
-            }
-            Some(_) | None => Err(available),
-        }
-    }
-
-    /// Takes as much of an amount as is available.
-    pub(super) fn take(&mut self, amount: Nanos) -> Nanos {
-        let taken = amount.min(self.available());
-        self.posted = self.posted.saturating_sub(taken);
-        taken
-    }
-}
 
 /// A charge that can be booked: one call costs at most a million units, or its hold. A vendor's absurd usage must not
 /// fill the operator's loss account, since then nothing could be settled any more; the call's row keeps the cost.
@@ -76,11 +39,6 @@ impl Changes {
         Some(())
     }
 
-    /// Forgets an account whose sum is out of range; later additions to it are forgotten as well.
-    pub(super) fn spoil(&mut self, account: &str) {
-        self.order.retain(|name| name != account);
-    }
-
     /// Account, change of held, change of posted.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&str, i64, i64)> {
         self.order
@@ -90,10 +48,6 @@ impl Changes {
 
     pub(super) fn len(&self) -> usize {
         self.order.len()
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.order.is_empty()
     }
 }
 
@@ -157,23 +111,6 @@ mod tests {
 
     use super::*;
 
-    fn balance(posted: i64, held: i64) -> Balance {
-        Balance {
-            posted: Nanos::new(posted),
-            held: Nanos::new(held),
-            floor: Nanos::ZERO,
-        }
-    }
-
-    #[test]
-    fn a_refused_hold_leaves_room_for_a_smaller_one() {
-        let mut account = balance(10, 0);
-        assert_eq!(account.hold(Nanos::new(7)), Ok(()));
-        assert_eq!(account.hold(Nanos::new(4)), Err(Nanos::new(3)));
-        assert_eq!(account.hold(Nanos::new(3)), Ok(()));
-        assert_eq!(account.hold(Nanos::MAX), Err(Nanos::ZERO));
-    }
-
     #[test]
     fn every_field_of_a_transfer_is_in_its_hash() {
         let row = Transfer {
@@ -230,16 +167,6 @@ mod tests {
             let (covered, rest) = split(Nanos::new(charge), Nanos::new(held));
             prop_assert!(covered.get() <= held);
             prop_assert_eq!(covered.checked_add(rest), Some(Nanos::new(charge)));
-        }
-
-        #[test]
-        fn no_balance_goes_below_its_floor(posted in -1000i64..1000, floor in -1000i64..1, wishes in prop::collection::vec(0i64..500, 0..20)) {
-            let posted = posted.max(floor);
-            let mut account = Balance { posted: Nanos::new(posted), held: Nanos::ZERO, floor: Nanos::new(floor) };
-            for (at, wish) in wishes.into_iter().enumerate() {
-                if at % 2 == 0 { account.hold(Nanos::new(wish)).ok(); } else { account.take(Nanos::new(wish)); }
-                prop_assert!(account.posted.get() - account.held.get() >= floor);
-            }
         }
     }
 }

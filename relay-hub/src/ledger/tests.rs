@@ -132,12 +132,45 @@ async fn a_call_is_held_and_charged() {
 }
 
 #[tokio::test]
+async fn a_call_that_ends_at_once_is_written_once_as_settled() {
+    let books = Books::open().await;
+    let tenant = books.tenant(1_000).await;
+    for (charge, state) in [(150, 1), (0, 2)] {
+        let wish = wish(&tenant, 400);
+        let hold = books.ledger.reserve(wish.clone()).await.unwrap();
+        let settled = hold.settle(Nanos::new(charge), row(&wish, Ending::Completed)).await;
+        assert_eq!(settled, Ok(Nanos::new(charge)));
+        let found = sqlx::query("SELECT state, amount FROM hold WHERE call = $1").bind(wish.call.as_bytes().to_vec());
+        let found = found.fetch_one(books.hub.store.readers()).await.unwrap();
+        assert_eq!((found.get::<i64, _>(0), found.get::<i64, _>(1)), (state, 400));
+    }
+    assert_eq!(books.balance(&tenant).await, (850, 0));
+    books.close().await;
+}
+
+#[tokio::test]
+async fn a_hold_that_nobody_waits_for_is_written_soon() {
+    let books = Books::open().await;
+    let tenant = books.tenant(1_000).await;
+    let hold = books.ledger.reserve(wish(&tenant, 400)).await.unwrap();
+    let seen = async {
+        while books.balance(&tenant).await != (1_000, 400) {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), seen).await.unwrap();
+    drop(hold);
+    books.close().await;
+}
+
+#[tokio::test]
 async fn a_charge_above_the_hold_takes_what_is_there_and_the_operator_bears_the_rest() {
     let books = Books::open().await;
     let tenant = books.tenant(1_000).await;
     let (first, other) = (wish(&tenant, 400), wish(&tenant, 500));
     let hold = books.ledger.reserve(first.clone()).await.unwrap();
     let kept = books.ledger.reserve(other.clone()).await.unwrap();
+    kept.durable().await.unwrap();
     assert_eq!(
         hold.settle(Nanos::new(5_000), row(&first, Ending::Completed)).await,
         Ok(Nanos::new(500))
@@ -275,9 +308,12 @@ async fn a_locked_database_delays_settlements_and_loses_none() {
     hold.durable().await.unwrap();
     let lock = books.hub.store.write().await.unwrap();
     let settled = hold.settle(Nanos::new(600), row(&wish, Ending::Completed));
-    // The writer gives a reserve up while the lock is held, so it has tried the settlement as well.
+    // A hold that is granted meanwhile cannot be written, and after that none is granted any more.
+    let promised = books.ledger.reserve(self::wish(&tenant, 1)).await.unwrap();
+    assert_eq!(promised.durable().await, Err(LedgerDown));
     let refused = books.ledger.reserve(self::wish(&tenant, 1)).await;
     assert_eq!(refused.err(), Some(HoldError::Unavailable(LedgerDown)));
+    drop(promised);
     lock.rollback().await.unwrap();
     assert_eq!(settled.await, Ok(Nanos::new(600)));
     books.close().await;

@@ -1,207 +1,191 @@
-//! A batch on its way: what waits for it, what it changes, what becomes of it. Knows no SQL.
+//! A batch on its way: what it changes, what becomes of it. Knows no SQL.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
-use relay_shared::call::CallId;
-use tokio::sync::{SetOnce, oneshot};
-
-use super::super::{
-    Hold, HoldError, LedgerDown, Reserve, UsageRow,
-    inbox::{Facts, Inbox, Op, Outcome, Settle},
-    rows::{self, Rows},
-    rules::{self, Balance, Changes, Head, OPERATOR_LOSS, REVENUE, Transfer},
+use super::{
+    super::{
+        LedgerDown, UsageRow,
+        book::Book,
+        inbox::{Facts, Inbox, Op, Settle, Wish},
+        rows::{self, Values},
+        rules::{self, Changes, Head, OPERATOR_LOSS, REVENUE, Transfer},
+    },
+    sql::{self, Room},
 };
 use crate::money::Nanos;
 
 /// A settlement with its charge split.
 pub(super) struct Resolve {
     pub(super) settle: Settle,
-    /// What the tenant pays: what the hold covers, and later what else was available.
-    pub(super) charge: Nanos,
-    /// What the hold does not cover, until somebody pays it.
-    pub(super) rest: Nanos,
+    /// What the tenant pays: what the hold covers, and what was taken besides.
+    charge: Nanos,
+    /// Taken from what the tenant has beyond the hold.
+    taken: Nanos,
+    /// Nobody pays it: the operator's loss.
+    loss: Nanos,
 }
 
-pub(super) struct Wish {
-    pub(super) reserve: Box<Reserve>,
-    pub(super) reply: oneshot::Sender<Result<Hold, HoldError>>,
+impl Resolve {
+    fn is_paid(&self) -> bool {
+        !(self.charge.is_zero() && self.loss.is_zero())
+    }
+
+    fn state(&self) -> i64 {
+        if self.is_paid() { POSTED } else { VOID }
+    }
 }
 
 /// What one transaction does.
 #[derive(Default)]
 pub(super) struct Batch {
-    pub(super) wishes: Vec<Wish>,
+    opens: Vec<Arc<Facts>>,
     pub(super) resolves: Vec<Resolve>,
     pub(super) notes: Vec<UsageRow>,
-    granted: Vec<Arc<Facts>>,
-    outcome: Option<Committing>,
 }
 
-/// Tells those who wait for a commit, whatever happens to the writer.
-struct Committing(Outcome);
+/// Ops by what must happen to them.
+#[derive(Default)]
+pub(super) struct Plan {
+    pub(super) batch: Batch,
+    /// Charges above their holds: decided once the rest of the batch has given back what it held.
+    pub(super) above: Vec<Settle>,
+    pub(super) wishes: Vec<Wish>,
+}
 
-impl Drop for Committing {
-    fn drop(&mut self) {
-        // Set already where the commit came to pass.
-        self.0.set(Err(LedgerDown)).ok();
+impl Plan {
+    pub(super) fn of(ops: Vec<Op>) -> Self {
+        let mut plan = Self::default();
+        for op in ops {
+            match op {
+                Op::Ask(wish) => plan.wishes.push(*wish),
+                Op::Open(facts) => plan.batch.opens.push(facts),
+                Op::Settle(settle) if settle.charge > settle.facts.amount() => plan.above.push(settle),
+                Op::Settle(settle) => plan.batch.resolve(settle, Nanos::ZERO),
+                Op::Note(row) => plan.batch.notes.push(*row),
+            }
+        }
+        plan.batch.skip_ended();
+        plan
     }
 }
 
 impl Batch {
-    /// Sorts ops. A call that is open already is turned away here, before it could spoil the batch.
-    pub(super) fn plan(ops: Vec<Op>, open: &HashSet<CallId>) -> Self {
+    /// Charges above their holds: each takes what its tenant has left, and the operator bears the rest.
+    pub(super) fn above(settles: Vec<Settle>, book: &mut Book) -> Self {
         let mut batch = Self::default();
-        let mut asked = HashSet::new();
-        for op in ops {
-            match op {
-                Op::Reserve(_, reply) if reply.is_closed() => {}
-                Op::Reserve(reserve, reply) => {
-                    if open.contains(&reserve.call) || !asked.insert(reserve.call) {
-                        reply.send(Err(HoldError::Duplicate)).ok();
-                    } else {
-                        batch.wishes.push(Wish { reserve, reply });
-                    }
-                }
-                Op::Settle(settle) => {
-                    let (charge, rest) = rules::split(settle.charge, settle.facts.amount);
-                    batch.resolves.push(Resolve { settle, charge, rest });
-                }
-                Op::Note(row) => batch.notes.push(*row),
-            }
+        for settle in settles {
+            let (_, rest) = rules::split(settle.charge, settle.facts.amount());
+            let taken = book.take(&settle.facts.reserve.tenant, rest);
+            batch.resolve(settle, taken);
         }
         batch
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.wishes.is_empty() && self.resolves.is_empty() && self.notes.is_empty()
+    fn resolve(&mut self, settle: Settle, taken: Nanos) {
+        let (covered, rest) = rules::split(settle.charge, settle.facts.amount());
+        self.resolves.push(Resolve {
+            charge: covered.checked_add(taken).unwrap_or(covered),
+            loss: rest.saturating_sub(taken),
+            settle,
+            taken,
+        });
     }
 
-    /// What settlements change as far as their holds cover them. `None` where a sum is out of range.
-    pub(super) fn covered(&self) -> Option<Changes> {
+    /// A hold that is settled in the same batch needs not be opened first.
+    fn skip_ended(&mut self) {
+        let ended: HashSet<i64> = self.resolves.iter().map(|resolve| resolve.settle.facts.id).collect();
+        self.opens.retain(|facts| !ended.contains(&facts.id));
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.opens
+            .len()
+            .saturating_add(self.resolves.len())
+            .saturating_add(self.notes.len())
+    }
+
+    /// What it changes in the accounts: `None` where a sum is out of range.
+    pub(super) fn changes(&self, written: &HashSet<i64>) -> Option<Changes> {
         let mut changes = Changes::default();
+        for facts in &self.opens {
+            changes.add(facts.reserve.tenant.as_str(), facts.amount().get(), 0)?;
+        }
         for resolve in &self.resolves {
             let facts = &resolve.settle.facts;
+            let held = if written.contains(&facts.id) {
+                facts.amount().get().checked_neg()?
+            } else {
+                0
+            };
             let charge = resolve.charge.get();
-            changes.add(
-                facts.tenant.as_str(),
-                facts.amount.get().checked_neg()?,
-                charge.checked_neg()?,
-            )?;
-            changes.add(REVENUE, 0, charge)?;
+            changes.add(facts.reserve.tenant.as_str(), held, charge.checked_neg()?)?;
+            changes.add(REVENUE, 0, charge.checked_add(resolve.loss.get())?)?;
+            if !resolve.loss.is_zero() {
+                changes.add(OPERATOR_LOSS, 0, resolve.loss.get().checked_neg()?)?;
+            }
         }
         Some(changes)
     }
 
-    /// What each tenant asks for in all. Who asks for more than there can be is left out: he is decided one by one.
-    pub(super) fn asked(&self) -> Changes {
-        let mut sums = Changes::default();
-        for wish in &self.wishes {
-            let tenant = wish.reserve.tenant.as_str();
-            if sums.add(tenant, amount(&wish.reserve), 0).is_none() {
-                sums.spoil(tenant);
+    /// The script's arguments, its room, and where the chain ends after it. `None` where a sum is out of range.
+    pub(super) fn script(
+        &self,
+        epoch: i64,
+        written: &HashSet<i64>,
+        head: Head,
+        at_ms: i64,
+    ) -> Option<(Values, Room, Head)> {
+        let is_written = |resolve: &&Resolve| written.contains(&resolve.settle.facts.id);
+        let states = self.resolves.iter().filter(is_written);
+        let states = states.map(|resolve| (resolve.settle.facts.id, resolve.state()));
+        let changes = self.changes(written)?;
+        let mut values = Values::default();
+        values
+            .int(epoch)
+            .owned(rows::states(states))
+            .int(epoch)
+            .count(self.resolves.iter().filter(is_written).count())
+            .owned(rows::changes(&changes))
+            .count(changes.len());
+        let room = Room::of(
+            self.opens.len().saturating_add(self.resolves.len()),
+            self.resolves
+                .iter()
+                .map(|r| usize::from(!r.charge.is_zero()).saturating_add(usize::from(!r.loss.is_zero())))
+                .sum(),
+            self.resolves.len().saturating_add(self.notes.len()),
+        );
+        self.holds(&mut values, epoch, written, room.holds);
+        let head = self.transfers(&mut values, head, at_ms, room.transfers)?;
+        self.usage(&mut values, at_ms);
+        Some((values, room, head))
+    }
+
+    fn holds(&self, values: &mut Values, epoch: i64, written: &HashSet<i64>, room: usize) {
+        let mut empty = room;
+        for facts in &self.opens {
+            rows::hold(values, facts, epoch, OPEN);
+            empty = empty.saturating_sub(1);
+        }
+        for resolve in &self.resolves {
+            if !written.contains(&resolve.settle.facts.id) {
+                rows::hold(values, &resolve.settle.facts, epoch, resolve.state());
+                empty = empty.saturating_sub(1);
             }
         }
-        sums
+        values.nothing(empty.saturating_mul(sql::HOLD.len()));
     }
 
-    /// Whose balance must be looked at: not all of his was granted, or a charge is above its hold.
-    pub(super) fn short(&self, granted: &HashSet<String>) -> HashSet<String> {
-        let asking = self.wishes.iter().map(|wish| wish.reserve.tenant.as_str());
-        let owing = self
-            .resolves
-            .iter()
-            .filter(|r| !r.rest.is_zero())
-            .map(|r| r.settle.facts.tenant.as_str());
-        asking
-            .filter(|tenant| !granted.contains(*tenant))
-            .chain(owing)
-            .map(str::to_owned)
-            .collect()
-    }
-
-    /// Lets those who owe more than they held pay from what they have; the rest is the operator's loss.
-    pub(super) fn collect(&mut self, tenant: &str, balance: &mut Balance, changes: &mut Changes) -> Option<()> {
-        let owes = |r: &&mut Resolve| !r.rest.is_zero() && r.settle.facts.tenant.as_str() == tenant;
-        for resolve in self.resolves.iter_mut().filter(owes) {
-            let taken = balance.take(resolve.rest);
-            let loss = resolve.rest.checked_sub(taken)?;
-            changes.add(tenant, 0, taken.get().checked_neg()?)?;
-            changes.add(OPERATOR_LOSS, 0, loss.get().checked_neg()?)?;
-            changes.add(REVENUE, 0, resolve.rest.get())?;
-            resolve.charge = resolve.charge.checked_add(taken)?;
-            resolve.rest = loss;
-        }
-        Some(())
-    }
-
-    /// Decides a tenant's wishes in their order; the refused ones are told and leave the batch.
-    pub(super) fn decide(&mut self, tenant: &str, mut balance: Balance, changes: &mut Changes) -> Option<()> {
-        let mut kept = Vec::with_capacity(self.wishes.len());
-        for wish in self.wishes.drain(..) {
-            if wish.reserve.tenant.as_str() != tenant {
-                kept.push(wish);
-                continue;
-            }
-            let wanted = amount(&wish.reserve);
-            match balance.hold(Nanos::new(wanted)) {
-                Ok(()) => {
-                    changes.add(tenant, wanted, 0)?;
-                    kept.push(wish);
-                }
-                Err(available) => drop(wish.reply.send(Err(HoldError::Insufficient { available }))),
-            }
-        }
-        self.wishes = kept;
-        Some(())
-    }
-
-    /// Answers everybody whose wish is granted, before the commit.
-    pub(super) fn grant(&mut self, inbox: &Arc<Inbox>, next: &mut i64, open: &mut HashSet<CallId>, at_ms: i64) {
-        let outcome: Outcome = Arc::new(SetOnce::new());
-        self.outcome = Some(Committing(outcome.clone()));
-        for Wish { reserve, reply } in self.wishes.drain(..) {
-            let Reserve {
-                call,
-                tenant,
-                by,
-                model,
-                amount,
-                price_version,
-            } = *reserve;
-            let amount = amount.max(Nanos::ZERO);
-            let outcome = outcome.clone();
-            let facts = Facts {
-                id: *next,
-                call,
-                tenant,
-                by,
-                model,
-                amount,
-                price_version,
-                at_ms,
-                outcome,
-            };
-            *next = next.saturating_add(1);
-            open.insert(call);
-            inbox.opened();
-            let facts = Arc::new(facts);
-            self.granted.push(facts.clone());
-            // Where nobody waits any more the hold comes back, and its drop queues its release.
-            reply.send(Ok(Hold::new(facts, inbox.clone()))).ok();
-        }
-    }
-
-    /// The new rows: holds, transfers, usage.
-    pub(super) fn rows(&self, epoch: i64, mut head: Head, at_ms: i64) -> Option<[String; 3]> {
-        let (mut holds, mut transfers, mut usage) = (Rows::new(), Rows::new(), Rows::new());
-        for facts in &self.granted {
-            rows::hold(&mut holds, facts, epoch);
-        }
+    fn transfers(&self, values: &mut Values, mut head: Head, at_ms: i64, room: usize) -> Option<Head> {
+        let mut empty = room;
         for resolve in &self.resolves {
             let facts = &resolve.settle.facts;
             let sides = [
-                ("charge", facts.tenant.as_str(), resolve.charge),
-                ("loss", OPERATOR_LOSS, resolve.rest),
+                ("charge", facts.reserve.tenant.as_str(), resolve.charge),
+                ("loss", OPERATOR_LOSS, resolve.loss),
             ];
             for (kind, debit, amount) in sides.into_iter().filter(|(_, _, amount)| !amount.is_zero()) {
                 let hold = Some(facts.id);
@@ -216,72 +200,108 @@ impl Batch {
                     note: "",
                 };
                 head = head.next(&row)?;
-                rows::transfer(&mut transfers, &row, &head);
+                rows::transfer(values, &row, &head);
+                empty = empty.saturating_sub(1);
             }
+        }
+        values.nothing(empty.saturating_mul(sql::TRANSFER.len()));
+        Some(head)
+    }
+
+    /// The script's last rows: what is missing at its end is nothing.
+    fn usage(&self, values: &mut Values, at_ms: i64) {
+        for resolve in &self.resolves {
+            let facts = &resolve.settle.facts;
             match &resolve.settle.row {
-                Some(row) => rows::usage(&mut usage, row, Some(facts.id), resolve.charge, at_ms),
-                None => rows::abandoned(&mut usage, facts, at_ms),
+                Some(row) => rows::usage(values, row, Some(facts.id), resolve.charge, at_ms),
+                None => rows::abandoned(values, facts, at_ms),
             }
         }
         for row in &self.notes {
-            rows::usage(&mut usage, row, None, Nanos::ZERO, at_ms);
-        }
-        Some([holds.finish(), transfers.finish(), usage.finish()])
-    }
-
-    /// The commit came to pass: everybody is told.
-    pub(super) fn done(mut self, inbox: &Inbox, open: &mut HashSet<CallId>) {
-        if let Some(Committing(outcome)) = &self.outcome {
-            outcome.set(Ok(())).ok();
-        }
-        for Resolve {
-            settle,
-            charge,
-            rest: _,
-        } in self.resolves.drain(..)
-        {
-            finish(settle, Ok(charge), inbox, open);
+            rows::usage(values, row, None, Nanos::ZERO, at_ms);
         }
     }
 
-    /// There was no commit, or it is not certain. Wishes are refused; settlements and notes come back for another try.
-    pub(super) fn failed(mut self) -> Vec<Op> {
-        for wish in self.wishes.drain(..) {
-            wish.reply.send(Err(LedgerDown.into())).ok();
+    /// The commit came to pass: the book is told what accounts have now, and everybody what became of his.
+    pub(super) fn done(mut self, inbox: &Inbox, written: &mut HashSet<i64>, available: HashMap<String, Nanos>) {
+        inbox.book(|book| {
+            for (account, available) in &available {
+                book.refresh(account, *available);
+            }
+            for facts in &self.opens {
+                written.insert(facts.id);
+                book.kept(&facts.reserve.tenant, facts.amount());
+            }
+            for resolve in &self.resolves {
+                close(&resolve.settle.facts, book, written);
+                book.kept(&resolve.settle.facts.reserve.tenant, resolve.taken);
+            }
+        });
+        for facts in self.opens.drain(..) {
+            facts.written.set(Ok(())).ok();
         }
-        let settles = self.resolves.drain(..).map(|resolve| {
-            let Settle {
-                facts,
-                charge,
-                row,
-                reply,
-                tries,
-            } = resolve.settle;
-            Op::Settle(Settle {
-                facts,
-                charge,
-                row,
-                reply,
-                tries: tries.saturating_add(1),
-            })
+        for Resolve { settle, charge, .. } in self.resolves.drain(..) {
+            settle.facts.written.set(Ok(())).ok();
+            told(settle, Ok(charge));
+        }
+    }
+
+    /// Nothing of it was written: all of it comes back.
+    pub(super) fn undone(mut self, inbox: &Inbox) -> Vec<Op> {
+        let opens = std::mem::take(&mut self.opens);
+        opens.into_iter().map(Op::Open).chain(self.settled(inbox)).collect()
+    }
+
+    /// It is not certain what was written. Holds are told; settlements and notes come back for another try.
+    pub(super) fn doubtful(mut self, inbox: &Inbox) -> Vec<Op> {
+        for facts in self.opens.drain(..) {
+            facts.written.set(Err(LedgerDown)).ok();
+        }
+        self.settled(inbox)
+    }
+
+    fn settled(&mut self, inbox: &Inbox) -> Vec<Op> {
+        let (resolves, notes) = (std::mem::take(&mut self.resolves), std::mem::take(&mut self.notes));
+        inbox.book(|book| {
+            for resolve in &resolves {
+                book.kept(&resolve.settle.facts.reserve.tenant, resolve.taken);
+            }
+        });
+        let settles = resolves.into_iter().map(|Resolve { mut settle, .. }| {
+            settle.tries = settle.tries.saturating_add(1);
+            Op::Settle(settle)
         });
         settles
-            .chain(self.notes.drain(..).map(|row| Op::Note(Box::new(row))))
+            .chain(notes.into_iter().map(|row| Op::Note(Box::new(row))))
             .collect()
     }
 }
 
-/// Tells how a settlement ended; the call is no longer open.
-pub(super) fn finish(settle: Settle, result: Result<Nanos, LedgerDown>, inbox: &Inbox, open: &mut HashSet<CallId>) {
-    if open.remove(&settle.facts.call) {
-        inbox.resolved();
+impl Drop for Batch {
+    /// A writer that is cut leaves nobody waiting.
+    fn drop(&mut self) {
+        for facts in &self.opens {
+            facts.written.set(Err(LedgerDown)).ok();
+        }
     }
+}
+
+/// The call is no longer open, and what its hold promised is no promise any more.
+pub(super) fn close(facts: &Facts, book: &mut Book, written: &mut HashSet<i64>) {
+    book.close(facts.reserve.call);
+    if !written.remove(&facts.id) {
+        book.kept(&facts.reserve.tenant, facts.amount());
+    }
+}
+
+/// Tells how a settlement ended.
+pub(super) fn told(settle: Settle, result: Result<Nanos, LedgerDown>) {
     if let Some(reply) = settle.reply {
         // Nobody may wait any more.
         reply.send(result).ok();
     }
 }
 
-fn amount(reserve: &Reserve) -> i64 {
-    reserve.amount.max(Nanos::ZERO).get()
-}
+const OPEN: i64 = 0;
+const POSTED: i64 = 1;
+const VOID: i64 = 2;

@@ -9,35 +9,36 @@ use std::{
     time::Duration,
 };
 
-use relay_shared::{
-    call::CallId,
-    clock::{Clock as _, SystemClock},
-};
-use sqlx::{AssertSqlSafe, Connection as _, Row as _, sqlite::SqliteConnection, sqlite::SqliteRow};
+use relay_shared::clock::{Clock as _, SystemClock};
+use sqlx::{AssertSqlSafe, Connection as _, Row as _, sqlite::SqliteConnection};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
 use super::{
-    LedgerDown,
-    inbox::{Inbox, Op, Settle},
-    recover::Recovered,
-    rows::Rows,
-    rules::{Balance, Changes, Head},
+    Hold, HoldError, LedgerDown,
+    book::{Book, NotGranted},
+    inbox::{Inbox, Op, Settle, Wish},
+    rules::Head,
 };
 use crate::{
+    ids::TenantId,
     money::Nanos,
     store::{Store, StoreError, millis},
 };
-use batch::{Batch, Resolve, finish};
+use batch::{Batch, Plan, close, told};
+use sql::Room;
 
 /// Owner of the write connection.
 pub(super) struct Writer {
     store: Store,
     inbox: Arc<Inbox>,
     epoch: i64,
-    next_hold: i64,
-    open: HashSet<CallId>,
+    /// Open holds that stand in the database.
+    written: HashSet<i64>,
+    /// Where the chain ended at the last look; another process may have added to it.
+    head: Option<Head>,
     connection: Option<SqliteConnection>,
+    scripts: HashMap<Room, Arc<str>>,
     /// Batches that failed in a row.
     failures: u32,
     /// Ops to write one at a time: one of them spoils every batch it is in.
@@ -83,20 +84,15 @@ impl Drop for CloseOnDrop {
 }
 
 impl Writer {
-    pub(super) fn new(store: Store, inbox: Arc<Inbox>, recovered: Recovered) -> Self {
-        let Recovered {
-            epoch,
-            holds: _,
-            next_hold,
-        } = recovered;
-        let (open, connection) = (HashSet::new(), None);
+    pub(super) fn new(store: Store, inbox: Arc<Inbox>, epoch: i64) -> Self {
         Self {
             store,
             inbox,
             epoch,
-            next_hold,
-            open,
-            connection,
+            written: HashSet::new(),
+            head: None,
+            connection: None,
+            scripts: HashMap::new(),
             failures: 0,
             singles: 0,
         }
@@ -106,12 +102,11 @@ impl Writer {
     pub(super) async fn run(mut self, stop: CancellationToken) {
         let _close = CloseOnDrop(self.inbox.clone());
         loop {
-            let ops = self.inbox.take(if self.singles > 0 { 1 } else { LARGEST_BATCH });
+            let ops = self.gather().await;
             if !ops.is_empty() {
-                self.singles = self.singles.saturating_sub(1);
                 self.write(ops).await;
             } else if stop.is_cancelled() {
-                if self.open.is_empty() && self.inbox.close_if_empty() {
+                if self.inbox.close_if_empty() {
                     break;
                 }
                 self.inbox.filled().await;
@@ -122,205 +117,278 @@ impl Writer {
                 }
             }
         }
-        if let Some(connection) = self.connection.take() {
-            // The commits are done; a failure to say goodbye changes nothing.
-            drop(connection.close().await);
+        // The commits are done; a failure to say goodbye changes nothing.
+        self.disconnect().await;
+    }
+
+    /// What waits, and what comes while others who are about to say something have their turn: a commit costs the
+    /// same for many as for one.
+    async fn gather(&mut self) -> Vec<Op> {
+        if self.singles > 0 {
+            self.singles = self.singles.saturating_sub(1);
+            return self.inbox.take(1);
         }
+        let mut ops = self.inbox.take(LARGEST_BATCH);
+        for _ in 0..TURNS {
+            let seen = ops.len();
+            if seen == 0 || seen >= LARGEST_BATCH || seen >= self.inbox.open() {
+                break;
+            }
+            tokio::task::yield_now().await;
+            ops.extend(self.inbox.take(LARGEST_BATCH.saturating_sub(seen)));
+            if ops.len() == seen {
+                break;
+            }
+        }
+        ops
     }
 
     async fn write(&mut self, ops: Vec<Op>) {
-        let size = ops.len();
-        let mut batch = Batch::plan(ops, &self.open);
+        let Plan { batch, above, wishes } = Plan::of(ops);
+        if !self.commit(batch).await {
+            self.inbox.put_back(above.into_iter().map(Op::Settle).collect());
+            refuse(wishes);
+            return tokio::time::sleep(pause(self.failures)).await;
+        }
+        if !above.is_empty() {
+            self.commit_above(above).await;
+        }
+        if !wishes.is_empty() {
+            self.decide(wishes).await;
+        }
+    }
+
+    /// Writes a batch and tells everybody in it; false where it was not written.
+    async fn commit(&mut self, mut batch: Batch) -> bool {
         match self.transact(&mut batch).await {
-            Ok(()) => {
-                self.failures = 0;
-                batch.done(&self.inbox, &mut self.open);
+            Ok(available) => {
+                if batch.len() > 0 {
+                    self.failures = 0;
+                }
+                batch.done(&self.inbox, &mut self.written, available);
+                true
             }
-            Err(cause) => self.failed(batch, size, &cause).await,
+            Err(cause) => {
+                self.failed(batch, &cause).await;
+                false
+            }
+        }
+    }
+
+    /// Charges above their holds, on balances fresh from the database.
+    async fn commit_above(&mut self, settles: Vec<Settle>) {
+        let tenants = settles.iter().map(|settle| settle.facts.reserve.tenant.clone());
+        if let Err(cause) = self.learn(tenants.collect()).await {
+            self.inbox.put_back(settles.into_iter().map(Op::Settle).collect());
+            return self.shaken(&cause).await;
+        }
+        let batch = self.inbox.book(|book| Batch::above(settles, book));
+        self.commit(batch).await;
+    }
+
+    /// Decides wishes in their order, on balances fresh from the database.
+    async fn decide(&mut self, wishes: Vec<Wish>) {
+        let tenants = wishes.iter().map(|wish| wish.reserve.tenant.clone()).collect();
+        let ready = match self.probe().await {
+            Ok(()) => self.learn(tenants).await,
+            Err(cause) => Err(cause),
+        };
+        if let Err(cause) = ready {
+            refuse(wishes);
+            return self.shaken(&cause).await;
+        }
+        for Wish { reserve, reply } in wishes {
+            if reply.is_closed() {
+                continue;
+            }
+            let answer = match self.inbox.grant(reserve) {
+                Ok(facts) => Ok(Hold::new(facts, self.inbox.clone())),
+                Err((_, NotGranted::Duplicate)) => Err(HoldError::Duplicate),
+                Err((_, NotGranted::Unknown)) => Err(HoldError::Insufficient { available: Nanos::ZERO }),
+                Err((_, NotGranted::Short(available))) => Err(HoldError::Insufficient { available }),
+            };
+            // Where nobody waits any more the hold comes back, and its drop queues its release.
+            reply.send(answer).ok();
         }
     }
 
     /// Settlements are tried again until they are written. What can never be written is given up alone.
-    async fn failed(&mut self, batch: Batch, size: usize, cause: &BatchError) {
-        self.failures = self.failures.saturating_add(1);
-        // The connection's transaction goes with it.
-        if let Some(connection) = self.connection.take() {
-            drop(connection.close().await);
-        }
-        warn!(
-            error = cause as &dyn std::error::Error,
-            ops = size,
-            failures = self.failures,
-            "the ledger cannot write"
-        );
-        let again = batch.failed();
+    async fn failed(&mut self, batch: Batch, cause: &BatchError) {
+        let size = batch.len();
+        self.shaken(cause).await;
         if cause.may_pass() {
-            self.inbox.put_back(again);
-            tokio::time::sleep(pause(self.failures)).await;
+            self.inbox.put_back(batch.doubtful(&self.inbox));
         } else if size > 1 {
             // Not known which of them it was.
+            let again = batch.undone(&self.inbox);
             self.singles = again.len();
             self.inbox.put_back(again);
         } else {
-            for op in again {
-                if let Op::Settle(settle) = op {
+            self.give_up(batch.undone(&self.inbox));
+        }
+    }
+
+    /// The database failed: nothing that was known of it holds any more. The connection's transaction goes with it.
+    async fn shaken(&mut self, cause: &BatchError) {
+        self.failures = self.failures.saturating_add(1);
+        warn!(
+            error = cause as &dyn std::error::Error,
+            failures = self.failures,
+            "the ledger cannot write"
+        );
+        self.inbox.book(Book::doubt);
+        self.disconnect().await;
+    }
+
+    async fn disconnect(&mut self) {
+        self.head = None;
+        if let Some(connection) = self.connection.take() {
+            drop(connection.close().await);
+        }
+    }
+
+    fn give_up(&mut self, ops: Vec<Op>) {
+        for op in ops {
+            match op {
+                Op::Settle(settle) => {
                     error!(
                         hold = settle.facts.id,
                         "a settlement does not fit the books: `ledger verify` tells more"
                     );
-                    finish(settle, Err(LedgerDown), &self.inbox, &mut self.open);
+                    self.finish(settle, Err(LedgerDown));
                 }
+                Op::Open(facts) => drop(facts.written.set(Err(LedgerDown))),
+                Op::Note(_) | Op::Ask(_) => {}
             }
         }
     }
 
-    async fn transact(&mut self, batch: &mut Batch) -> Result<(), BatchError> {
+    fn finish(&mut self, settle: Settle, result: Result<Nanos, LedgerDown>) {
+        let written = &mut self.written;
+        self.inbox.book(|book| close(&settle.facts, book, written));
+        told(settle, result);
+    }
+
+    /// Returns what the changed accounts can spend.
+    async fn transact(&mut self, batch: &mut Batch) -> Result<HashMap<String, Nanos>, BatchError> {
         self.clear_doubts(batch).await?;
-        if batch.is_empty() {
-            return Ok(());
+        if batch.len() == 0 {
+            return Ok(HashMap::new());
         }
-        let at_ms = millis(SystemClock.wall());
-        let (granted, head) = self.begin(batch).await?;
-        let short = batch.short(&granted);
-        if !short.is_empty() {
-            self.one_by_one(batch, &short, &granted).await?;
+        match self.execute(batch).await {
+            // Another process may have added to the chain: once more, from where it ends now.
+            Err(cause) if !cause.may_pass() => {
+                self.disconnect().await;
+                self.execute(batch).await
+            }
+            result => result,
         }
-        batch.grant(&self.inbox, &mut self.next_hold, &mut self.open, at_ms);
-        let rows = batch
-            .rows(self.epoch, head, at_ms)
-            .ok_or(BatchError::Books("the chain is full"))?;
-        let [holds, transfers, usage] = rows;
-        let finish = sqlx::query(sql::FINISH).bind(holds).bind(transfers).bind(usage);
-        finish.execute(self.connection().await?).await?;
-        Ok(())
+    }
+
+    async fn execute(&mut self, batch: &Batch) -> Result<HashMap<String, Nanos>, BatchError> {
+        let (head, at_ms) = (self.head().await?, millis(SystemClock.wall()));
+        let (values, room, head) = batch
+            .script(self.epoch, &self.written, head, at_ms)
+            .ok_or(BatchError::Books("a sum is out of range"))?;
+        let script = self.scripts.entry(room).or_insert_with(|| sql::batch(room).into());
+        let query = sqlx::query_with(AssertSqlSafe(script.clone()), values.finish());
+        let rows = query.fetch_all(self.connection().await?).await?;
+        self.head = Some(head);
+        let mut available = HashMap::with_capacity(rows.len());
+        for row in rows {
+            available.insert(row.try_get(0)?, Nanos::new(row.try_get(1)?));
+        }
+        Ok(available)
+    }
+
+    async fn head(&mut self) -> Result<Head, BatchError> {
+        if let Some(head) = self.head {
+            return Ok(head);
+        }
+        let last = sqlx::query(sql::HEAD).fetch_optional(self.connection().await?).await?;
+        let Some(row) = last else { return Ok(Head::START) };
+        let hash = row.try_get::<&[u8], _>(1)?.try_into();
+        Ok(Head {
+            seq: row.try_get(0)?,
+            hash: hash.map_err(|_| BatchError::Books("a hash is not 32 bytes long"))?,
+        })
     }
 
     /// After a failure it is not certain what was written: settlements that were, and holds that were not, are told
-    /// apart here. A hold that never was has delivered nothing, so nothing is charged.
+    /// apart here. A hold that should have been written and was not has delivered nothing, so nothing is charged; one
+    /// that was to be written with its settlement is settled now.
     async fn clear_doubts(&mut self, batch: &mut Batch) -> Result<(), BatchError> {
-        let in_doubt = |settle: &Settle| settle.tries > 0 || settle.facts.outcome.get().is_some_and(Result::is_err);
-        if !batch.resolves.iter().any(|resolve| in_doubt(&resolve.settle)) {
+        let has_failed = |settle: &Settle| settle.facts.written.get().is_some_and(Result::is_err);
+        let in_doubt = |settle: &Settle| settle.tries > 0 || has_failed(settle);
+        let doubted = batch.resolves.iter().map(|resolve| &resolve.settle);
+        let ids: Vec<i64> = doubted.filter(|s| in_doubt(s)).map(|s| s.facts.id).collect();
+        if ids.is_empty() {
             return Ok(());
         }
-        let ids: Vec<i64> = batch
-            .resolves
-            .iter()
-            .map(|r| &r.settle)
-            .filter(|s| in_doubt(s))
-            .map(|s| s.facts.id)
-            .collect();
-        let ids = serde_json::to_string(&ids).map_err(|_| BatchError::Books("hold numbers"))?;
-        let found = sqlx::query(sql::DOUBT)
-            .bind(ids)
-            .fetch_all(self.connection().await?)
-            .await?;
-        let mut standing: HashMap<i64, (i64, i64)> = HashMap::new();
-        for row in found {
-            standing.insert(row.try_get(0)?, (row.try_get(1)?, row.try_get(2)?));
-        }
-        let mut kept = Vec::with_capacity(batch.resolves.len());
-        for resolve in batch.resolves.drain(..) {
-            if !in_doubt(&resolve.settle) {
-                kept.push(resolve);
-                continue;
-            }
-            match standing.get(&resolve.settle.facts.id) {
-                Some((0, _)) => kept.push(resolve),
-                Some((_, charged)) => finish(resolve.settle, Ok(Nanos::new(*charged)), &self.inbox, &mut self.open),
-                None => {
-                    let Resolve { mut settle, .. } = resolve;
-                    batch.notes.extend(settle.row.take().map(|row| *row));
-                    finish(settle, Err(LedgerDown), &self.inbox, &mut self.open);
+        let standing = self.standing(&ids).await?;
+        for resolve in std::mem::take(&mut batch.resolves) {
+            let facts = resolve.settle.facts.clone();
+            let stands = standing.get(&facts.id);
+            match stands {
+                _ if !in_doubt(&resolve.settle) => batch.resolves.push(resolve),
+                Some((OPEN, _)) => {
+                    if self.written.insert(facts.id) {
+                        self.inbox.book(|book| book.kept(&facts.reserve.tenant, facts.amount()));
+                    }
+                    batch.resolves.push(resolve);
                 }
+                Some((_, charged)) => self.finish(resolve.settle, Ok(Nanos::new(*charged))),
+                None if has_failed(&resolve.settle) => {
+                    let mut settle = resolve.settle;
+                    batch.notes.extend(settle.row.take().map(|row| *row));
+                    self.finish(settle, Err(LedgerDown));
+                }
+                None => batch.resolves.push(resolve),
             }
         }
-        batch.resolves = kept;
         Ok(())
     }
 
-    /// The first trip. Tells who was granted all he asked for, and where the chain ends.
-    async fn begin(&mut self, batch: &Batch) -> Result<(HashSet<String>, Head), BatchError> {
-        let covered = batch.covered().ok_or(BatchError::Books("a sum is out of range"))?;
-        let mut states = Rows::new();
-        for resolve in &batch.resolves {
-            let is_paid = !(resolve.charge.is_zero() && resolve.rest.is_zero());
-            states
-                .row()
-                .int(resolve.settle.facts.id)
-                .int(if is_paid { POSTED } else { VOID });
+    /// State and charge of those holds that are in the database.
+    async fn standing(&mut self, ids: &[i64]) -> Result<HashMap<i64, (i64, i64)>, BatchError> {
+        let ids = serde_json::to_string(ids).map_err(|_| BatchError::Books("hold numbers"))?;
+        let rows = sqlx::query(sql::DOUBT)
+            .bind(ids)
+            .fetch_all(self.connection().await?)
+            .await?;
+        let mut standing = HashMap::new();
+        for row in rows {
+            standing.insert(row.try_get(0)?, (row.try_get(1)?, row.try_get(2)?));
         }
-        let begin = sqlx::query(sql::BEGIN)
-            .bind(states.finish())
-            .bind(json(&covered))
-            .bind(json_sums(&batch.asked()))
-            .bind(self.epoch);
-        let rows = begin.fetch_all(self.connection().await?).await?;
-        let (mut granted, mut head) = (HashSet::new(), Head::START);
-        for row in &rows {
-            match row.try_get::<i64, _>(0)? {
-                1 => expect_count(row, batch.resolves.len(), "a hold is not open")?,
-                2 => expect_count(row, covered.len(), "an account is missing")?,
-                3 => drop(granted.insert(row.try_get::<String, _>(1)?)),
-                _ => {
-                    head = Head {
-                        seq: row.try_get(1)?,
-                        hash: hash(row, 2)?,
-                    }
-                }
-            }
-        }
-        Ok((granted, head))
+        Ok(standing)
     }
 
-    /// Who cannot pay for all he asks for is decided in order; who owes more than he held pays what he can.
-    async fn one_by_one(
-        &mut self,
-        batch: &mut Batch,
-        short: &HashSet<String>,
-        granted: &HashSet<String>,
-    ) -> Result<(), BatchError> {
-        let names = serde_json::to_string(short).map_err(|_| BatchError::Books("names"))?;
+    /// Tells the book what these tenants can spend.
+    async fn learn(&mut self, tenants: HashSet<TenantId>) -> Result<(), BatchError> {
+        let names = serde_json::to_string(&tenants).map_err(|_| BatchError::Books("names"))?;
         let rows = sqlx::query(sql::LOOK)
             .bind(names)
             .fetch_all(self.connection().await?)
             .await?;
-        let mut balances: HashMap<String, Balance> = HashMap::new();
-        for row in rows {
-            let money = |column: usize| row.try_get(column).map(Nanos::new);
-            balances.insert(
-                row.try_get(0)?,
-                Balance {
-                    posted: money(1)?,
-                    held: money(2)?,
-                    floor: money(3)?,
-                },
-            );
-        }
-        let nothing = Balance {
-            posted: Nanos::ZERO,
-            held: Nanos::ZERO,
-            floor: Nanos::ZERO,
-        };
-        let mut changes = Changes::default();
-        for tenant in short {
-            let mut balance = balances.get(tenant).copied().unwrap_or(nothing);
-            let fits = batch.collect(tenant, &mut balance, &mut changes).and_then(|()| {
-                if granted.contains(tenant) {
-                    Some(())
-                } else {
-                    batch.decide(tenant, balance, &mut changes)
-                }
-            });
-            fits.ok_or(BatchError::Books("a sum is out of range"))?;
-        }
-        if !changes.is_empty() {
-            let moved = sqlx::query(sql::MOVE)
-                .bind(json(&changes))
-                .fetch_one(self.connection().await?)
-                .await?;
-            if usize::try_from(moved.try_get::<i64, _>(0)?) != Ok(changes.len()) {
-                return Err(BatchError::Books("a balance changed under the write lock"));
+        let mut found = Vec::with_capacity(rows.len());
+        for row in &rows {
+            if let Some(tenant) = tenants.get(row.try_get::<&str, _>(0)?) {
+                found.push((tenant.clone(), Nanos::new(row.try_get(1)?)));
             }
+        }
+        self.inbox.book(|book| {
+            for (tenant, available) in found {
+                book.learn(tenant, available);
+            }
+        });
+        Ok(())
+    }
+
+    /// After a failure: whether the database takes writes again, before more is promised.
+    async fn probe(&mut self) -> Result<(), BatchError> {
+        if self.failures > 0 {
+            sqlx::raw_sql(sql::PROBE).execute(self.connection().await?).await?;
+            self.failures = 0;
         }
         Ok(())
     }
@@ -330,41 +398,18 @@ impl Writer {
             let mut connection = self.store.connection().await?;
             let settings = format!("PRAGMA busy_timeout = {BUSY_MS}; PRAGMA cache_size = -{CACHE_KIB}");
             sqlx::raw_sql(AssertSqlSafe(settings)).execute(&mut connection).await?;
+            sqlx::raw_sql(sql::EXPECT).execute(&mut connection).await?;
             self.connection = Some(connection);
         }
         self.connection.as_mut().ok_or(BatchError::Books("no connection"))
     }
 }
 
-fn json(changes: &Changes) -> String {
-    let mut rows = Rows::new();
-    for (account, held, posted) in changes.iter() {
-        rows.row().plain(account).int(held).int(posted);
+fn refuse(wishes: Vec<Wish>) {
+    for wish in wishes {
+        // Nobody may wait any more.
+        wish.reply.send(Err(LedgerDown.into())).ok();
     }
-    rows.finish()
-}
-
-fn json_sums(sums: &Changes) -> String {
-    let mut rows = Rows::new();
-    for (tenant, sum, _) in sums.iter() {
-        rows.row().plain(tenant).int(sum);
-    }
-    rows.finish()
-}
-
-fn expect_count(row: &SqliteRow, expected: usize, otherwise: &'static str) -> Result<(), BatchError> {
-    let is_right = usize::try_from(row.try_get::<i64, _>(1)?) == Ok(expected);
-    if is_right {
-        Ok(())
-    } else {
-        Err(BatchError::Books(otherwise))
-    }
-}
-
-fn hash(row: &SqliteRow, column: usize) -> Result<[u8; 32], BatchError> {
-    row.try_get::<&[u8], _>(column)?
-        .try_into()
-        .map_err(|_| BatchError::Books("a hash is not 32 bytes long"))
 }
 
 /// 50 ms, doubled up to a second.
@@ -374,11 +419,12 @@ fn pause(failures: u32) -> Duration {
         .min(Duration::from_secs(1))
 }
 
-const LARGEST_BATCH: usize = 1024;
+const LARGEST_BATCH: usize = 64;
+/// How often the writer lets others go first before a commit.
+const TURNS: usize = 4;
 const BUSY_MS: u32 = 2_000;
 const CACHE_KIB: u32 = 16_384;
-const POSTED: i64 = 1;
-const VOID: i64 = 2;
+const OPEN: i64 = 0;
 const SQLITE_ERROR: u32 = 1;
 const SQLITE_CONSTRAINT: u32 = 19;
 const SQLITE_MISMATCH: u32 = 20;
