@@ -86,10 +86,6 @@ pub(super) async fn run(
         .bill
         .record
         .answered(answer.status(), request_id(answer.headers()));
-    // The delivery barrier: nothing of an answer reaches the client before its hold is durable.
-    if let Err(down) = meter.bill.durable().await {
-        return meter.refuse(down, Ending::HubFault, reply).await;
-    }
     meter.relay(answer, reply).await;
 }
 
@@ -140,6 +136,11 @@ impl Meter {
         };
         if shape == Shape::Whole && announced.is_some_and(|length| length <= SMALL) {
             return flow.whole(head, body, reply).await;
+        }
+        // The delivery barrier: nothing of an answer reaches the client before its hold is durable. An answer that is
+        // held whole waits for its settlement anyway.
+        if let Err(down) = flow.meter.bill.durable().await {
+            return flow.meter.refuse(down, Ending::HubFault, reply).await;
         }
         let (sender, stream) = ReplyBody::stream();
         if reply.send(Ok(Response::from_parts(head, stream))).is_err() {

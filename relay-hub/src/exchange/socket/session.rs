@@ -200,6 +200,7 @@ impl Session {
             .admission
             .reserve(call, &self.caller, &model, envelope)
             .await?;
+        hold.hasten();
         row.held();
         if let Some(row) = record.take() {
             let turn = Turn {

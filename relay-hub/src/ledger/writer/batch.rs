@@ -139,19 +139,21 @@ impl Batch {
         at_ms: i64,
     ) -> Option<(Values, Room, Head)> {
         let is_written = |resolve: &&Resolve| written.contains(&resolve.settle.facts.id);
-        let states = self.resolves.iter().filter(is_written);
-        let states = states.map(|resolve| (resolve.settle.facts.id, resolve.state()));
+        let resolved = self.resolves.iter().filter(is_written).count();
         let changes = self.changes(written)?;
         let mut values = Values::default();
-        values
-            .int(epoch)
-            .owned(rows::states(states))
-            .int(epoch)
-            .count(self.resolves.iter().filter(is_written).count())
-            .owned(rows::changes(&changes))
-            .count(changes.len());
+        if resolved > 0 {
+            let states = self.resolves.iter().filter(is_written);
+            let states = states.map(|resolve| (resolve.settle.facts.id, resolve.state()));
+            values.owned(rows::states(states)).int(epoch).count(resolved);
+        }
+        values.owned(rows::changes(&changes)).int(epoch).count(changes.len());
         let room = Room::of(
-            self.opens.len().saturating_add(self.resolves.len()),
+            resolved > 0,
+            self.opens
+                .len()
+                .saturating_add(self.resolves.len())
+                .saturating_sub(resolved),
             self.resolves
                 .iter()
                 .map(|r| usize::from(!r.charge.is_zero()).saturating_add(usize::from(!r.loss.is_zero())))

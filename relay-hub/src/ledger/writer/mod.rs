@@ -145,10 +145,18 @@ impl Writer {
 
     async fn write(&mut self, ops: Vec<Op>) {
         let Plan { batch, above, wishes } = Plan::of(ops);
-        if !self.commit(batch).await {
+        if let Err(cause) = self.commit(batch).await {
             self.inbox.put_back(above.into_iter().map(Op::Settle).collect());
-            refuse(wishes);
-            return tokio::time::sleep(pause(self.failures)).await;
+            if cause.may_pass() {
+                refuse(wishes);
+                tokio::time::sleep(pause(self.failures)).await;
+            } else {
+                // Behind what comes again: settlements give back what they held.
+                for wish in wishes {
+                    self.inbox.push(Op::Ask(Box::new(wish)));
+                }
+            }
+            return;
         }
         if !above.is_empty() {
             self.commit_above(above).await;
@@ -158,19 +166,19 @@ impl Writer {
         }
     }
 
-    /// Writes a batch and tells everybody in it; false where it was not written.
-    async fn commit(&mut self, mut batch: Batch) -> bool {
+    /// Writes a batch and tells everybody in it; what could not be written is queued again.
+    async fn commit(&mut self, mut batch: Batch) -> Result<(), BatchError> {
         match self.transact(&mut batch).await {
             Ok(available) => {
                 if batch.len() > 0 {
                     self.failures = 0;
                 }
                 batch.done(&self.inbox, &mut self.written, available);
-                true
+                Ok(())
             }
             Err(cause) => {
                 self.failed(batch, &cause).await;
-                false
+                Err(cause)
             }
         }
     }
@@ -183,7 +191,9 @@ impl Writer {
             return self.shaken(&cause).await;
         }
         let batch = self.inbox.book(|book| Batch::above(settles, book));
-        self.commit(batch).await;
+        if self.commit(batch).await.is_err() {
+            tokio::time::sleep(pause(self.failures)).await;
+        }
     }
 
     /// Decides wishes in their order, on balances fresh from the database.
@@ -275,21 +285,41 @@ impl Writer {
         if batch.len() == 0 {
             return Ok(HashMap::new());
         }
-        match self.execute(batch).await {
+        let Some(head) = self.head else {
+            return self.execute_behind(batch).await;
+        };
+        match self.execute(batch, head, true).await {
             // Another process may have added to the chain: once more, from where it ends now.
             Err(cause) if !cause.may_pass() => {
                 self.disconnect().await;
-                self.execute(batch).await
+                self.execute_behind(batch).await
             }
             result => result,
         }
     }
 
-    async fn execute(&mut self, batch: &Batch) -> Result<HashMap<String, Nanos>, BatchError> {
-        let (head, at_ms) = (self.head().await?, millis(SystemClock.wall()));
+    /// Two trips: the chain's end is read first, under the write lock.
+    async fn execute_behind(&mut self, batch: &Batch) -> Result<HashMap<String, Nanos>, BatchError> {
+        let last = sqlx::query(sql::BEGIN).fetch_all(self.connection().await?).await?;
+        let head = match last.first() {
+            Some(row) => Head {
+                seq: row.try_get(0)?,
+                hash: row
+                    .try_get::<&[u8], _>(1)?
+                    .try_into()
+                    .map_err(|_| BatchError::Books("a hash is not 32 bytes long"))?,
+            },
+            None => Head::START,
+        };
+        self.execute(batch, head, false).await
+    }
+
+    /// One trip, from where the chain is known to end.
+    async fn execute(&mut self, batch: &Batch, head: Head, begins: bool) -> Result<HashMap<String, Nanos>, BatchError> {
         let (values, room, head) = batch
-            .script(self.epoch, &self.written, head, at_ms)
+            .script(self.epoch, &self.written, head, millis(SystemClock.wall()))
             .ok_or(BatchError::Books("a sum is out of range"))?;
+        let room = Room { begins, ..room };
         let script = self.scripts.entry(room).or_insert_with(|| sql::batch(room).into());
         let query = sqlx::query_with(AssertSqlSafe(script.clone()), values.finish());
         let rows = query.fetch_all(self.connection().await?).await?;
@@ -299,19 +329,6 @@ impl Writer {
             available.insert(row.try_get(0)?, Nanos::new(row.try_get(1)?));
         }
         Ok(available)
-    }
-
-    async fn head(&mut self) -> Result<Head, BatchError> {
-        if let Some(head) = self.head {
-            return Ok(head);
-        }
-        let last = sqlx::query(sql::HEAD).fetch_optional(self.connection().await?).await?;
-        let Some(row) = last else { return Ok(Head::START) };
-        let hash = row.try_get::<&[u8], _>(1)?.try_into();
-        Ok(Head {
-            seq: row.try_get(0)?,
-            hash: hash.map_err(|_| BatchError::Books("a hash is not 32 bytes long"))?,
-        })
     }
 
     /// After a failure it is not certain what was written: settlements that were, and holds that were not, are told
@@ -396,7 +413,10 @@ impl Writer {
     async fn connection(&mut self) -> Result<&mut SqliteConnection, BatchError> {
         if self.connection.is_none() {
             let mut connection = self.store.connection().await?;
-            let settings = format!("PRAGMA busy_timeout = {BUSY_MS}; PRAGMA cache_size = -{CACHE_KIB}");
+            // A batch that may have to be undone keeps a journal of its own, which is not worth a file.
+            let settings = format!(
+                "PRAGMA busy_timeout = {BUSY_MS}; PRAGMA cache_size = -{CACHE_KIB}; PRAGMA temp_store = MEMORY"
+            );
             sqlx::raw_sql(AssertSqlSafe(settings)).execute(&mut connection).await?;
             sqlx::raw_sql(sql::EXPECT).execute(&mut connection).await?;
             self.connection = Some(connection);

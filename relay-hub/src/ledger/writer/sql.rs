@@ -6,6 +6,10 @@ use std::fmt::Write as _;
 /// How many rows a script has room for: scripts are prepared once each, so there are few.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Room {
+    /// Whether it begins the transaction itself.
+    pub(super) begins: bool,
+    /// Whether holds that stand in the database are resolved.
+    pub(super) resolves: bool,
     pub(super) holds: usize,
     pub(super) transfers: usize,
     pub(super) usage: usize,
@@ -13,10 +17,12 @@ pub(super) struct Room {
 
 impl Room {
     /// Room for so many rows of each kind.
-    pub(super) fn of(holds: usize, transfers: usize, usage: usize) -> Self {
+    pub(super) fn of(resolves: bool, holds: usize, transfers: usize, usage: usize) -> Self {
         let room = |rows: usize| STEPS.into_iter().find(|step| *step >= rows).unwrap_or(rows);
         let settled = room(transfers.max(usage));
         Self {
+            begins: true,
+            resolves,
             holds: room(holds),
             transfers: settled,
             usage: settled,
@@ -34,19 +40,25 @@ pub(super) const EXPECT: &str = "\
     CREATE TEMP TRIGGER expectation INSTEAD OF INSERT ON expect WHEN NEW.met IS NOT TRUE \
         BEGIN SELECT RAISE(ABORT, 'the books do not fit what was decided'); END";
 
-/// A whole batch. Arguments in their order:
-/// epoch · \[\[hold, state\]\], epoch, how many · \[\[account, held, posted\]\], how many · rows of holds, transfers, usage;
-/// a row of nothing fills room that is not needed. Returns what each changed account can spend.
+/// A whole batch. Arguments in their order: with `resolves`, \[\[hold, state\]\], epoch and how many; then
+/// \[\[account, held, posted\]\], epoch, how many; then rows of holds, transfers and usage. A row of nothing fills room
+/// that is not needed. Returns what each changed account can spend.
 pub(super) fn batch(room: Room) -> String {
-    let mut sql = String::from(
-        "BEGIN IMMEDIATE; \
-         INSERT INTO expect SELECT epoch = ? FROM hub; \
-         UPDATE hold SET state = j.value ->> 1 FROM json_each(?) AS j \
-             WHERE hold.id = j.value ->> 0 AND hold.state = 0 AND hold.epoch = ?; \
-         INSERT INTO expect VALUES (changes() = ?); \
-         UPDATE account SET held = held + (j.value ->> 1), posted = posted + (j.value ->> 2) FROM json_each(?) AS j \
+    let mut sql = String::new();
+    if room.begins {
+        sql.push_str("BEGIN IMMEDIATE; ");
+    }
+    if room.resolves {
+        sql.push_str(
+            "UPDATE hold SET state = j.value ->> 1 FROM json_each(?) AS j \
+                 WHERE hold.id = j.value ->> 0 AND hold.state = 0 AND hold.epoch = ?; \
+             INSERT INTO expect VALUES (changes() = ?); ",
+        );
+    }
+    sql.push_str(
+        "UPDATE account SET held = held + (j.value ->> 1), posted = posted + (j.value ->> 2) FROM json_each(?) AS j \
              WHERE account.id = j.value ->> 0 RETURNING id, posted - held - floor; \
-         INSERT INTO expect VALUES (changes() = ?); ",
+         INSERT INTO expect SELECT epoch = ? AND changes() = ? FROM hub; ",
     );
     insert(&mut sql, "hold", HOLD, room.holds);
     insert(&mut sql, "transfer", TRANSFER, room.transfers);
@@ -114,8 +126,8 @@ pub(super) const USAGE: &[&str] = &[
     "streamed",
 ];
 
-/// Where the chain ends.
-pub(super) const HEAD: &str = "SELECT seq, hash FROM transfer ORDER BY seq DESC LIMIT 1";
+/// Begins a transaction, and tells where the chain ends under its lock.
+pub(super) const BEGIN: &str = "BEGIN IMMEDIATE; SELECT seq, hash FROM transfer ORDER BY seq DESC LIMIT 1";
 
 /// What tenants can spend. `$1` a JSON array of accounts.
 pub(super) const LOOK: &str =
@@ -137,11 +149,11 @@ mod tests {
     fn a_script_has_room_for_every_row_and_there_are_few_scripts() {
         let mut rooms = std::collections::HashSet::new();
         for rows in 0..=256 {
-            let room = Room::of(rows, 0, rows);
+            let room = Room::of(false, rows, 0, rows);
             assert!(room.holds >= rows && room.usage >= rows && room.transfers == room.usage);
             rooms.insert(room);
         }
         assert_eq!(rooms.len(), STEPS.len());
-        assert!(Room::of(0, 128, 64).transfers >= 128);
+        assert!(Room::of(true, 0, 128, 64).transfers >= 128);
     }
 }
