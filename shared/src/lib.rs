@@ -12,3 +12,4 @@ pub mod tasks;
 pub mod telemetry;
 pub mod tls;
 pub mod tunnel;
+pub mod written;

@@ -3,14 +3,17 @@
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
-use relay_tests::client::{Client, Live};
+use relay_tests::client::{Client, Live, Whole};
 use relay_tests::vendor::{Break, Ended, Gate, Output, Script, Vendor};
 use relay_tests::world::World;
 
 use crate::{ask, events, setup};
 
-/// More than an event may be to be passed on whole: half of it has been sent when the vendor breaks off.
-const HALF_AN_EVENT: usize = 400_000;
+/// Where the vendor breaks off: right after its head, in the first event, between and inside small events, and inside
+/// one that is too large to be held back.
+const CUTS: [usize; 5] = [0, 1, 700, 70_000, 400_000];
+/// What the sockets' buffers hold surely: a reset vendor's kernel throws away what they did not.
+const IN_FLIGHT: usize = 10_000;
 
 fn huge() -> Script {
     Script::turn(vec![Output::Text(vec!["x".repeat(1_000_000)])])
@@ -31,41 +34,85 @@ async fn never_looks_complete(link: &'static str) {
     let world = crate::Setup { link, ..setup() }.start().await;
     for (way, client) in ways(&world) {
         for how in [Break::Fin, Break::Reset] {
-            world.vendor.next(huge().cut(HALF_AN_EVENT, how));
-            // The cut may overtake the head: then the client has no answer at all, which is not a complete one either.
-            if let Ok(answer) = client.post("/responses", ask(true)).await {
-                let answer = answer.rest().await;
-                // Half an event may have been passed on: then nothing of ours can follow it. Or nothing of it: then
-                // the stream is told to have failed.
-                let is_told = events(&answer.body)
-                    .last()
-                    .is_some_and(|event| event["type"] == "response.failed");
-                let is_refusal = answer.status == 503 && answer.error_code() == "link_down";
-                assert!(
-                    answer.cut.is_some() || is_told || is_refusal,
-                    "{way}, {how:?}: a clean end after {} bytes",
-                    answer.body.len()
-                );
-            }
+            for cut in CUTS {
+                let case = format!("{way}, {how:?} after {cut} bytes");
+                let is_all_there = how == Break::Fin || cut <= IN_FLIGHT;
+                let began = Instant::now();
+                world.vendor.next(huge().cut(cut, how));
+                let answer = client.post("/responses", ask(true)).await;
+                let answer = answer.unwrap_or_else(|error| panic!("{case}: no head: {error:#}"));
+                stream_is_cut(&case, &answer.rest().await, &written(&world), is_all_there);
 
-            world.vendor.next(huge().cut(HALF_AN_EVENT, how));
-            let Ok(answer) = client.post("/responses", ask(false)).await else {
-                continue;
-            };
-            let answer = answer.rest().await;
-            // A stream's reset may overtake its head: then the agent knows only that no answer came.
-            let is_refusal = (answer.status == 502 && answer.error_code() == "server_error")
-                || (answer.status == 503 && answer.error_code() == "link_down");
-            let is_cut = answer.status == 200 && answer.cut.is_some();
-            assert!(
-                is_cut || is_refusal,
-                "{way}, {how:?}: a cut JSON body: {} {}",
-                answer.status,
-                answer.body.len()
-            );
+                world.vendor.next(huge().cut(cut, how));
+                let answer = client.post("/responses", ask(false)).await;
+                let answer = answer.unwrap_or_else(|error| panic!("{case}: no head: {error:#}"));
+                whole_is_cut(&case, &answer.rest().await, &written(&world));
+
+                world
+                    .vendor
+                    .next(Script::message(&"x".repeat(2_000)).cut(cut.min(1_000), how));
+                let answer = client.post("/responses", ask(false)).await;
+                let answer = answer.unwrap_or_else(|error| panic!("{case}: no head: {error:#}"));
+                let answer = answer.rest().await;
+                let code = answer.error_code();
+                assert_eq!((answer.status.as_u16(), code.as_str()), (502, "server_error"), "{case}");
+                assert_eq!(answer.cut, None, "{case}");
+                let took = began.elapsed();
+                assert!(took < Duration::from_secs(3), "{case}: three calls took {took:?}");
+            }
         }
     }
     world.assert_sound().await;
+}
+
+/// The bytes of the body that the vendor has written last.
+fn written(world: &World) -> Vec<u8> {
+    world.vendor.posts().last().unwrap().sent.bytes().to_vec()
+}
+
+/// Inside an event nothing of ours can follow: all that the vendor wrote, and a broken connection. Between events the
+/// client is told, after all whole events.
+fn stream_is_cut(case: &str, answer: &Whole, written: &[u8], is_all_there: bool) {
+    assert_eq!(answer.status, 200, "{case}: {answer:?}");
+    let is_told = events(&answer.body)
+        .last()
+        .is_some_and(|event| event["type"] == "response.failed");
+    assert!(
+        answer.cut.is_some() != is_told,
+        "{case}: cut {:?}, told {is_told}, after {} bytes",
+        answer.cut,
+        answer.body.len()
+    );
+    let body = answer.text();
+    let (passed, expected) = if is_told {
+        let ours = body.rfind("event: response.failed").unwrap();
+        let text = std::str::from_utf8(written).unwrap();
+        (
+            &answer.body[..ours],
+            &written[..text.rfind("\n\n").map_or(0, |end| end + 2)],
+        )
+    } else {
+        (&answer.body[..], written)
+    };
+    let is_right = if is_all_there {
+        passed == expected
+    } else {
+        expected.starts_with(passed)
+    };
+    assert!(is_right, "{case}: {} of {} bytes came", passed.len(), expected.len());
+}
+
+fn whole_is_cut(case: &str, answer: &Whole, written: &[u8]) {
+    let (status, code) = (answer.status.as_u16(), answer.error_code());
+    let is_refusal = answer.cut.is_none() && (status, code.as_str()) == (502, "server_error");
+    let is_cut = answer.cut.is_some() && status == 200 && written.starts_with(&answer.body);
+    assert!(
+        is_cut || is_refusal,
+        "{case}: {status} {code} {:?}, {} of {} bytes",
+        answer.cut,
+        answer.body.len(),
+        written.len()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -9,6 +9,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use relay_shared::tasks::Tasks;
+use relay_shared::written::{InTurn, Telling};
 use tokio::net::{TcpListener, TcpStream};
 
 mod bind;
@@ -76,9 +77,14 @@ async fn connection<U: Uplink, C: Control>(
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%peer, %error, "TCP_NODELAY refused");
     }
+    let (stream, written) = Telling::new(stream);
     let service = service_fn(move |request: http::Request<Incoming>| {
-        let router = Arc::clone(&router);
-        async move { Ok::<_, Infallible>(router.answer(request).await) }
+        let (router, written) = (Arc::clone(&router), written.clone());
+        async move {
+            let version = request.version();
+            let answer = router.answer(request).await;
+            Ok::<_, Infallible>(answer.map(|body| InTurn::new(body, version, written)))
+        }
     });
     let serving = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())

@@ -2,13 +2,19 @@
 
 use std::{convert::Infallible, io, sync::Arc, time::Duration};
 
+use futures_util::TryFutureExt as _;
 use http::{Request, Response};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto,
 };
-use relay_shared::{call::CallId, tasks::Tasks, tunnel::body::InBody};
+use relay_shared::{
+    call::CallId,
+    tasks::Tasks,
+    tunnel::body::InBody,
+    written::{InTurn, Telling},
+};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
@@ -84,9 +90,12 @@ impl Connection {
     async fn speak(self, io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, link: Link) {
         let exchange = self.exchange;
         let builder = builder(exchange.limits.head_bytes);
-        let service = service_fn(move |request| {
+        let (io, written) = Telling::new(io);
+        let service = service_fn(move |request: Request<Incoming>| {
+            let (version, written) = (request.version(), written.clone());
             // Boxed: a connection would keep the room of the future for as long as its answer streams.
-            Box::pin(answer(exchange.clone(), request, link))
+            let answer = Box::pin(answer(exchange.clone(), request, link));
+            answer.map_ok(move |answer| answer.map(|body| InTurn::new(body, version, written)))
         });
         let connection = builder.serve_connection_with_upgrades(TokioIo::new(io), service);
         tokio::pin!(connection);

@@ -20,6 +20,8 @@ pub(super) enum Piece {
     Kept(usize),
     /// So many bytes to leave out: a part of a head, or the head of an empty DATA frame (h3 takes it for the end).
     Nothing(usize),
+    /// The sender could not go on: nothing but the reset follows.
+    Cut,
 }
 
 /// A frame other than DATA that is longer than any we could want.
@@ -48,6 +50,9 @@ impl Borders {
             };
             self.left = length;
             self.is_head_whole = true;
+            if kind == CUT {
+                return Ok(Piece::Cut);
+            }
             if kind != DATA && length > LONGEST_OTHER {
                 return Err(TooLong(length));
             }
@@ -90,12 +95,17 @@ fn read_varint(bytes: &[u8]) -> Option<(u64, usize)> {
 }
 
 const DATA: u64 = 0;
+/// Ours (RFC 9114, 9: whoever does not know it passes over it): the answer breaks off here. QUIC throws away what is on
+/// its way when a stream is reset, so the reset waits until the reader, who is told in the stream, has read up to here.
+const CUT: u64 = 0x0063_7574;
+/// The whole frame.
+pub(super) const CUT_FRAME: &[u8] = &[0x80, 0x63, 0x75, 0x74, 0];
 /// Longer than any head we accept; h3 needs the whole frame in memory.
 const LONGEST_OTHER: u64 = 256 * 1024;
 
 #[cfg(test)]
 mod tests {
-    use super::{Borders, Piece, TooLong};
+    use super::{Borders, CUT_FRAME, Piece, TooLong};
 
     /// What is handed on, in pieces, when the bytes come `step` at a time, and whether they may end.
     fn cut(bytes: &[u8], step: usize) -> (Vec<Vec<u8>>, bool) {
@@ -114,6 +124,7 @@ mod tests {
                         used
                     }
                     Piece::Nothing(used) => used,
+                    Piece::Cut => panic!("nothing was cut"),
                 };
                 rest = &rest[used..];
             }
@@ -138,6 +149,35 @@ mod tests {
         let bytes = [1, 2, b'h', b'h', 0, 0x40, 3, b'a', b'b', b'c'];
         for end in 0..=bytes.len() {
             assert_eq!(cut(&bytes[..end], 2).1, end == 4 || end == 10, "{end}");
+        }
+    }
+
+    #[test]
+    fn a_cut_is_seen_after_all_before_it_wherever_the_bytes_are_split() {
+        let bytes = [&[0, 2, b'a', b'b'], CUT_FRAME].concat();
+        for step in 1..=bytes.len() {
+            let (mut borders, mut passed, mut is_cut) = (Borders::default(), Vec::new(), false);
+            for mut rest in bytes.chunks(step) {
+                while !rest.is_empty() && !is_cut {
+                    let used = match borders.next(rest).unwrap() {
+                        Piece::Whole(used) => {
+                            passed.extend_from_slice(&rest[..used]);
+                            used
+                        }
+                        Piece::Kept(used) => {
+                            passed.extend_from_slice(borders.kept());
+                            used
+                        }
+                        Piece::Nothing(used) => used,
+                        Piece::Cut => {
+                            is_cut = true;
+                            rest.len()
+                        }
+                    };
+                    rest = &rest[used..];
+                }
+            }
+            assert_eq!((passed.as_slice(), is_cut), (&bytes[..4], true), "{step}");
         }
     }
 

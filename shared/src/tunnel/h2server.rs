@@ -20,6 +20,7 @@ use super::{
     pump::pump,
     server::{HEAD_TIMEOUT, Peer, Served},
 };
+use crate::written::{Telling, Written};
 
 /// Serves one connection until it ends or `closed` says so.
 pub(super) async fn serve<T>(io: T, peer: Peer, served: Arc<Served>, closed: CancellationToken)
@@ -36,6 +37,7 @@ where
         .max_local_error_reset_streams(Some(RESETS))
         .max_concurrent_reset_streams(1024)
         .max_send_buffer_size(SEND_BUFFER);
+    let (io, written) = Telling::http2(io);
     let Ok(Ok(mut connection)) = tokio::time::timeout(HEAD_TIMEOUT, builder.handshake::<_, Bytes>(io)).await else {
         return;
     };
@@ -51,11 +53,11 @@ where
             () = closed.cancelled() => return,
         };
         let Some(Ok((request, respond))) = next else { return };
-        let (peer, served) = (peer.clone(), Arc::clone(&served));
+        let (peer, served, written) = (peer.clone(), Arc::clone(&served), written.clone());
         let running = served.calls.begin();
         let tasks = served.tasks.clone();
         tasks.spawn("h2 call", async move {
-            answer(request, respond, peer, &served, running).await
+            answer(request, respond, peer, &served, written, running).await
         });
     }
 }
@@ -65,6 +67,7 @@ async fn answer(
     mut respond: SendResponse<Bytes>,
     peer: Peer,
     served: &Served,
+    written: Written,
     _running: Call,
 ) {
     let length = announced(request.headers());
@@ -79,10 +82,11 @@ async fn answer(
     let (head, body) = response.into_parts();
     let length = announced(&head.headers);
     let is_empty = body.is_end_stream() && length.unwrap_or(0) == 0;
+    let followed = written.follow(respond.stream_id().as_u32());
     if let Ok(stream) = respond.send_response(Response::from_parts(head, ()), is_empty)
         && !is_empty
     {
         // How it ended, the agent knows by the stream, and the handler by its body.
-        let _ended = pump(Out::new(stream), body, length).await;
+        let _ended = pump(Out::of_answer(stream, followed), body, length).await;
     }
 }

@@ -3,16 +3,19 @@
 
 use std::{
     future::poll_fn,
+    pin::pin,
     task::{Context, Poll},
 };
 
 use bytes::Bytes;
+use futures_util::future::select;
 use h2::{Reason, SendStream};
 
 use super::{
     body::{BodyError, h2_error},
     pump::Outlet,
 };
+use crate::written::Followed;
 
 /// Credit the hub gives to one stream, as for QUIC.
 pub(super) const STREAM_WINDOW: u32 = 8 * 1024 * 1024;
@@ -26,12 +29,27 @@ pub(super) const SEND_BUFFER: usize = 256 * 1024;
 /// The direction we write. Dropped before its end it is reset.
 pub(super) struct Out {
     stream: SendStream<Bytes>,
+    /// Tells what was written, where the bytes before a cut are of use.
+    followed: Option<Followed>,
+    sent: u64,
     is_over: bool,
 }
 
 impl Out {
     pub(super) const fn new(stream: SendStream<Bytes>) -> Self {
-        Self { stream, is_over: false }
+        Self {
+            stream,
+            followed: None,
+            sent: 0,
+            is_over: false,
+        }
+    }
+
+    /// For a direction whose bytes before a cut are of use; it is followed since before its head.
+    pub(super) fn of_answer(stream: SendStream<Bytes>, followed: Followed) -> Self {
+        let mut this = Self::new(stream);
+        this.followed = Some(followed);
+        this
     }
 
     fn end(&mut self, data: Bytes) -> Result<(), BodyError> {
@@ -57,6 +75,7 @@ impl Out {
 
 impl Outlet for Out {
     async fn send(&mut self, mut data: Bytes, is_last: bool) -> Result<(), BodyError> {
+        self.sent += data.len() as u64;
         loop {
             let credit = self.credit(data.len()).await?;
             if credit >= data.len() {
@@ -75,6 +94,14 @@ impl Outlet for Out {
 
     async fn finish(&mut self) -> Result<(), BodyError> {
         std::future::ready(self.end(Bytes::new())).await
+    }
+
+    /// h2 throws away what is queued when a stream is reset.
+    async fn cut(&mut self) {
+        if let Some(followed) = &self.followed {
+            let gone = poll_fn(|cx| self.stream.poll_reset(cx));
+            select(pin!(followed.all(self.sent)), pin!(gone)).await;
+        }
     }
 
     fn poll_stopped(&mut self, cx: &mut Context<'_>) -> Poll<()> {

@@ -7,7 +7,7 @@ use std::{
     pin::{Pin, pin},
     sync::{
         Arc,
-        atomic::{AtomicI32, Ordering},
+        atomic::{AtomicBool, AtomicI32, Ordering},
     },
     task::{Context, Poll, ready},
 };
@@ -20,7 +20,7 @@ use h3::{
 };
 use quinn::{ConnectionError, ReadError, VarInt, WriteError};
 
-use super::frames::{Borders, Piece};
+use super::frames::{Borders, CUT_FRAME, Piece};
 
 /// A stream given up before its end.
 pub(super) const CANCELLED: VarInt = VarInt::from_u32(0x10c);
@@ -176,9 +176,28 @@ impl BidiStream {
         }
     }
 
-    /// A knob for the priority of what we send.
-    pub(super) fn priority(&self) -> Arc<AtomicI32> {
-        Arc::clone(&self.send.priority)
+    /// What can be told to the direction we write when h3 has it.
+    pub(super) fn knob(&self) -> Arc<Knob> {
+        Arc::clone(&self.send.knob)
+    }
+}
+
+/// Reaches through h3 to the direction we write.
+#[derive(Default)]
+pub(super) struct Knob {
+    priority: AtomicI32,
+    is_cut: AtomicBool,
+}
+
+impl Knob {
+    /// The priority of what is sent from here on.
+    pub(super) fn set_priority(&self, priority: i32) {
+        self.priority.store(priority, Ordering::Relaxed);
+    }
+
+    /// The stream will not come to its end: `poll_finish` tells so instead of finishing it.
+    pub(super) fn cut(&self) {
+        self.is_cut.store(true, Ordering::Relaxed);
     }
 }
 
@@ -233,8 +252,9 @@ impl quic::RecvStream for BidiStream {
 pub(super) struct SendStream {
     quic: quinn::SendStream,
     waiting: Bytes,
-    priority: Arc<AtomicI32>,
+    knob: Arc<Knob>,
     priority_set: i32,
+    is_cut_told: bool,
     is_over: bool,
 }
 
@@ -243,8 +263,9 @@ impl SendStream {
         Self {
             quic,
             waiting: Bytes::new(),
-            priority: Arc::default(),
+            knob: Arc::default(),
             priority_set: 0,
+            is_cut_told: false,
             is_over: false,
         }
     }
@@ -265,7 +286,7 @@ impl quic::SendStream<Bytes> for SendStream {
                 "a write before the last one was through".into(),
             ));
         }
-        let wanted = self.priority.load(Ordering::Relaxed);
+        let wanted = self.knob.priority.load(Ordering::Relaxed);
         if wanted != self.priority_set {
             self.priority_set = wanted;
             // Fails only when the stream is closed, which the write will say.
@@ -279,6 +300,14 @@ impl quic::SendStream<Bytes> for SendStream {
 
     fn poll_finish(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), StreamErrorIncoming>> {
         ready!(self.poll_ready(cx))?;
+        if self.knob.is_cut.load(Ordering::Relaxed) {
+            if !self.is_cut_told {
+                self.is_cut_told = true;
+                self.waiting = Bytes::from_static(CUT_FRAME);
+            }
+            // The reset comes with the drop.
+            return self.poll_ready(cx);
+        }
         self.is_over = true;
         Poll::Ready(self.quic.finish().map_err(|e| StreamErrorIncoming::Unknown(e.into())))
     }
@@ -307,6 +336,7 @@ pub(super) struct RecvStream {
     quic: quinn::RecvStream,
     held: Bytes,
     borders: Option<Borders>,
+    is_cut: bool,
     is_over: bool,
 }
 
@@ -316,6 +346,7 @@ impl RecvStream {
             quic,
             held: Bytes::new(),
             borders: is_request.then(Borders::default),
+            is_cut: false,
             is_over: false,
         }
     }
@@ -338,6 +369,13 @@ impl RecvStream {
                 self.held.advance(used);
                 None
             }
+            Piece::Cut => {
+                self.is_cut = true;
+                self.held.clear();
+                // The sender waits for this before it resets the stream.
+                quic::RecvStream::stop_sending(self, CANCELLED.into_inner());
+                None
+            }
         })
     }
 
@@ -355,6 +393,10 @@ impl quic::RecvStream for RecvStream {
     fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, StreamErrorIncoming>> {
         loop {
             while self.held.is_empty() {
+                if self.is_cut {
+                    let error_code = CANCELLED.into_inner();
+                    return Poll::Ready(Err(StreamErrorIncoming::StreamTerminated { error_code }));
+                }
                 if self.is_over {
                     return Poll::Ready(Ok(None));
                 }

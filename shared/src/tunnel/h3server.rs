@@ -3,10 +3,7 @@
 use std::{
     future::{Future, poll_fn},
     pin::{Pin, pin},
-    sync::{
-        Arc,
-        atomic::{AtomicI32, Ordering},
-    },
+    sync::Arc,
     task::{Context, Poll},
 };
 
@@ -18,7 +15,7 @@ use http::Response;
 use super::{
     body::{BodyError, InBody, Source, announced, h3_error},
     calls::{Call, Calls},
-    h3quic::{Connection, SendStream},
+    h3quic::{Connection, Knob, SendStream},
     pump::{Outlet, pump},
     server::{HEAD_TIMEOUT, LINGER, Peer, Served, priority},
 };
@@ -48,13 +45,13 @@ pub(super) async fn serve(quic: quinn::Connection, peer: Peer, served: Arc<Serve
             () = calls.idle(), if is_draining => break,
         };
         let Ok(Some(stream)) = next else { return };
-        let (stopped, priority): (Stopped, _) = (Box::pin(stream.stopped()), stream.priority());
+        let (stopped, knob): (Stopped, _) = (Box::pin(stream.stopped()), stream.knob());
         let resolver = connection.create_resolver(FrameStream::new(BufRecvStream::new(stream)));
         let (peer, served) = (peer.clone(), Arc::clone(&served));
         let running = (calls.begin(), served.calls.begin());
         let tasks = served.tasks.clone();
         tasks.spawn("h3 call", async move {
-            answer(resolver, stopped, priority, peer, &served, running).await
+            answer(resolver, stopped, knob, peer, &served, running).await
         });
     }
     // The last bytes are on their way yet: the agent closes when it has them.
@@ -66,7 +63,7 @@ pub(super) async fn serve(quic: quinn::Connection, peer: Peer, served: Arc<Serve
 async fn answer(
     resolver: Resolver,
     stopped: Stopped,
-    knob: Arc<AtomicI32>,
+    knob: Arc<Knob>,
     peer: Peer,
     served: &Served,
     _running: (Call, Call),
@@ -83,16 +80,17 @@ async fn answer(
     };
     let (head, body) = response.into_parts();
     let length = announced(&head.headers);
-    knob.store(priority(&head.headers), Ordering::Relaxed);
+    knob.set_priority(priority(&head.headers));
     if send.send_response(Response::from_parts(head, ())).await.is_ok() {
         // How it ended, the agent knows by the stream, and the handler by its body.
-        let _ended = pump(Out { send, stopped }, body, length).await;
+        let _ended = pump(Out { send, stopped, knob }, body, length).await;
     }
 }
 
 struct Out {
     send: h3::server::RequestStream<SendStream, Bytes>,
     stopped: Stopped,
+    knob: Arc<Knob>,
 }
 
 impl Outlet for Out {
@@ -103,6 +101,14 @@ impl Outlet for Out {
 
     async fn finish(&mut self) -> Result<(), BodyError> {
         self.send.finish().await.map_err(|error| h3_error(&error))
+    }
+
+    /// Told in the stream, behind the last bytes; an agent that has read so far stops the stream.
+    async fn cut(&mut self) {
+        self.knob.cut();
+        if self.finish().await.is_ok() {
+            self.stopped.as_mut().await;
+        }
     }
 
     fn poll_stopped(&mut self, cx: &mut Context<'_>) -> Poll<()> {

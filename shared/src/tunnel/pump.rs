@@ -13,7 +13,7 @@ use http_body::Body as _;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::body::{BodyError, OutBody};
-use crate::tasks::Tasks;
+use crate::{tasks::Tasks, written::PATIENCE};
 
 /// The sending half of a stream. Dropped before `finish` (or a last `send`) it must reset the stream.
 pub(super) trait Outlet: Send + 'static {
@@ -23,11 +23,18 @@ pub(super) trait Outlet: Send + 'static {
     /// Finishes the stream.
     fn finish(&mut self) -> impl Future<Output = Result<(), BodyError>> + Send;
 
+    /// The body cannot go on: waits until what was sent of it cannot be lost by a reset any more. For requests
+    /// there is nothing to save: nobody acts on half of one.
+    fn cut(&mut self) -> impl Future<Output = ()> + Send {
+        std::future::ready(())
+    }
+
     /// Ready when the other side wants no more.
     fn poll_stopped(&mut self, cx: &mut Context<'_>) -> Poll<()>;
 }
 
-/// Sends all of `body`, which must be as long as `announced`.
+/// Sends all of `body`, which must be as long as `announced`. When it breaks off, the stream is reset, but not before
+/// the other side has what was sent, or [`PATIENCE`] is over.
 pub(super) async fn pump<O: Outlet>(mut outlet: O, body: OutBody, announced: Option<u64>) -> Result<(), BodyError> {
     let mut source = Gather {
         body,
@@ -49,18 +56,26 @@ pub(super) async fn pump<O: Outlet>(mut outlet: O, body: OutBody, announced: Opt
                     return Ok(());
                 }
             }
-            Some(Err(error)) => return Err(error),
+            Some(Err(STOPPED)) => return Err(STOPPED),
+            Some(Err(error)) => return cut(&mut outlet, error).await,
             None => match announced {
                 Some(announced) if announced != sent => {
-                    return Err(BodyError::Length {
+                    let error = BodyError::Length {
                         announced,
                         received: sent,
-                    });
+                    };
+                    return cut(&mut outlet, error).await;
                 }
                 Some(_) | None => return outlet.finish().await,
             },
         }
     }
+}
+
+async fn cut(outlet: &mut impl Outlet, error: BodyError) -> Result<(), BodyError> {
+    // Bounded, for a peer that takes nothing; the reset comes either way.
+    let _in_time = tokio::time::timeout(PATIENCE, outlet.cut()).await;
+    Err(error)
 }
 
 /// Waits for `head` while `upload` runs; an upload that is not through by then goes on in a task of its own until the

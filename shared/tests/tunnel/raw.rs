@@ -3,17 +3,22 @@
 use std::{
     net::{Ipv4Addr, SocketAddr},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use http::Response;
 use relay_shared::{
     tls::{self, HUB_NAME},
-    tunnel::{ALPN_H3, Transport, body::full, server::TunnelLimits},
+    tunnel::{
+        ALPN_H3, Transport,
+        body::{BodyError, full},
+        server::TunnelLimits,
+    },
+    written::PATIENCE,
 };
 use tokio::{io::AsyncReadExt as _, net::TcpStream, sync::mpsc};
 
-use crate::world::{Flaws, World, echo, post, read, soon};
+use crate::world::{Flaws, World, channel, echo, post, read, soon};
 
 /// HEADERS: POST https://h/, in QPACK's static table where possible.
 const HEAD: [u8; 10] = [1, 8, 0, 0, 0xd4, 0xd7, 0xc1, 0x50, 1, b'h'];
@@ -58,6 +63,47 @@ async fn a_stream_that_ends_inside_a_frame_is_no_whole_body() {
         send.finish().unwrap();
         let outcome = soon(outcomes.recv()).await.unwrap();
         assert_eq!(outcome.ok().as_deref(), expected, "{data:?}");
+    }
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_knows_no_cuts_gets_the_reset_when_patience_is_over() {
+    let world = World::new(|_, _| async {
+        let (feed, body) = channel();
+        feed.send(Ok("part".into())).await.unwrap();
+        feed.send(Err(BodyError::Source("vendor broke off".into())))
+            .await
+            .unwrap();
+        Response::new(body)
+    });
+    let quic = connect(&world).await;
+    let (mut send, mut recv) = quic.open_bi().await.unwrap();
+    send.write_all(&HEAD).await.unwrap();
+    send.finish().unwrap();
+    let began = Instant::now();
+    let mut frames = Vec::new();
+    let end = loop {
+        match soon(recv.read_chunk(usize::MAX, true)).await {
+            Ok(Some(chunk)) => frames.extend_from_slice(&chunk.bytes),
+            end => break end.err(),
+        }
+    };
+    assert_eq!(
+        end,
+        Some(quinn::ReadError::Reset(0x10cu32.into())),
+        "no end that looks clean"
+    );
+    assert!(
+        began.elapsed() < PATIENCE + Duration::from_secs(2),
+        "{:?}",
+        began.elapsed()
+    );
+    // DATA, and then a frame of a type nobody knows, which is to be passed over.
+    assert!(frames.ends_with(b"\x00\x04part\x80cut\x00"), "{frames:?}");
+    while world.hub.counts().calls > 0 {
+        assert!(began.elapsed() < 2 * PATIENCE, "the hub waits on");
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
     world.end().await;
 }
