@@ -49,8 +49,9 @@ pub(super) async fn watch(mut watched: impl Watched, calls: &Calls) -> String {
     }
 }
 
-const TICK: Duration = Duration::from_millis(200);
+const TICK: Duration = Duration::from_millis(100);
 const SILENCE: Duration = Duration::from_millis(700);
-/// With the tick this stays below the three seconds after which a caller must know.
-const DEAD: Duration = Duration::from_millis(2200);
+/// With two ticks, and the time the agent hopes for the same hub to come back, this stays well below the three seconds
+/// after which a caller must know.
+const DEAD: Duration = Duration::from_millis(1900);
 const IDLE_QUESTION: Duration = Duration::from_secs(15);
