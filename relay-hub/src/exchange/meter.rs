@@ -59,54 +59,79 @@ pub(super) struct Meter {
     pub(super) request_id: String,
 }
 
+/// A call without an answer: what is written of it, and what its client is told if it still waits.
+type Unanswered = (Ending, Option<Refused>);
+
 /// Runs the call to its end: exactly one settlement, whatever happens.
-pub(super) async fn run(
-    mut meter: Meter,
+pub(super) fn run(
+    meter: Box<Meter>,
     request: Request<Full<Bytes>>,
     memory: Memory,
-    mut reply: oneshot::Sender<Outcome>,
-) {
-    let asked = tokio::select! {
-        biased;
-        asked = tokio::time::timeout(meter.limits.first_byte_timeout, meter.way.call(request)) => asked,
-        () = reply.closed() => return meter.bill.close(Ending::ClientGone).await,
-        () = meter.stop.cancelled() => return meter.refuse(draining().into(), Ending::HubDraining, reply).await,
-    };
-    let answer = match asked {
-        Ok(Ok(answer)) => answer,
-        Ok(Err(error)) => return meter.refuse_unreached(error, reply).await,
-        Err(_) => {
-            let late = Refusal::new(Code::UpstreamTimeout, "The upstream did not answer in time.");
-            return meter.refuse(late.into(), Ending::VendorTimeout, reply).await;
+    reply: oneshot::Sender<Outcome>,
+) -> impl Future<Output = ()> + Send {
+    // Boxed: a stream may be silent for minutes, and gives the room of its beginning back before.
+    let begun = Box::pin(meter.begin(request, memory, reply));
+    async move {
+        if let Some((flow, body, sender)) = begun.await {
+            flow.stream(body, sender).await;
         }
-    };
-    // A vendor that answers has taken the request's body.
-    drop(memory);
-    meter
-        .bill
-        .record
-        .answered(answer.status(), request_id(answer.headers()));
-    meter.relay(answer, reply).await;
+    }
 }
 
 impl Meter {
-    async fn refuse(self, refused: Refused, ending: Ending, reply: oneshot::Sender<Outcome>) {
-        let mut bill = self.bill;
-        bill.record.refused(&refused);
+    /// Everything but the passing on of a stream, which is what it returns.
+    async fn begin(
+        mut self: Box<Self>,
+        request: Request<Full<Bytes>>,
+        memory: Memory,
+        mut reply: oneshot::Sender<Outcome>,
+    ) -> Option<(Box<Flow>, Incoming, Sender)> {
+        let asked = self.ask(request, &mut reply).await;
+        // A vendor that answers has taken the request's body.
+        drop(memory);
+        match asked {
+            Ok(answer) => self.relay(answer, reply).await,
+            Err((ending, Some(refused))) => {
+                self.refuse(refused, ending, reply).await;
+                None
+            }
+            Err((ending, None)) => {
+                self.bill.close(ending).await;
+                None
+            }
+        }
+    }
+
+    async fn ask(
+        &mut self,
+        request: Request<Full<Bytes>>,
+        reply: &mut oneshot::Sender<Outcome>,
+    ) -> Result<Response<Incoming>, Unanswered> {
+        let asked = tokio::select! {
+            biased;
+            asked = tokio::time::timeout(self.limits.first_byte_timeout, self.way.call(request)) => asked,
+            () = reply.closed() => return Err((Ending::ClientGone, None)),
+            () = self.stop.cancelled() => return Err((Ending::HubDraining, Some(draining().into()))),
+        };
+        let answer = asked.map_err(|_late| late())?.map_err(unreached)?;
+        let record = &mut self.bill.record;
+        record.answered(answer.status(), request_id(answer.headers()));
+        Ok(answer)
+    }
+
+    async fn refuse(mut self: Box<Self>, refused: Refused, ending: Ending, reply: oneshot::Sender<Outcome>) {
+        self.bill.record.refused(&refused);
         // The client that waited may have gone; the row tells either way.
         drop(reply.send(Err(refused)));
-        bill.close(ending).await;
+        self.bill.close(ending).await;
     }
 
-    async fn refuse_unreached(self, error: EgressError, reply: oneshot::Sender<Outcome>) {
-        let ending = match &error {
-            EgressError::Unreachable(_) => Ending::VendorError,
-            EgressError::ConnectTimeout(_) => Ending::VendorTimeout,
-        };
-        self.refuse(error.into(), ending, reply).await;
-    }
-
-    async fn relay(self, answer: Response<Incoming>, reply: oneshot::Sender<Outcome>) {
+    /// Sends a small answer, or the head of a stream.
+    async fn relay(
+        self: Box<Self>,
+        answer: Response<Incoming>,
+        reply: oneshot::Sender<Outcome>,
+    ) -> Option<(Box<Flow>, Incoming, Sender)> {
         let (mut head, body) = answer.into_parts();
         let announced = length(&head.headers);
         let is_answer = verdict(head.status) == Verdict::Answer;
@@ -121,32 +146,23 @@ impl Meter {
             // A stream that breaks off ends with words of ours.
             head.headers.remove(header::CONTENT_LENGTH);
         }
-        let tap = Tap::new(
-            self.wire,
-            shape,
-            TapOptions {
-                remove_usage_chunk: self.removes_usage,
-            },
-        );
-        let flow = Flow {
-            meter: self,
-            tap,
-            is_answer,
-            shape,
-        };
+        let mut flow = Flow::new(self, is_answer, shape);
         if shape == Shape::Whole && announced.is_some_and(|length| length <= SMALL) {
-            return flow.whole(head, body, reply).await;
+            flow.whole(head, body, reply).await;
+            return None;
         }
         // The delivery barrier: nothing of an answer reaches the client before its hold is durable. An answer that is
         // held whole waits for its settlement anyway.
         if let Err(down) = flow.meter.bill.durable().await {
-            return flow.meter.refuse(down, Ending::HubFault, reply).await;
+            flow.meter.refuse(down, Ending::HubFault, reply).await;
+            return None;
         }
         let (sender, stream) = ReplyBody::stream();
         if reply.send(Ok(Response::from_parts(head, stream))).is_err() {
-            return flow.meter.bill.close(Ending::ClientGone).await;
+            flow.meter.bill.close(Ending::ClientGone).await;
+            return None;
         }
-        flow.stream(body, sender).await;
+        Some((flow, body, sender))
     }
 
     /// A client that asked for one model is not told of another: Codex takes that for a re-routing by the vendor.
@@ -178,7 +194,7 @@ enum End {
 
 /// An answer on its way from the vendor to the client.
 struct Flow {
-    meter: Meter,
+    meter: Box<Meter>,
     tap: Tap,
     /// A refusal of the vendor's is passed on unread and costs nothing.
     is_answer: bool,
@@ -186,8 +202,25 @@ struct Flow {
 }
 
 impl Flow {
+    fn new(meter: Box<Meter>, is_answer: bool, shape: Shape) -> Box<Self> {
+        let options = TapOptions {
+            remove_usage_chunk: meter.removes_usage,
+        };
+        Box::new(Self {
+            tap: Tap::new(meter.wire, shape, options),
+            meter,
+            is_answer,
+            shape,
+        })
+    }
+
     /// A small answer: read, settled, sent.
-    async fn whole(mut self, head: http::response::Parts, body: Incoming, mut reply: oneshot::Sender<Outcome>) {
+    async fn whole(
+        mut self: Box<Self>,
+        head: http::response::Parts,
+        body: Incoming,
+        mut reply: oneshot::Sender<Outcome>,
+    ) {
         let collected = tokio::select! {
             biased;
             collected = tokio::time::timeout(self.meter.limits.idle_timeout, body.collect()) => collected,
@@ -221,7 +254,7 @@ impl Flow {
     }
 
     /// A stream, or a large answer: passed on as it comes, its end withheld until the bill is settled.
-    async fn stream(mut self, mut body: Incoming, sender: Sender) {
+    async fn stream(mut self: Box<Self>, mut body: Incoming, sender: Sender) {
         let end = self.pump(&mut body, &sender).await;
         // Cancels the vendor's call, if it still runs.
         drop(body);
@@ -330,7 +363,7 @@ impl Flow {
         self.meter.bill.settle(self.tap.observed(), ending).await
     }
 
-    async fn finish(mut self, end: End, sender: Sender) {
+    async fn finish(mut self: Box<Self>, end: End, sender: Sender) {
         if self.meter.bill.is_settled() {
             return sender.end().await;
         }
@@ -359,7 +392,7 @@ impl Flow {
     }
 
     /// Tells the client in its own dialect where that is possible; where it is not, the body is cut and looks cut.
-    async fn break_off(mut self, end: End, sender: Sender) {
+    async fn break_off(mut self: Box<Self>, end: End, sender: Sender) {
         if end != End::Gone && self.fills_silence() && self.tap.is_at_boundary() {
             let told = broke(end).stream_event(self.meter.wire, &self.meter.request_id);
             if send(&sender, told).await.is_ok() {
@@ -404,6 +437,19 @@ fn broke(end: End) -> Refusal {
             "The upstream broke off before the answer was complete.",
         ),
     }
+}
+
+fn late() -> Unanswered {
+    let late = Refusal::new(Code::UpstreamTimeout, "The upstream did not answer in time.");
+    (Ending::VendorTimeout, Some(late.into()))
+}
+
+fn unreached(error: EgressError) -> Unanswered {
+    let ending = match &error {
+        EgressError::Unreachable(_) => Ending::VendorError,
+        EgressError::ConnectTimeout(_) => Ending::VendorTimeout,
+    };
+    (ending, Some(error.into()))
 }
 
 fn draining() -> Refusal {

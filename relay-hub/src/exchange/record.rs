@@ -145,32 +145,46 @@ impl Bill {
         }
     }
 
-    /// Settles once; resolves when the settlement is durable.
-    pub(super) async fn settle(&mut self, observed: &Observed, ending: Ending) -> Result<(), Refused> {
-        let Some(hold) = self.hold.take() else { return Ok(()) };
+    /// Settles once, queued at once; resolves when the settlement is durable.
+    pub(super) fn settle(
+        &mut self,
+        observed: &Observed,
+        ending: Ending,
+    ) -> impl Future<Output = Result<(), Refused>> + Send + use<> {
+        let settled = self.hold.take().map(|hold| {
+            let row = self.row(observed, ending);
+            hold.settle(row.cost, row)
+        });
+        async move {
+            if let Some(settled) = settled {
+                settled.await?;
+            }
+            Ok(())
+        }
+    }
+
+    fn row(&self, observed: &Observed, ending: Ending) -> UsageRow {
         let usage = if self.is_free {
             None
         } else {
             self.usage(observed, ending)
         };
-        let charge = usage.as_ref().map_or(Nanos::ZERO, |(usage, _)| self.price.cost(usage));
         let mut row = self.record.row.clone();
         row.ending = if self.is_free && ending == Ending::Completed {
             Ending::Warmup
         } else {
             ending
         };
+        row.cost = usage.as_ref().map_or(Nanos::ZERO, |(usage, _)| self.price.cost(usage));
         row.usage = usage;
-        row.cost = charge;
         row.response_id.clone_from(&observed.response_id);
         row.total_us = Some(self.record.elapsed_us());
         told(&row);
-        hold.settle(charge, row).await?;
-        Ok(())
+        row
     }
 
     /// Settles a call of which nothing was seen: it costs nothing.
-    pub(super) async fn close(mut self, ending: Ending) {
+    pub(super) async fn close(&mut self, ending: Ending) {
         // Nobody waits for this settlement; the ledger counts what it could not write.
         drop(self.settle(&Observed::default(), ending).await);
     }

@@ -79,7 +79,9 @@ pub(super) async fn call(
     memory: Memory,
 ) -> Result<Response<ReplyBody>, Refused> {
     let (reply, answer) = oneshot::channel();
-    exchange.tasks.spawn("meter", meter::run(meter, request, memory, reply));
+    exchange
+        .tasks
+        .spawn("meter", meter::run(Box::new(meter), request, memory, reply));
     answer
         .await
         .unwrap_or_else(|_| Err(Refusal::new(Code::Internal, "The relay failed at this call.").into()))
