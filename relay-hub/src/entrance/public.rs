@@ -1,14 +1,15 @@
 //! The public entrance: HTTPS with HTTP/1.1 and 2, or plain HTTP on loopback. Callers show an API key.
 
-use std::{convert::Infallible, io, sync::Arc, time::Duration};
+use std::{convert::Infallible, io, pin::Pin, sync::Arc, time::Duration};
 
 use futures_util::TryFutureExt as _;
 use http::{Request, Response};
-use hyper::{body::Incoming, service::service_fn};
-use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::conn::auto,
+use hyper::{
+    body::Incoming,
+    server::conn::{http1, http2},
+    service::service_fn,
 };
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use relay_shared::{
     call::CallId,
     tasks::Tasks,
@@ -19,7 +20,7 @@ use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
 };
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_util::sync::CancellationToken;
 
 use super::{Arrival, admit, api_key, socket_upgrade};
@@ -37,6 +38,8 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 const HEAD_BUFFER_FACTOR: usize = 4;
 /// After a failed accept: a hub out of file descriptors must not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// Between two looks at a preface that comes in pieces.
+const PREFACE_PAUSE: Duration = Duration::from_millis(10);
 const H2_STREAMS: u32 = 256;
 const H2_WINDOW: u32 = 1 << 20;
 
@@ -61,13 +64,29 @@ pub async fn serve_public(public: Public, exchange: Arc<Exchange>, tasks: Tasks)
             tokio::time::sleep(ACCEPT_PAUSE).await;
             continue;
         };
+        if tcp.set_nodelay(true).is_err() {
+            continue;
+        }
         let connection = Connection {
             exchange: exchange.clone(),
             drain: public.drain.clone(),
         };
-        tasks.spawn("public-connection", connection.run(tcp, acceptor.clone()));
+        match acceptor.clone() {
+            None => tasks.spawn("public-connection", connection.plain(tcp)),
+            Some(acceptor) => tasks.spawn("public-connection", connection.tls(tcp, acceptor)),
+        };
     }
 }
+
+/// The version of HTTP that a client speaks.
+#[derive(Clone, Copy)]
+enum Version {
+    One,
+    Two,
+}
+
+/// How HTTP/2 begins where no handshake announced it. No method of HTTP/1 does.
+const PREFACE: [u8; 4] = *b"PRI ";
 
 struct Connection {
     exchange: Arc<Exchange>,
@@ -75,21 +94,27 @@ struct Connection {
 }
 
 impl Connection {
-    async fn run(self, tcp: TcpStream, acceptor: Option<TlsAcceptor>) {
-        if tcp.set_nodelay(true).is_err() {
-            return;
-        }
-        let Some(acceptor) = acceptor else {
-            return self.speak(tcp, Link::Http).await;
+    async fn plain(self, tcp: TcpStream) {
+        let version = tokio::select! {
+            version = tokio::time::timeout(HEAD_TIMEOUT, foretold(&tcp)) => version,
+            () = self.drain.cancelled() => return,
         };
-        if let Ok(Ok(tls)) = tokio::time::timeout(HEAD_TIMEOUT, acceptor.accept(tcp)).await {
-            self.speak(tls, Link::Https).await;
+        if let Ok(Ok(version)) = version {
+            self.speak(version, tcp, Link::Http).await;
         }
     }
 
-    async fn speak(self, io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, link: Link) {
+    async fn tls(self, tcp: TcpStream, acceptor: TlsAcceptor) {
+        // Boxed: the room of the handshake is given back after it.
+        let shaken = Box::pin(tokio::time::timeout(HEAD_TIMEOUT, handshake(tcp, acceptor)));
+        if let Ok(Ok((version, tls))) = shaken.await {
+            self.speak(version, tls, Link::Https).await;
+        }
+    }
+
+    async fn speak(self, version: Version, io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, link: Link) {
         let exchange = self.exchange;
-        let builder = builder(exchange.limits.head_bytes);
+        let head_bytes = exchange.limits.head_bytes;
         let (io, written) = Telling::new(io);
         let service = service_fn(move |request: Request<Incoming>| {
             let (version, written) = (request.version(), written.clone());
@@ -97,28 +122,68 @@ impl Connection {
             let answer = Box::pin(answer(exchange.clone(), request, link));
             answer.map_ok(move |answer| answer.map(|body| InTurn::new(body, version, written)))
         });
-        let connection = builder.serve_connection_with_upgrades(TokioIo::new(io), service);
-        tokio::pin!(connection);
-        let outcome = tokio::select! {
-            outcome = connection.as_mut() => outcome,
-            () = self.drain.cancelled() => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
+        match version {
+            Version::One => {
+                let io = TokioIo::new(io);
+                let connection = http1(head_bytes).serve_connection(io, service).with_upgrades();
+                drive(Box::pin(connection), self.drain, |running| running.graceful_shutdown()).await;
             }
-        };
-        // A client that breaks off has its call ended by its body's fate; there is nothing else to tell.
-        drop(outcome);
+            Version::Two => {
+                let connection = http2(head_bytes).serve_connection(TokioIo::new(io), service);
+                drive(Box::pin(connection), self.drain, |running| running.graceful_shutdown()).await;
+            }
+        }
     }
 }
 
-fn builder(head_bytes: usize) -> auto::Builder<TokioExecutor> {
-    let mut builder = auto::Builder::new(TokioExecutor::new());
+/// Runs a connection to its end. Once drained, it ends with the answers that it has begun.
+async fn drive<C: Future>(mut connection: Pin<Box<C>>, drain: CancellationToken, end: impl FnOnce(Pin<&mut C>)) {
+    // A client that breaks off has its call ended by its body's fate; there is nothing else to tell.
+    tokio::select! {
+        _ = connection.as_mut() => return,
+        () = drain.cancelled() => end(connection.as_mut()),
+    }
+    drop(connection.await);
+}
+
+async fn handshake(tcp: TcpStream, acceptor: TlsAcceptor) -> io::Result<(Version, Box<TlsStream<TcpStream>>)> {
+    let tls = acceptor.accept(tcp).await?;
+    let version = match tls.get_ref().1.alpn_protocol() {
+        Some(b"h2") => Version::Two,
+        Some(_) | None => Version::One,
+    };
+    Ok((version, Box::new(tls)))
+}
+
+/// Waits for what a client says first, and leaves it to be read.
+async fn foretold(tcp: &TcpStream) -> io::Result<Version> {
+    let mut first = [0; PREFACE.len()];
+    loop {
+        let seen = tcp.peek(&mut first).await?;
+        if seen == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        } else if first == PREFACE {
+            return Ok(Version::Two);
+        } else if first.get(..seen) != PREFACE.get(..seen) {
+            return Ok(Version::One);
+        }
+        // A preface in pieces: the socket stays readable, so there is nothing to wait for but time.
+        tokio::time::sleep(PREFACE_PAUSE).await;
+    }
+}
+
+fn http1(head_bytes: usize) -> http1::Builder {
+    let mut builder = http1::Builder::new();
     builder
-        .http1()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
-        .max_buf_size(head_bytes.saturating_mul(HEAD_BUFFER_FACTOR).max(8192))
-        .http2()
+        .max_buf_size(head_bytes.saturating_mul(HEAD_BUFFER_FACTOR).max(8192));
+    builder
+}
+
+fn http2(head_bytes: usize) -> http2::Builder<TokioExecutor> {
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    builder
         .timer(TokioTimer::new())
         .max_concurrent_streams(H2_STREAMS)
         .initial_stream_window_size(H2_WINDOW)
