@@ -2,6 +2,7 @@
 //! knows no tenant.
 
 mod public;
+mod sips;
 mod tunnel;
 
 use std::{sync::Arc, time::Instant};

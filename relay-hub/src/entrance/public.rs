@@ -23,7 +23,7 @@ use tokio::{
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_util::sync::CancellationToken;
 
-use super::{Arrival, admit, api_key, socket_upgrade};
+use super::{Arrival, admit, api_key, sips::Sips, socket_upgrade};
 use crate::{
     exchange::{
         Exchange,
@@ -124,7 +124,7 @@ impl Connection {
         });
         match version {
             Version::One => {
-                let io = TokioIo::new(io);
+                let io = TokioIo::new(Sips::of(io));
                 let connection = http1(head_bytes).serve_connection(io, service).with_upgrades();
                 drive(Box::pin(connection), self.drain, |running| running.graceful_shutdown()).await;
             }
