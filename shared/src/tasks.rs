@@ -2,11 +2,13 @@
 
 use std::{
     future::Future,
+    io,
     panic::AssertUnwindSafe,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    thread,
     time::Duration,
 };
 
@@ -51,6 +53,27 @@ impl Tasks {
             }
         };
         self.0.tracker.spawn(task).abort_handle()
+    }
+
+    /// Runs blocking work on a thread of its own, for as long as it likes. Nobody can cut a thread: it must end by itself
+    /// soon after the token that it is given is cancelled.
+    ///
+    /// # Errors
+    /// The system has no thread left.
+    pub fn spawn_thread<F>(&self, name: &'static str, work: F) -> io::Result<()>
+    where
+        F: FnOnce(&CancellationToken) + Send + 'static,
+    {
+        let (inner, counted) = (Arc::clone(&self.0), self.0.tracker.token());
+        thread::Builder::new().name(name.to_owned()).spawn(move || {
+            let outcome = std::panic::catch_unwind(AssertUnwindSafe(|| work(&inner.hard)));
+            if outcome.is_err() {
+                inner.panics.fetch_add(1, Ordering::Relaxed);
+                error!(task = name, "a thread panicked");
+            }
+            drop(counted);
+        })?;
+        Ok(())
     }
 
     /// Cancelled when the set shuts down: tasks that can end early wait on it.

@@ -124,6 +124,7 @@ impl From<StoreError> for Failure {
             StoreError::Sql(sql) if is_busy(sql) => {
                 Self::of(&error, FIXABLE).hint("another process writes to it for a long time: try again")
             }
+            StoreError::Thread(_) => Self::of(&error, FIXABLE).hint("raise the limit of threads or processes"),
             StoreError::Sql(_) | StoreError::Corrupt(_) => Self::of(&error, OURS),
         }
     }

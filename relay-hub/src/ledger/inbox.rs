@@ -4,14 +4,14 @@
 use std::{
     collections::VecDeque,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
 
 use relay_shared::clock::{Clock as _, SystemClock};
-use tokio::sync::{Notify, SetOnce, oneshot};
+use tokio::sync::{SetOnce, oneshot};
 
 use super::{
     Hold, HoldError, LedgerDown, Reply, Reserve, UsageRow,
@@ -77,7 +77,7 @@ struct Desk {
 /// Shared by the ledger's handles, its holds and the writer.
 pub(super) struct Inbox {
     desk: Mutex<Desk>,
-    filled: Notify,
+    filled: Condvar,
     dropped: AtomicU64,
 }
 
@@ -89,7 +89,7 @@ impl Inbox {
         };
         Self {
             desk: Mutex::new(desk),
-            filled: Notify::new(),
+            filled: Condvar::new(),
             dropped: AtomicU64::new(0),
         }
     }
@@ -191,13 +191,24 @@ impl Inbox {
         }
     }
 
-    /// Resolves when something may wait.
-    pub(super) async fn filled(&self) {
-        let oldest = self.desk().unwritten.front().map(|(since, _)| since.elapsed());
-        match oldest {
-            Some(age) => drop(tokio::time::timeout(UNWRITTEN_FOR.saturating_sub(age), self.filled.notified()).await),
-            None => self.filled.notified().await,
+    /// Blocks the writer until something may wait, at most for `most`.
+    pub(super) fn wait(&self, most: Duration) {
+        let desk = self.desk();
+        if desk.ops.is_empty() {
+            let due = desk
+                .unwritten
+                .front()
+                .map(|(since, _)| UNWRITTEN_FOR.saturating_sub(since.elapsed()));
+            let most = due.map_or(most, |due| due.min(most));
+            drop(self.filled.wait_timeout(desk, most));
         }
+    }
+
+    /// Wakes the writer.
+    pub(super) fn ring(&self) {
+        // Taken and left again, so that a writer between its look and its sleep hears it.
+        drop(self.desk());
+        self.filled.notify_one();
     }
 
     /// Ends the queue if it is empty; the writer is about to leave.

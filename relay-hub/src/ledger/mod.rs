@@ -1,6 +1,6 @@
 //! Books money: holds before a call, charges after it, each exactly once. Knows no vendor, no client and no price list.
 //!
-//! A hold is granted at once from what the last commit left, less what was promised since ([`book`]); one task writes
+//! A hold is granted at once from what the last commit left, less what was promised since ([`book`]); one thread writes
 //! holds, charges and rows. What queues while a commit runs is the next batch, and [`Hold::durable`] and
 //! [`Hold::settle`] resolve with theirs.
 #![deny(
@@ -14,7 +14,6 @@ mod credit;
 mod inbox;
 mod recover;
 mod row;
-mod rows;
 mod rules;
 mod verify;
 mod writer;
@@ -125,11 +124,16 @@ impl Ledger {
         }
         let inbox = Arc::new(Inbox::new(Book::after(recovered.last_hold)));
         let stop = tasks.token();
-        let writer = Writer::new(store.clone(), inbox.clone(), recovered.epoch);
+        let writer = Writer::new(store.data().database(), inbox.clone(), recovered.epoch);
         let until = stop.clone();
-        tasks.spawn("ledger", async move {
-            writer.run(until).await;
+        tasks.spawn_thread("ledger", move |cut| {
+            writer.run(&until, cut);
             drop(lock);
+        })?;
+        let (bell, stopped) = (inbox.clone(), stop.clone());
+        tasks.spawn("ledger-bell", async move {
+            stopped.cancelled().await;
+            bell.ring();
         });
         Ok(Self { inbox, stop })
     }

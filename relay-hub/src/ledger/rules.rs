@@ -45,10 +45,6 @@ impl Changes {
             .iter()
             .filter_map(|name| self.sums.get(name).map(|sum| (name.as_str(), sum.0, sum.1)))
     }
-
-    pub(super) fn len(&self) -> usize {
-        self.order.len()
-    }
 }
 
 /// One transfer, before it has a place in the chain.

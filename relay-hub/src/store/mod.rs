@@ -54,6 +54,9 @@ pub enum StoreError {
         #[source]
         source: io::Error,
     },
+    /// The system has no thread left.
+    #[error("cannot start a thread")]
+    Thread(#[from] io::Error),
     /// SQLite refused.
     #[error("the database failed")]
     Sql(#[from] sqlx::Error),

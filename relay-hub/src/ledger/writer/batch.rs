@@ -1,21 +1,23 @@
 //! A batch on its way: what it changes, what becomes of it. Knows no SQL.
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
-};
+use std::{collections::HashSet, sync::Arc};
+
+use rusqlite::Connection;
 
 use super::{
     super::{
         LedgerDown, UsageRow,
         book::Book,
         inbox::{Facts, Inbox, Op, Settle, Wish},
-        rows::{self, Values},
-        rules::{self, Changes, Head, OPERATOR_LOSS, REVENUE, Transfer},
+        rules::{self, Changes, OPERATOR_LOSS, REVENUE, Transfer},
     },
-    sql::{self, Room},
+    BatchError,
+    sql::{self, OPEN, POSTED, VOID},
 };
 use crate::money::Nanos;
+
+/// What changed accounts can spend after a commit.
+pub(super) type Available = Vec<(String, Nanos)>;
 
 /// A settlement with its charge split.
 pub(super) struct Resolve {
@@ -107,8 +109,39 @@ impl Batch {
             .saturating_add(self.notes.len())
     }
 
+    /// Writes it inside the open transaction.
+    pub(super) fn write(
+        &self,
+        connection: &Connection,
+        epoch: i64,
+        written: &HashSet<i64>,
+        at_ms: i64,
+    ) -> Result<Available, BatchError> {
+        if sql::epoch(connection)? != epoch {
+            return Err(BatchError::Books("a later hub has taken over"));
+        }
+        let available = self.change(connection, written)?;
+        self.holds(connection, epoch, written)?;
+        self.transfers(connection, at_ms)?;
+        self.usage(connection, at_ms)?;
+        Ok(available)
+    }
+
+    fn change(&self, connection: &Connection, written: &HashSet<i64>) -> Result<Available, BatchError> {
+        let changes = self.changes(written).ok_or(OUT_OF_RANGE)?;
+        let mut available = Available::new();
+        for (account, held, posted) in changes.iter() {
+            let left = sql::change(connection, account, held, posted)?;
+            available.push((
+                account.to_owned(),
+                left.ok_or(BatchError::Books("an account is missing"))?,
+            ));
+        }
+        Ok(available)
+    }
+
     /// What it changes in the accounts: `None` where a sum is out of range.
-    pub(super) fn changes(&self, written: &HashSet<i64>) -> Option<Changes> {
+    fn changes(&self, written: &HashSet<i64>) -> Option<Changes> {
         let mut changes = Changes::default();
         for facts in &self.opens {
             changes.add(facts.reserve.tenant.as_str(), facts.amount().get(), 0)?;
@@ -130,59 +163,24 @@ impl Batch {
         Some(changes)
     }
 
-    /// The script's arguments, its room, and where the chain ends after it. `None` where a sum is out of range.
-    pub(super) fn script(
-        &self,
-        epoch: i64,
-        written: &HashSet<i64>,
-        head: Head,
-        at_ms: i64,
-    ) -> Option<(Values, Room, Head)> {
-        let is_written = |resolve: &&Resolve| written.contains(&resolve.settle.facts.id);
-        let resolved = self.resolves.iter().filter(is_written).count();
-        let changes = self.changes(written)?;
-        let mut values = Values::default();
-        if resolved > 0 {
-            let states = self.resolves.iter().filter(is_written);
-            let states = states.map(|resolve| (resolve.settle.facts.id, resolve.state()));
-            values.owned(rows::states(states)).int(epoch).count(resolved);
-        }
-        values.owned(rows::changes(&changes)).int(epoch).count(changes.len());
-        let room = Room::of(
-            resolved > 0,
-            self.opens
-                .len()
-                .saturating_add(self.resolves.len())
-                .saturating_sub(resolved),
-            self.resolves
-                .iter()
-                .map(|r| usize::from(!r.charge.is_zero()).saturating_add(usize::from(!r.loss.is_zero())))
-                .sum(),
-            self.resolves.len().saturating_add(self.notes.len()),
-        );
-        self.holds(&mut values, epoch, written, room.holds);
-        let head = self.transfers(&mut values, head, at_ms, room.transfers)?;
-        self.usage(&mut values, at_ms);
-        Some((values, room, head))
-    }
-
-    fn holds(&self, values: &mut Values, epoch: i64, written: &HashSet<i64>, room: usize) {
-        let mut empty = room;
+    fn holds(&self, connection: &Connection, epoch: i64, written: &HashSet<i64>) -> Result<(), BatchError> {
         for facts in &self.opens {
-            rows::hold(values, facts, epoch, OPEN);
-            empty = empty.saturating_sub(1);
+            sql::hold(connection, facts, epoch, OPEN)?;
         }
         for resolve in &self.resolves {
-            if !written.contains(&resolve.settle.facts.id) {
-                rows::hold(values, &resolve.settle.facts, epoch, resolve.state());
-                empty = empty.saturating_sub(1);
+            let facts = &resolve.settle.facts;
+            if !written.contains(&facts.id) {
+                sql::hold(connection, facts, epoch, resolve.state())?;
+            } else if !sql::resolve(connection, facts.id, resolve.state(), epoch)? {
+                return Err(BatchError::Books("a hold is not open"));
             }
         }
-        values.nothing(empty.saturating_mul(sql::HOLD.len()));
+        Ok(())
     }
 
-    fn transfers(&self, values: &mut Values, mut head: Head, at_ms: i64, room: usize) -> Option<Head> {
-        let mut empty = room;
+    fn transfers(&self, connection: &Connection, at_ms: i64) -> Result<(), BatchError> {
+        let head = sql::head(connection)?;
+        let mut head = head.ok_or(BatchError::Books("a hash is not 32 bytes long"))?;
         for resolve in &self.resolves {
             let facts = &resolve.settle.facts;
             let sides = [
@@ -201,31 +199,29 @@ impl Batch {
                     at_ms,
                     note: "",
                 };
-                head = head.next(&row)?;
-                rows::transfer(values, &row, &head);
-                empty = empty.saturating_sub(1);
+                head = head.next(&row).ok_or(OUT_OF_RANGE)?;
+                sql::transfer(connection, &row, &head)?;
             }
         }
-        values.nothing(empty.saturating_mul(sql::TRANSFER.len()));
-        Some(head)
+        Ok(())
     }
 
-    /// The script's last rows: what is missing at its end is nothing.
-    fn usage(&self, values: &mut Values, at_ms: i64) {
+    fn usage(&self, connection: &Connection, at_ms: i64) -> Result<(), BatchError> {
         for resolve in &self.resolves {
             let facts = &resolve.settle.facts;
             match &resolve.settle.row {
-                Some(row) => rows::usage(values, row, Some(facts.id), resolve.charge, at_ms),
-                None => rows::abandoned(values, facts, at_ms),
+                Some(row) => sql::usage(connection, row, Some(facts.id), resolve.charge, at_ms)?,
+                None => sql::abandoned(connection, facts, at_ms)?,
             }
         }
         for row in &self.notes {
-            rows::usage(values, row, None, Nanos::ZERO, at_ms);
+            sql::usage(connection, row, None, Nanos::ZERO, at_ms)?;
         }
+        Ok(())
     }
 
     /// The commit came to pass: the book is told what accounts have now, and everybody what became of his.
-    pub(super) fn done(mut self, inbox: &Inbox, written: &mut HashSet<i64>, available: HashMap<String, Nanos>) {
+    pub(super) fn done(mut self, inbox: &Inbox, written: &mut HashSet<i64>, available: Available) {
         inbox.book(|book| {
             for (account, available) in &available {
                 book.refresh(account, *available);
@@ -304,6 +300,4 @@ pub(super) fn told(settle: Settle, result: Result<Nanos, LedgerDown>) {
     }
 }
 
-const OPEN: i64 = 0;
-const POSTED: i64 = 1;
-const VOID: i64 = 2;
+const OUT_OF_RANGE: BatchError = BatchError::Books("a sum is out of range");

@@ -1,159 +1,264 @@
-//! The ledger's statements. A batch is one script and one trip to the database's thread, whose cost is shared by all of
-//! its calls. Conditional writes come first; nothing is read before the write lock is held.
+//! The ledger's statements, each prepared once. Conditional writes; nothing is read before the write lock is held.
 
-use std::fmt::Write as _;
+use std::{borrow::Cow, path::Path, time::Duration};
 
-/// How many rows a script has room for: scripts are prepared once each, so there are few.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct Room {
-    /// Whether it begins the transaction itself.
-    pub(super) begins: bool,
-    /// Whether holds that stand in the database are resolved.
-    pub(super) resolves: bool,
-    pub(super) holds: usize,
-    pub(super) transfers: usize,
-    pub(super) usage: usize,
+use relay_protocol::{Usage, UsageSource};
+use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
+
+use super::super::{
+    inbox::Facts,
+    row::UsageRow,
+    rules::{Head, Transfer},
+};
+use crate::{
+    ids::{AccountId, TenantId},
+    money::Nanos,
+};
+
+/// Where a hold stands.
+pub(super) const OPEN: i64 = 0;
+pub(super) const POSTED: i64 = 1;
+pub(super) const VOID: i64 = 2;
+
+/// Opens the write connection.
+pub(super) fn open(path: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(BUSY)?;
+    // What a statement may have to undo is not worth a file.
+    connection.execute_batch(
+        "PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA cache_size = -16384; PRAGMA temp_store = MEMORY",
+    )?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS);
+    Ok(connection)
 }
 
-impl Room {
-    /// Room for so many rows of each kind.
-    pub(super) fn of(resolves: bool, holds: usize, transfers: usize, usage: usize) -> Self {
-        let room = |rows: usize| STEPS.into_iter().find(|step| *step >= rows).unwrap_or(rows);
-        let settled = room(transfers.max(usage));
-        Self {
-            begins: true,
-            resolves,
-            holds: room(holds),
-            transfers: settled,
-            usage: settled,
-        }
-    }
+pub(super) fn begin(connection: &Connection) -> rusqlite::Result<()> {
+    connection.prepare_cached("BEGIN IMMEDIATE")?.execute([]).map(drop)
 }
 
-/// Sizes of scripts.
-const STEPS: [usize; 6] = [0, 1, 4, 16, 64, 256];
-
-/// What a connection is given before its first batch. A script cannot look at a count and go back by itself: an
-/// insertion into `expect` of anything but true fails, and with it the batch.
-pub(super) const EXPECT: &str = "\
-    CREATE TEMP VIEW expect AS SELECT 1 AS met; \
-    CREATE TEMP TRIGGER expectation INSTEAD OF INSERT ON expect WHEN NEW.met IS NOT TRUE \
-        BEGIN SELECT RAISE(ABORT, 'the books do not fit what was decided'); END";
-
-/// A whole batch. Arguments in their order: with `resolves`, \[\[hold, state\]\], epoch and how many; then
-/// \[\[account, held, posted\]\], epoch, how many; then rows of holds, transfers and usage. A row of nothing fills room
-/// that is not needed. Returns what each changed account can spend.
-pub(super) fn batch(room: Room) -> String {
-    let mut sql = String::new();
-    if room.begins {
-        sql.push_str("BEGIN IMMEDIATE; ");
-    }
-    if room.resolves {
-        sql.push_str(
-            "UPDATE hold SET state = j.value ->> 1 FROM json_each(?) AS j \
-                 WHERE hold.id = j.value ->> 0 AND hold.state = 0 AND hold.epoch = ?; \
-             INSERT INTO expect VALUES (changes() = ?); ",
-        );
-    }
-    sql.push_str(
-        "UPDATE account SET held = held + (j.value ->> 1), posted = posted + (j.value ->> 2) FROM json_each(?) AS j \
-             WHERE account.id = j.value ->> 0 RETURNING id, posted - held - floor; \
-         INSERT INTO expect SELECT epoch = ? AND changes() = ? FROM hub; ",
-    );
-    insert(&mut sql, "hold", HOLD, room.holds);
-    insert(&mut sql, "transfer", TRANSFER, room.transfers);
-    insert(&mut sql, "usage", USAGE, room.usage);
-    sql.push_str("COMMIT");
-    sql
+pub(super) fn commit(connection: &Connection) -> rusqlite::Result<()> {
+    connection.prepare_cached("COMMIT")?.execute([]).map(drop)
 }
-
-fn insert(sql: &mut String, table: &str, columns: &[&str], rows: usize) {
-    if rows == 0 {
-        return;
-    }
-    let row = format!("({})", vec!["?"; columns.len()].join(","));
-    let rows = vec![row.as_str(); rows].join(",");
-    write!(
-        sql,
-        "INSERT INTO {table} ({}) SELECT * FROM (VALUES {rows}) WHERE column1 IS NOT NULL; ",
-        columns.join(", ")
-    )
-    .expect("a String takes all text");
-}
-
-pub(super) const HOLD: &[&str] = &[
-    "id",
-    "call",
-    "tenant",
-    "caller",
-    "model",
-    "amount",
-    "price_version",
-    "epoch",
-    "state",
-    "at_ms",
-];
-pub(super) const TRANSFER: &[&str] = &["seq", "kind", "hold", "debit", "credit", "amount", "at_ms", "hash"];
-pub(super) const USAGE: &[&str] = &[
-    "at_ms",
-    "call",
-    "hold",
-    "tenant",
-    "caller",
-    "account",
-    "egress",
-    "endpoint",
-    "model",
-    "upstream_model",
-    "input",
-    "cached",
-    "cache_write",
-    "output",
-    "reasoning",
-    "source",
-    "cost",
-    "charged",
-    "price_version",
-    "status",
-    "ending",
-    "started_ms",
-    "hold_us",
-    "first_byte_us",
-    "total_us",
-    "vendor_request_id",
-    "response_id",
-    "link",
-    "streamed",
-];
-
-/// Begins a transaction, and tells where the chain ends under its lock.
-pub(super) const BEGIN: &str = "BEGIN IMMEDIATE; SELECT seq, hash FROM transfer ORDER BY seq DESC LIMIT 1";
-
-/// What tenants can spend. `$1` a JSON array of accounts.
-pub(super) const LOOK: &str =
-    "SELECT id, posted - held - floor FROM account WHERE id IN (SELECT value FROM json_each($1))";
 
 /// Changes nothing, durably: tells whether the database takes writes.
-pub(super) const PROBE: &str = "BEGIN IMMEDIATE; UPDATE hub SET epoch = epoch; COMMIT";
+pub(super) fn probe(connection: &Connection) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached("UPDATE hub SET epoch = epoch")?
+        .execute([])
+        .map(drop)
+}
 
-/// Where holds stand of which it is not certain that they were written, or are still open. `$1` holds.
-pub(super) const DOUBT: &str = "\
-    SELECT id, state, coalesce((SELECT amount FROM transfer AS t WHERE t.hold = hold.id AND t.kind = 'charge'), 0) \
-    FROM hold WHERE id IN (SELECT value FROM json_each($1))";
+/// Whose turn it is: a later start of a hub has a later epoch.
+pub(super) fn epoch(connection: &Connection) -> rusqlite::Result<i64> {
+    connection
+        .prepare_cached("SELECT epoch FROM hub")?
+        .query_row([], |row| row.get(0))
+}
+
+/// Where the chain ends; `None` where a hash has another length.
+pub(super) fn head(connection: &Connection) -> rusqlite::Result<Option<Head>> {
+    let last = connection
+        .prepare_cached("SELECT seq, hash FROM transfer ORDER BY seq DESC LIMIT 1")?
+        .query_row([], |row| {
+            let hash = row.get_ref(1)?.as_blob()?.try_into().ok();
+            Ok((row.get(0)?, hash))
+        })
+        .optional()?;
+    Ok(match last {
+        Some((seq, hash)) => hash.map(|hash| Head { seq, hash }),
+        None => Some(Head::START),
+    })
+}
+
+/// Resolves an open hold of this epoch; false where there is none.
+pub(super) fn resolve(connection: &Connection, hold: i64, state: i64, epoch: i64) -> rusqlite::Result<bool> {
+    let mut resolve =
+        connection.prepare_cached("UPDATE hold SET state = ?2 WHERE id = ?1 AND state = 0 AND epoch = ?3")?;
+    Ok(resolve.execute(params![hold, state, epoch])? == 1)
+}
+
+/// Changes an account and returns what it can spend then; `None` where there is no such account.
+pub(super) fn change(
+    connection: &Connection,
+    account: &str,
+    held: i64,
+    posted: i64,
+) -> rusqlite::Result<Option<Nanos>> {
+    let mut change = connection.prepare_cached(
+        "UPDATE account SET held = held + ?2, posted = posted + ?3 WHERE id = ?1 RETURNING posted - held - floor",
+    )?;
+    // Read to its end: a statement that is left halfway would stay open over the commit.
+    let mut left = change.query_map(params![account, held, posted], |row| row.get(0).map(Nanos::new))?;
+    let first = left.next().transpose()?;
+    left.next().transpose()?;
+    Ok(first)
+}
+
+/// What a tenant can spend.
+pub(super) fn available(connection: &Connection, tenant: &TenantId) -> rusqlite::Result<Option<Nanos>> {
+    connection
+        .prepare_cached("SELECT posted - held - floor FROM account WHERE id = ?1")?
+        .query_row([tenant.as_str()], |row| row.get(0).map(Nanos::new))
+        .optional()
+}
+
+/// State and charge of a hold, if it is in the database.
+pub(super) fn standing(connection: &Connection, hold: i64) -> rusqlite::Result<Option<(i64, Nanos)>> {
+    connection
+        .prepare_cached(
+            "SELECT state, coalesce((SELECT amount FROM transfer WHERE hold = ?1 AND kind = 'charge'), 0) \
+             FROM hold WHERE id = ?1",
+        )?
+        .query_row([hold], |row| Ok((row.get(0)?, Nanos::new(row.get(1)?))))
+        .optional()
+}
+
+/// A hold in its state.
+pub(super) fn hold(connection: &Connection, facts: &Facts, epoch: i64, state: i64) -> rusqlite::Result<()> {
+    let reserve = &facts.reserve;
+    let mut insert = connection.prepare_cached(
+        "INSERT INTO hold (id, call, tenant, caller, model, amount, price_version, epoch, state, at_ms) \
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    )?;
+    insert
+        .execute(params![
+            facts.id,
+            &reserve.call.as_bytes()[..],
+            reserve.tenant.as_str(),
+            reserve.by.as_str(),
+            cut(&reserve.model),
+            reserve.amount.get(),
+            reserve.price_version,
+            epoch,
+            state,
+            facts.at_ms,
+        ])
+        .map(drop)
+}
+
+/// A transfer at its place in the chain.
+pub(super) fn transfer(connection: &Connection, row: &Transfer<'_>, at: &Head) -> rusqlite::Result<()> {
+    let mut insert = connection.prepare_cached(
+        "INSERT INTO transfer (seq, kind, hold, debit, credit, amount, at_ms, hash) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+    )?;
+    insert
+        .execute(params![
+            at.seq,
+            row.kind,
+            row.hold,
+            row.debit,
+            row.credit,
+            row.amount.get(),
+            row.at_ms,
+            &at.hash[..],
+        ])
+        .map(drop)
+}
+
+/// The row of a call.
+pub(super) fn usage(
+    connection: &Connection,
+    row: &UsageRow,
+    hold: Option<i64>,
+    charged: Nanos,
+    at_ms: i64,
+) -> rusqlite::Result<()> {
+    let source = row.usage.as_ref().map(|(_, source)| match source {
+        UsageSource::Reported => "reported",
+        UsageSource::Estimated => "estimated",
+    });
+    let tokens = |pick: fn(&Usage) -> relay_protocol::Tokens| {
+        let usage = row.usage.as_ref().map(|(usage, _)| pick(usage).get());
+        whole(usage)
+    };
+    let mut insert = connection.prepare_cached(USAGE)?;
+    insert
+        .execute(params![
+            at_ms,
+            &row.call.as_bytes()[..],
+            hold,
+            row.tenant.as_str(),
+            row.by.as_str(),
+            row.account.as_ref().map(AccountId::as_str),
+            row.egress.as_deref(),
+            row.endpoint,
+            cut(&row.model),
+            cut(&row.upstream_model),
+            tokens(|usage| usage.input),
+            tokens(|usage| usage.cached),
+            tokens(|usage| usage.cache_write),
+            tokens(|usage| usage.output),
+            tokens(|usage| usage.reasoning),
+            source,
+            row.cost.get(),
+            charged.get(),
+            row.price_version,
+            row.status,
+            row.ending.to_string(),
+            row.started_ms,
+            whole(row.hold_us),
+            whole(row.first_byte_us),
+            whole(row.total_us),
+            row.vendor_request_id.as_deref().map(cut),
+            row.response_id.as_deref().map(cut),
+            row.link.as_str(),
+            row.streamed,
+        ])
+        .map(drop)
+}
+
+/// The row of a call whose hold was dropped without a word.
+pub(super) fn abandoned(connection: &Connection, facts: &Facts, at_ms: i64) -> rusqlite::Result<()> {
+    let reserve = &facts.reserve;
+    let mut insert = connection.prepare_cached(
+        "INSERT INTO usage (at_ms, call, hold, tenant, caller, endpoint, model, upstream_model, cost, charged, \
+         price_version, status, ending, started_ms, link, streamed) \
+         VALUES (?, ?, ?, ?, ?, '', ?, '', 0, 0, ?, 0, 'abandoned', ?, '', 0)",
+    )?;
+    insert
+        .execute(params![
+            at_ms,
+            &reserve.call.as_bytes()[..],
+            facts.id,
+            reserve.tenant.as_str(),
+            reserve.by.as_str(),
+            cut(&reserve.model),
+            reserve.price_version,
+            facts.at_ms,
+        ])
+        .map(drop)
+}
+
+/// A count; what does not fit is the largest that does.
+fn whole(count: Option<u64>) -> Option<i64> {
+    count.map(|count| i64::try_from(count).unwrap_or(i64::MAX))
+}
+
+/// A text from outside, cut to a length that a table can bear.
+fn cut(text: &str) -> Cow<'_, str> {
+    if text.len() <= LONGEST_TEXT && !text.bytes().any(|byte| byte.is_ascii_control()) {
+        return Cow::Borrowed(text);
+    }
+    text.chars().filter(|c| !c.is_control()).take(LONGEST_TEXT).collect()
+}
+
+const USAGE: &str = "INSERT INTO usage (at_ms, call, hold, tenant, caller, account, egress, endpoint, model, \
+    upstream_model, input, cached, cache_write, output, reasoning, source, cost, charged, price_version, status, \
+    ending, started_ms, hold_us, first_byte_us, total_us, vendor_request_id, response_id, link, streamed) \
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+const BUSY: Duration = Duration::from_secs(2);
+const STATEMENTS: usize = 32;
+const LONGEST_TEXT: usize = 200;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_script_has_room_for_every_row_and_there_are_few_scripts() {
-        let mut rooms = std::collections::HashSet::new();
-        for rows in 0..=256 {
-            let room = Room::of(false, rows, 0, rows);
-            assert!(room.holds >= rows && room.usage >= rows && room.transfers == room.usage);
-            rooms.insert(room);
-        }
-        assert_eq!(rooms.len(), STEPS.len());
-        assert!(Room::of(true, 0, 128, 64).transfers >= 128);
+    fn a_text_from_outside_is_cut_and_cleaned() {
+        assert_eq!(cut("a\"b\\c\n\u{0}é\u{1F600}"), "a\"b\\cé\u{1F600}");
+        assert_eq!(cut(&"é".repeat(1000)).chars().count(), LONGEST_TEXT);
+        assert!(matches!(cut("gpt-5"), Cow::Borrowed(_)));
     }
 }
