@@ -151,6 +151,7 @@ fn tunnel_config(config: &Config) -> Result<TunnelConfig, StartError> {
         quic_key: load_quic_key(&config.data)?,
         limits: TunnelLimits {
             head_bytes: u32::try_from(config.limits.head_bytes).unwrap_or(u32::MAX),
+            calls_per_connection: config.limits.calls_per_connection,
             ..TunnelLimits::default()
         },
     })

@@ -16,6 +16,7 @@ mod faults;
 mod hosts;
 mod keys;
 mod money;
+mod room;
 mod truncation;
 mod udp;
 mod verbatim;

@@ -26,7 +26,7 @@ pub(super) struct File {
     local_key: Option<Switch>,
     /// `auto`, `keyring` or `file`. Default `auto`. Used when enrolling.
     key_store: Option<PlaceName>,
-    /// Seconds a call waits for the link. Default 5.
+    /// Seconds a call waits for the link, or for a place on a full one. Default 5.
     #[serde(default, deserialize_with = "seconds")]
     wait_for_link: Option<Duration>,
     /// Seconds of silence before a sign of life. Default 15.

@@ -46,7 +46,8 @@ pub struct Config {
     pub local_key: LocalKey,
     /// Where the device key is kept.
     pub key_place: KeyPlace,
-    /// How long a call waits for the link before it is refused with 503. Default 5 s.
+    /// How long a call waits for the link before it is refused with 503, and for a place on a full one before it is
+    /// refused with 429. Default 5 s.
     pub wait_for_link: Duration,
     /// How long a WebSocket upgrade waits for the link before it is refused with 503. Default 0.9 s.
     pub socket_wait_for_link: Duration,

@@ -164,6 +164,14 @@ fn hub_uri(endpoint: Endpoint, query: Option<&str>) -> Uri {
 /// Why there was no answer, and when to come back: soon, because the link returns within seconds or not at all.
 fn unanswered(down: &LinkDown) -> Refusal {
     tracing::info!(reason = %down.reason, sent = down.is_sent, "a call got no answer from the hub");
+    if down.is_full && !down.is_sent {
+        return Refusal::new(
+            Code::RateLimited,
+            "relay-agent carries as many calls at once as its hub allows.",
+        )
+        .hint("Wait for some to end; the hub's operator can raise limits.calls_per_connection.")
+        .retry_after(down.retry_after);
+    }
     let message = if down.is_sent {
         "The connection to the hub was lost before it answered."
     } else {

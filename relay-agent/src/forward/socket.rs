@@ -123,6 +123,7 @@ fn no_link() -> LinkDown {
         reason: "no connection in time for a WebSocket".to_owned(),
         retry_after: COME_BACK,
         is_sent: false,
+        is_full: false,
     }
 }
 

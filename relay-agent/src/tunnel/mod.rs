@@ -44,7 +44,7 @@ pub struct LinkConfig {
     pub ca: CertificateDer<'static>,
     /// This device's certificate and key.
     pub identity: Identity,
-    /// How long a call waits for a connection. Default 5 s.
+    /// How long a call waits for a connection, and for a place on it. Default 5 s.
     pub wait: Duration,
 }
 
@@ -58,6 +58,8 @@ pub struct LinkDown {
     pub retry_after: Duration,
     /// The hub may have seen the call: sending it again may do (and cost) it twice.
     pub is_sent: bool,
+    /// The link is there, but carries as many calls as the hub allows, and none of them ended in time.
+    pub is_full: bool,
 }
 
 /// Where the link stands.
@@ -167,12 +169,13 @@ impl Link {
         Ok(Self(shared))
     }
 
-    /// Sends a call and waits for the head of its answer. Waits for a connection up to [`LinkConfig::wait`]. When a
+    /// Sends a call and waits for the head of its answer. Waits for a connection up to [`LinkConfig::wait`], and as long
+    /// for another call to end when the hub takes no more. When a
     /// connection breaks before the head came, the call is sent again over another one if nothing of it reached the
     /// hub, or if it has a call id and the same hub is there to refuse it should it have come already.
     ///
     /// # Errors
-    /// When there is no connection, or it broke; says whether the hub may have seen the call.
+    /// When there is no connection or no place on it, or it broke; says whether the hub may have seen the call.
     pub async fn send(&self, request: Request<OutBody>) -> Result<Response<InBody>, LinkDown> {
         let (head, body) = request.into_parts();
         let has_id = head.headers.contains_key(CALL_ID);
@@ -197,7 +200,10 @@ impl Link {
             {
                 return Err(self.down(error));
             }
-            match connection.send(Request::from_parts(head.clone(), replay.body())).await {
+            match connection
+                .send_within(self.0.wait, Request::from_parts(head.clone(), replay.body()))
+                .await
+            {
                 Ok(response) if response.status() == StatusCode::CONFLICT && is_duplicate(&response) => {
                     let error = last.map_or_else(unexpected_duplicate, |(_, error)| error);
                     return Err(LinkDown {
@@ -211,7 +217,10 @@ impl Link {
                 }
                 Err(error) => {
                     let is_known = has_id && error.is_connection_lost;
-                    let may_repeat = (error.is_safe_to_retry || is_known) && replay.is_whole() && attempts < ATTEMPTS;
+                    let may_repeat = (error.is_safe_to_retry || is_known)
+                        && !error.is_full
+                        && replay.is_whole()
+                        && attempts < ATTEMPTS;
                     let was_sent = last.as_ref().is_some_and(|(_, error)| !error.is_safe_to_retry);
                     let error = SendError {
                         is_safe_to_retry: error.is_safe_to_retry && !was_sent,
@@ -283,14 +292,19 @@ impl Link {
             reason: format!("no link to the hub: {reason}"),
             retry_after: self.retry_after(),
             is_sent: false,
+            is_full: false,
         }
     }
 
     fn down(&self, error: &SendError) -> LinkDown {
         LinkDown {
-            reason: format!("the link to the hub broke: {}", error.reason),
+            reason: match error.is_full {
+                true => error.reason.clone(),
+                false => format!("the link to the hub broke: {}", error.reason),
+            },
             retry_after: self.retry_after(),
             is_sent: !error.is_safe_to_retry,
+            is_full: error.is_full,
         }
     }
 
@@ -315,6 +329,7 @@ fn unexpected_duplicate() -> SendError {
     SendError {
         is_safe_to_retry: false,
         is_connection_lost: false,
+        is_full: false,
         reason,
     }
 }

@@ -68,6 +68,10 @@ impl World {
     }
 
     fn hub(&self, listen: SocketAddr) -> Tunnel {
+        self.hub_within(listen, TunnelLimits::default())
+    }
+
+    fn hub_within(&self, listen: SocketAddr, limits: TunnelLimits) -> Tunnel {
         let params = CertificateParams::new(vec![HUB_NAME.to_owned()]).unwrap();
         let key = KeyPair::generate().unwrap();
         let leaf = params.signed_by(&key, &self.ca).unwrap();
@@ -77,14 +81,17 @@ impl World {
             chain: vec![leaf.der().clone(), self.ca.der().clone()],
             key: PrivateKeyDer::try_from(key.serialize_der()).unwrap(),
             quic_key: Secret::new([9; 32]),
-            limits: TunnelLimits::default(),
+            limits,
         };
         let bound = Bound::open(config).unwrap();
         bound.serve(answer, |_, _| async { Response::new(Bytes::new()) }, &self.hub_tasks)
     }
 
     fn link(&self, hub: SocketAddr, mode: LinkMode) -> Link {
-        let wait = Duration::from_secs(5);
+        self.link_waiting(hub, mode, Duration::from_secs(5))
+    }
+
+    fn link_waiting(&self, hub: SocketAddr, mode: LinkMode, wait: Duration) -> Link {
         let ca = self.ca.der().clone();
         let config = LinkConfig {
             hub: hub.to_string(),
@@ -97,10 +104,15 @@ impl World {
     }
 }
 
-/// Echoes; `/never` takes the request and says nothing.
+/// Echoes; `/never` takes the request and says nothing, `/idle` begins an answer and says no more.
 async fn answer(request: Request<InBody>, _: Peer) -> Response<OutBody> {
     if request.uri().path() == "/never" {
         return std::future::pending().await;
+    }
+    if request.uri().path() == "/idle" {
+        let begun = Ok(http_body::Frame::data(Bytes::from_static(b"begun")));
+        let body = futures_util::StreamExt::chain(futures_util::stream::iter([begun]), futures_util::stream::pending());
+        return Response::new(http_body_util::StreamBody::new(body).boxed_unsync());
     }
     Response::new(request.into_body().boxed_unsync())
 }
@@ -364,4 +376,38 @@ async fn a_hub_that_does_not_know_the_device_is_named_as_the_reason() {
     assert!(down.reason.contains("do not trust each other"), "{down:?}");
     link.replace_identity(world.identity()).unwrap();
     works(&link).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn as_many_streams_are_open_at_once_as_the_hub_allows_and_one_more_is_told() {
+    for mode in [LinkMode::Quic, LinkMode::H2] {
+        let world = World::new();
+        let limits = TunnelLimits {
+            calls_per_connection: 1_100,
+            ..TunnelLimits::default()
+        };
+        let hub = world.hub_within(ANY, limits);
+        let link = world.link_waiting(hub.local_addr(), mode, Duration::from_secs(2));
+        works(&link).await;
+        let open = |count| futures_util::future::join_all((0..count).map(|_| begun(&link)));
+        let mut held = open(1_050).await;
+        assert_eq!((hub.counts().calls, link.status().calls), (1_050, 1_050), "{mode:?}");
+        works(&link).await;
+        held.extend(open(50).await);
+        let down: LinkDown = link.send(call("/idle")).await.err().unwrap();
+        assert!(down.is_full && !down.is_sent, "{mode:?} {down:?}");
+        held.clear();
+        works(&link).await;
+        assert_eq!(
+            hub.counts().quic + hub.counts().h2,
+            1,
+            "{mode:?}: the connection is still the first"
+        );
+    }
+}
+
+async fn begun(link: &Link) -> InBody {
+    let mut body = link.send(call("/idle")).await.unwrap().into_body();
+    assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "begun");
+    body
 }

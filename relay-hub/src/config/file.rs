@@ -52,6 +52,7 @@ pub(super) struct Limits {
     pub(super) ratio: Entry<Read<usize>>,
     pub(super) body_memory: Entry<Read<Size>>,
     pub(super) calls_per_tenant: Entry<Read<usize>>,
+    pub(super) calls_per_connection: Entry<Read<u32>>,
     pub(super) default_hold_output: Entry<Read<Tokens>>,
     pub(super) first_byte_timeout: Entry<Read<Duration>>,
     pub(super) idle_timeout: Entry<Read<Duration>>,

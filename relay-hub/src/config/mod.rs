@@ -108,6 +108,8 @@ pub struct Limits {
     pub body_memory: usize,
     /// Running calls of one tenant.
     pub calls_per_tenant: usize,
+    /// Calls at once over one connection of an agent.
+    pub calls_per_connection: u32,
     /// Output tokens held for a call that names no maximum.
     pub default_hold_output: Tokens,
     /// From the request sent to the vendor's first byte.

@@ -145,6 +145,7 @@ impl Reader<'_> {
             ratio,
             body_memory,
             calls_per_tenant,
+            calls_per_connection,
             default_hold_output,
             first_byte_timeout,
             idle_timeout,
@@ -171,6 +172,7 @@ impl Reader<'_> {
             body_memory: body_memory.0,
             ratio: self.within("limits.ratio", ratio, 200, 1, 100_000),
             calls_per_tenant: self.within("limits.calls_per_tenant", calls_per_tenant, 10_000, 1, 1_000_000),
+            calls_per_connection: self.within("limits.calls_per_connection", calls_per_connection, 512, 1, 16_384),
             default_hold_output: self.within(
                 "limits.default_hold_output",
                 default_hold_output,

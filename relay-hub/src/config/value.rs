@@ -161,6 +161,18 @@ impl Value for usize {
     }
 }
 
+impl Value for u32 {
+    const WRITTEN: &'static str = usize::WRITTEN;
+
+    fn from_text(_text: &str) -> Option<Self> {
+        None
+    }
+
+    fn from_integer(integer: i64) -> Option<Self> {
+        Self::try_from(integer).ok()
+    }
+}
+
 impl Value for Tokens {
     const WRITTEN: &'static str = "write a whole number of tokens such as 8192";
 

@@ -26,9 +26,9 @@ use tokio_rustls::TlsConnector;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    ALPN_H2, ALPN_H3, HELLO_PATH, INSTANCE, Transport,
+    ALPN_H2, ALPN_H3, CALLS, HELLO_PATH, INSTANCE, Transport,
     body::{self, BodyError, InBody, OutBody},
-    calls::Calls,
+    calls::{Call, Calls, Full},
     h2client, h3client, params,
     watch::{self, Watched},
 };
@@ -89,6 +89,8 @@ pub struct SendError {
     pub is_safe_to_retry: bool,
     /// It is not the request that failed but the connection under it.
     pub is_connection_lost: bool,
+    /// Nothing is wrong, but as many calls are running as the hub takes, and none of them ended in time.
+    pub is_full: bool,
     /// What happened.
     pub reason: String,
 }
@@ -98,6 +100,7 @@ impl SendError {
         Self {
             is_safe_to_retry: true,
             is_connection_lost: false,
+            is_full: false,
             reason,
         }
     }
@@ -107,6 +110,7 @@ impl SendError {
         Self {
             is_safe_to_retry: false,
             is_connection_lost,
+            is_full: false,
             reason: error.to_string(),
         }
     }
@@ -260,6 +264,15 @@ impl Drop for CloseOnDrop {
     }
 }
 
+fn full(Full(size): Full) -> SendError {
+    SendError {
+        is_full: true,
+        ..SendError::safe(format!(
+            "the hub takes {size} calls at once on one connection, and none ended in time"
+        ))
+    }
+}
+
 fn refusal(quic: &quinn::Connection, addr: SocketAddr) -> Option<DialError> {
     quic.close_reason().map(|error| quic_error(addr, &error))
 }
@@ -380,11 +393,29 @@ impl Connection {
         }))
     }
 
-    /// Sends a request and waits for the head of its answer. Only the path of the request's URI matters.
+    /// Sends a request and waits for the head of its answer. Only the path of the request's URI matters. When the hub
+    /// takes no more calls, it waits for one to end, as long as [`PLACE_WAIT`].
     ///
     /// # Errors
     /// When there is no answer; says whether trying elsewhere is safe.
-    pub async fn send(&self, mut request: Request<OutBody>) -> Result<Response<InBody>, SendError> {
+    pub async fn send(&self, request: Request<OutBody>) -> Result<Response<InBody>, SendError> {
+        self.send_within(PLACE_WAIT, request).await
+    }
+
+    /// [`Connection::send`], with another bound of the wait for a place among the running calls.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn send_within(&self, wait: Duration, request: Request<OutBody>) -> Result<Response<InBody>, SendError> {
+        let call = tokio::select! {
+            biased;
+            () = self.0.retired.cancelled() => return Err(SendError::safe(self.reason())),
+            call = self.0.calls.enter(wait) => call.map_err(full)?,
+        };
+        self.pass(request, call).await
+    }
+
+    async fn pass(&self, mut request: Request<OutBody>, call: Call) -> Result<Response<InBody>, SendError> {
         if !self.is_open() {
             return Err(SendError::safe(self.reason()));
         }
@@ -397,8 +428,8 @@ impl Connection {
         remove_hop_by_hop(request.headers_mut());
         request.headers_mut().remove(http::header::HOST);
         let sent = match &self.0.sender {
-            Sender::H3(sender) => sender.send(request, &self.0.calls, &self.0.tasks).await,
-            Sender::H2(sender) => sender.send(request, &self.0.calls, &self.0.tasks).await,
+            Sender::H3(sender) => sender.send(request, call, &self.0.tasks).await,
+            Sender::H2(sender) => sender.send(request, call, &self.0.tasks).await,
         };
         sent.map_err(|error| SendError {
             reason: self.ended_reason().unwrap_or(error.reason),
@@ -414,7 +445,7 @@ impl Connection {
         let mut request = Request::new(body::empty());
         *request.uri_mut() = Uri::from_static(HELLO_PATH);
         let asked = Instant::now();
-        let answer = self.send(request).await?;
+        let answer = self.pass(request, self.0.calls.begin()).await?;
         if answer.status() != StatusCode::NO_CONTENT {
             return Err(SendError::safe(format!(
                 "the hub answered hello with {}",
@@ -423,6 +454,10 @@ impl Connection {
         }
         if let Some(instance) = answer.headers().get(INSTANCE) {
             self.0.instance.get_or_init(|| instance.clone());
+        }
+        let calls = answer.headers().get(CALLS).and_then(|calls| calls.to_str().ok());
+        if let Some(calls) = calls.and_then(|calls| calls.parse().ok()) {
+            self.0.calls.allow(calls);
         }
         let took = asked.elapsed();
         self.0
@@ -690,5 +725,7 @@ impl fmt::Debug for Connection {
 
 /// H3_NO_ERROR.
 const NO_ERROR: VarInt = VarInt::from_u32(0x100);
+/// How long a call waits for another one to end when the hub takes no more.
+pub const PLACE_WAIT: Duration = Duration::from_secs(5);
 const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
 const ASK_TIMEOUT: Duration = Duration::from_secs(3);

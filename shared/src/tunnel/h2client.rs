@@ -3,7 +3,6 @@
 use std::{
     future::{Future as _, poll_fn},
     pin::Pin,
-    sync::Arc,
     task::Poll,
 };
 
@@ -15,7 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{
     body::{BodyError, InBody, OutBody, Source, announced, h2_error},
-    calls::Calls,
+    calls::Call,
     client::SendError,
     h2stream::{Out, RESETS, SEND_BUFFER},
     params::{AGENT_CONNECTION_WINDOW, AGENT_STREAM_WINDOW},
@@ -72,10 +71,9 @@ impl Sender {
     pub(super) async fn send(
         &self,
         mut request: Request<OutBody>,
-        calls: &Arc<Calls>,
+        call: Call,
         tasks: &Tasks,
     ) -> Result<Response<InBody>, SendError> {
-        let call = calls.begin();
         *request.version_mut() = Version::HTTP_2;
         let (head, body) = request.into_parts();
         let length = announced(&head.headers);

@@ -17,6 +17,7 @@ use super::{
     body::{InBody, Source, announced},
     calls::Call,
     h2stream::{CONNECTION_WINDOW, Out, RESETS, SEND_BUFFER, STREAM_WINDOW},
+    params,
     pump::pump,
     server::{HEAD_TIMEOUT, Peer, Served},
 };
@@ -31,7 +32,7 @@ where
     builder
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_concurrent_streams(served.limits.calls_per_connection)
+        .max_concurrent_streams(params::streams(served.limits.calls_per_connection))
         .max_header_list_size(served.limits.head_bytes)
         .max_pending_accept_reset_streams(RESETS)
         .max_local_error_reset_streams(Some(RESETS))

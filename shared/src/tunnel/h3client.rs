@@ -2,7 +2,6 @@
 
 use std::{
     future::poll_fn,
-    sync::Arc,
     task::{Context, Poll},
 };
 
@@ -13,7 +12,7 @@ use http_body::Body as _;
 
 use super::{
     body::{BodyError, InBody, OutBody, Source, announced, h3_error},
-    calls::Calls,
+    calls::Call,
     client::SendError,
     h3quic::{Connection, Opener, SendStream},
     pump::{Outlet, beside, pump},
@@ -55,10 +54,9 @@ impl Sender {
     pub(super) async fn send(
         &self,
         request: Request<OutBody>,
-        calls: &Arc<Calls>,
+        call: Call,
         tasks: &Tasks,
     ) -> Result<Response<InBody>, SendError> {
-        let call = calls.begin();
         let (head, body) = request.into_parts();
         let length = announced(&head.headers);
         let opened = self.0.clone().send_request(Request::from_parts(head, ())).await;

@@ -38,6 +38,8 @@ pub const DUPLICATE: http::HeaderName = http::HeaderName::from_static("relay-dup
 /// Header of the answer to hello: which process of the hub this is. A call may only be sent a second time to the very
 /// process that would know it from the first.
 pub const INSTANCE: http::HeaderName = http::HeaderName::from_static("relay-instance");
+/// Header of the answer to hello: how many calls the hub takes at once on this connection.
+pub const CALLS: http::HeaderName = http::HeaderName::from_static("relay-calls");
 /// Answered by the tunnel itself with 204: proves that both ends speak, after the certificates were checked.
 pub const HELLO_PATH: &str = "/relay/hello";
 

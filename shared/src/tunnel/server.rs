@@ -27,7 +27,7 @@ use tokio_rustls::LazyConfigAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    ALPN_ENROL, ALPN_H2, ALPN_H3, CALL_ID, DUPLICATE, HELLO_PATH, INSTANCE, Transport,
+    ALPN_ENROL, ALPN_H2, ALPN_H3, CALL_ID, CALLS, DUPLICATE, HELLO_PATH, INSTANCE, Transport,
     body::{self, InBody, OutBody},
     calls::Calls,
     enrol, h2server, h3server, params,
@@ -64,7 +64,7 @@ pub struct TunnelLimits {
     pub handshake_timeout: Duration,
     /// Largest head of a request in bytes. Default 64 KiB: Codex's is about 1.5 KB, but grows with the workspace.
     pub head_bytes: u32,
-    /// Calls at once on one connection. Default 512.
+    /// Calls at once on one connection. Agents are told; the transports take a few more. Default 512.
     pub calls_per_connection: u32,
     /// Connections at once, over both transports, handshakes included. Default 20,000.
     pub connections: usize,
@@ -244,7 +244,9 @@ impl Served {
     pub(super) async fn respond(&self, request: Request<InBody>, peer: Peer) -> Response<OutBody> {
         if request.uri().path() == HELLO_PATH {
             let mut response = status(StatusCode::NO_CONTENT);
+            let calls = self.limits.calls_per_connection.into();
             response.headers_mut().insert(INSTANCE, self.instance.clone());
+            response.headers_mut().insert(CALLS, calls);
             return response;
         }
         let id = request

@@ -7,4 +7,5 @@ mod cut;
 mod measure;
 mod raw;
 mod refuse;
+mod room;
 mod world;

@@ -9,6 +9,7 @@ mod sockets;
 mod streams;
 mod world;
 
+use crate::tunnel::LinkDown;
 use world::{Client, World, unchunked};
 
 const SSE: &[(&str, &str)] = &[("content-type", "text/event-stream")];
@@ -140,6 +141,29 @@ async fn a_link_that_is_down_is_a_503_with_a_time_to_come_back() {
             text.starts_with("HTTP/1.1 503 ") && text.contains("retry-after: 2\r\n"),
             "{text}"
         );
+    }
+}
+
+#[tokio::test]
+async fn a_link_that_is_full_is_a_429_in_the_dialect_of_the_client() {
+    let mut world = World::new().await;
+    for path in ["/v1/responses", "/v1/chat/completions"] {
+        let mut client = world.client().await;
+        client.post(path, "{}").await;
+        let full = LinkDown {
+            reason: "full".into(),
+            retry_after: Duration::from_secs(1),
+            is_sent: false,
+            is_full: true,
+        };
+        world.arrived().await.fail(full);
+        let text = client.until("\"error\"").await;
+        assert!(
+            text.starts_with("HTTP/1.1 429 ") && text.contains("retry-after: 1\r\n"),
+            "{text}"
+        );
+        let text = client.until("limits.calls_per_connection").await;
+        assert!(text.contains("rate_limit_exceeded"), "{text}");
     }
 }
 

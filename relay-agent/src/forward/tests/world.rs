@@ -65,6 +65,7 @@ impl Uplink for FakeHub {
             reason: "gone".into(),
             retry_after: Duration::from_secs(2),
             is_sent: true,
+            is_full: false,
         };
         self.calls
             .send(Arrived { request, reply })
@@ -107,11 +108,15 @@ impl Arrived {
     }
 
     pub(super) fn refuse(self, is_sent: bool) {
-        let down = LinkDown {
+        self.fail(LinkDown {
             reason: "no link".into(),
             retry_after: Duration::from_secs(2),
             is_sent,
-        };
+            is_full: false,
+        });
+    }
+
+    pub(super) fn fail(self, down: LinkDown) {
         assert!(self.reply.send(Err(down)).is_ok(), "the agent waits");
     }
 

@@ -38,7 +38,7 @@ fn the_template_tells_the_real_defaults() {
     let of = |text: &str| resolve(&data, text, &Overrides::default()).unwrap();
     assert_eq!(of(&uncommented), of(""));
     assert_eq!(of(TEMPLATE), of(""));
-    assert_eq!(uncommented.lines().count(), 17, "{uncommented}");
+    assert_eq!(uncommented.lines().count(), 18, "{uncommented}");
 }
 
 #[test]
@@ -61,7 +61,8 @@ fn every_example_of_the_template_can_be_used() {
 #[test]
 fn all_problems_are_told_at_once_each_with_its_key_its_line_and_a_hint() {
     let text = "[tunnel]\nlisten = 'nowhere'\nlisen = '0.0.0.0:1'\n[limits]\nbody_bytes = 'many'\nhead_bytes = -4\n\
-                idle_timeout = 300\nratio = 0\nfirst_byte_timeout = '1ms'\n[http]\nlisten = '0.0.0.0:80'\n\
+                idle_timeout = 300\nratio = 0\nfirst_byte_timeout = '1ms'\n\
+                calls_per_connection = 20000\n[http]\nlisten = '0.0.0.0:80'\n\
                 [aliases]\na = 'a'\nb = 'c'\nc = 'd'\n[egress]\nextra_ca = 'gone.pem'\n[log]\njson = 'yes'\nfilter = '=='\n\
                 [unheard]\nof = 1\n[https]\ncertificate = 'gone.crt'\n";
     let told = problems(text);
@@ -73,14 +74,15 @@ fn all_problems_are_told_at_once_each_with_its_key_its_line_and_a_hint() {
         ("limits.idle_timeout", 7),
         ("limits.ratio", 8),
         ("limits.first_byte_timeout", 9),
-        ("http.listen", 11),
-        ("aliases.a", 13),
-        ("aliases.b", 14),
-        ("egress.extra_ca", 17),
-        ("log.json", 19),
-        ("log.filter", 20),
-        ("unheard", 21),
-        ("https.certificate", 24),
+        ("limits.calls_per_connection", 10),
+        ("http.listen", 12),
+        ("aliases.a", 14),
+        ("aliases.b", 15),
+        ("egress.extra_ca", 18),
+        ("log.json", 20),
+        ("log.filter", 21),
+        ("unheard", 22),
+        ("https.certificate", 25),
     ] {
         let place = format!("{key} (hub.toml line {line}): ");
         assert!(
@@ -88,7 +90,7 @@ fn all_problems_are_told_at_once_each_with_its_key_its_line_and_a_hint() {
             "{place}:\n{told:#?}"
         );
     }
-    assert_eq!(told.len(), 16, "{told:#?}");
+    assert_eq!(told.len(), 17, "{told:#?}");
 }
 
 #[test]
