@@ -45,7 +45,6 @@ pub(crate) struct Size {
     streams: usize,
     paced_events: usize,
     idle: &'static [usize],
-    idle_agent: &'static [usize],
 }
 
 const FULL: Size = Size {
@@ -55,7 +54,6 @@ const FULL: Size = Size {
     streams: 160,
     paced_events: 300,
     idle: &[1_000, 5_000],
-    idle_agent: &[200],
 };
 const QUICK: Size = Size {
     rounds: 1,
@@ -64,8 +62,10 @@ const QUICK: Size = Size {
     streams: 32,
     paced_events: 100,
     idle: &[500, 1_000],
-    idle_agent: &[200],
 };
+
+/// One agent's connection carries all streams of a load.
+const CALLS_PER_CONNECTION: usize = 6_000;
 
 /// Builds, measures, tells.
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
@@ -137,12 +137,7 @@ fn memory(programs: &Programs, size: &Size, report: &mut Report) -> Result<()> {
         let Some(target) = targets.iter().find(|target| target.name == name) else {
             continue;
         };
-        // One agent serves one developer, and its link carries so many calls at once.
-        let load = Load::Idle(if name == load::AGENT {
-            size.idle_agent
-        } else {
-            size.idle
-        });
+        let load = Load::Idle(size.idle);
         let Some(measured) = attempt(programs, target, load)? else {
             continue;
         };
@@ -175,7 +170,7 @@ fn plan(size: &Size) -> Plan {
         vendor: Some(Vec::new()),
         base_url: None,
         credential: "bench-credential".to_owned(),
-        hub_toml: String::new(),
+        hub_toml: format!("limits.calls_per_connection = {CALLS_PER_CONNECTION}\n"),
         models: load::models(size),
         files: FILES,
     }

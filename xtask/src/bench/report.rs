@@ -18,7 +18,6 @@ pub(crate) struct Report {
     /// `target` and `load/figure` to one value a round.
     figures: BTreeMap<(&'static str, String), Vec<f64>>,
     idle: &'static [usize],
-    idle_agent: &'static [usize],
 }
 
 impl Report {
@@ -28,7 +27,6 @@ impl Report {
             nginx: None,
             figures: BTreeMap::new(),
             idle: size.idle,
-            idle_agent: size.idle_agent,
         }
     }
 
@@ -211,9 +209,7 @@ impl Report {
                 false,
             ),
         ];
-        let mut steps: Vec<_> = self.idle.iter().chain(self.idle_agent).collect();
-        steps.sort_unstable();
-        for step in steps {
+        for step in self.idle {
             let title = format!("KB per idle stream at {step}");
             rows.push(row(&title, &[&format!("idle/{step}")], From::Itself, kilobytes, true));
         }
@@ -361,7 +357,8 @@ fn conditions(size: &Size) -> String {
         "Conditions: {cores} cores, {}, shared by the load generator (one thread), the scripted vendor and what is \
          measured; release build, authentication, durable hold and settlement on every call; medians of {} rounds of \
          {} small calls ({} alone), {} streams of 20,000 events in writes of at most 16 KiB, 100 streams of {} \
-         events; memory is the growth of resident memory. Load average at the start: {}.",
+         events; memory is the growth of resident memory, of agent and hub together where both are in the way, all \
+         streams over one connection between them. Load average at the start: {}.",
         String::from_utf8_lossy(&system).trim(),
         size.rounds,
         size.requests,
