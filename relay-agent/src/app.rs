@@ -16,7 +16,7 @@ use crate::enroll::{self, Device, DeviceError, Renewals};
 use crate::failure::Failure;
 use crate::forward::{Forward, Patience};
 use crate::keystore;
-use crate::listener::{self, ExpectedKey, OwnNames, Router};
+use crate::listener::{self, ExpectedKey, OwnNames, Router, Waits};
 use crate::tunnel::{Link, LinkConfig};
 
 /// A running agent. Dropping it leaves its tasks running; [`Running::shutdown`] ends them.
@@ -105,7 +105,11 @@ pub async fn start(config: Config) -> Result<Running, Failure> {
     };
     let local_key = enrolled.local_key.duplicate();
     renew(enrolled, renewals, &link, &tasks);
-    listener::serve(listeners, &Arc::new(router), config.head_timeout, &tasks);
+    let waits = Waits {
+        head: config.head_timeout,
+        idle: config.idle_timeout,
+    };
+    listener::serve(listeners, &Arc::new(router), waits, &tasks);
     Ok(Running {
         base_url,
         addrs,

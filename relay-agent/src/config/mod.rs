@@ -55,8 +55,11 @@ pub struct Config {
     pub socket_answer: Duration,
     /// Silence within an answer after which a keep-alive event goes out. Default 15 s.
     pub keepalive: Duration,
-    /// How long a local client may take to send its request head. Default 10 s.
+    /// How long a local client may take to send its request head, from its first byte. Default 10 s.
     pub head_timeout: Duration,
+    /// How long a local connection may stay open between two requests. Default 3 min: clients mostly give theirs up
+    /// after 90 s, and the one who closes first must be the client, or a request that is on its way is lost.
+    pub idle_timeout: Duration,
     /// How long running calls may go on after a stop was asked for. Default 5 s.
     pub drain: Duration,
     /// What is logged. Default `info`.
@@ -80,6 +83,7 @@ impl Config {
             socket_answer: Duration::from_secs(5),
             keepalive: Duration::from_secs(15),
             head_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(180),
             drain: Duration::from_secs(5),
             log: "info".to_owned(),
             log_json: false,

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use hyper::body::Incoming;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use relay_shared::tasks::Tasks;
 use relay_shared::written::{InTurn, Telling};
 use tokio::net::{TcpListener, TcpStream};
@@ -17,36 +17,35 @@ mod guard;
 mod holder;
 mod local_key;
 mod route;
+mod waits;
 
 pub(crate) use bind::bind;
 pub(crate) use guard::OwnNames;
 pub(crate) use holder::holder_of;
 pub(crate) use local_key::ExpectedKey;
 pub(crate) use route::{Control, Router};
+pub(crate) use waits::Waits;
 
 use crate::forward::uplink::Uplink;
+use waits::{Answering, Pace};
 
 /// Serves what comes in on `listeners` until the tasks are told to end.
 pub(crate) fn serve<U: Uplink, C: Control>(
     listeners: Vec<TcpListener>,
     router: &Arc<Router<U, C>>,
-    head_timeout: Duration,
+    waits: Waits,
     tasks: &Tasks,
 ) {
     for listener in listeners {
         let (router, connections) = (Arc::clone(router), tasks.clone());
-        tasks.spawn("listener", async move {
-            accept(listener, router, head_timeout, connections).await
-        });
+        tasks.spawn(
+            "listener",
+            async move { accept(listener, router, waits, connections).await },
+        );
     }
 }
 
-async fn accept<U: Uplink, C: Control>(
-    listener: TcpListener,
-    router: Arc<Router<U, C>>,
-    head_timeout: Duration,
-    tasks: Tasks,
-) {
+async fn accept<U: Uplink, C: Control>(listener: TcpListener, router: Arc<Router<U, C>>, waits: Waits, tasks: Tasks) {
     let stop = tasks.token();
     loop {
         let accepted = tokio::select! {
@@ -55,7 +54,7 @@ async fn accept<U: Uplink, C: Control>(
         };
         match accepted {
             Ok((stream, peer)) => {
-                let work = connection(stream, peer, Arc::clone(&router), head_timeout, tasks.clone());
+                let work = connection(stream, peer, Arc::clone(&router), waits, tasks.clone());
                 tasks.spawn("connection", work);
             }
             Err(error) => {
@@ -71,34 +70,41 @@ async fn connection<U: Uplink, C: Control>(
     stream: TcpStream,
     peer: SocketAddr,
     router: Arc<Router<U, C>>,
-    head_timeout: Duration,
+    waits: Waits,
     tasks: Tasks,
 ) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%peer, %error, "TCP_NODELAY refused");
     }
-    let (stream, written) = Telling::new(stream);
+    let pace = Pace::new(waits);
+    let (stream, written) = Telling::new(pace.watch(stream));
+    let calls = pace.clone();
     let service = service_fn(move |request: http::Request<Incoming>| {
-        let (router, written) = (Arc::clone(&router), written.clone());
+        let (router, written, busy) = (Arc::clone(&router), written.clone(), calls.busy());
         async move {
             let version = request.version();
             let answer = router.answer(request).await;
-            Ok::<_, Infallible>(answer.map(|body| InTurn::new(body, version, written)))
+            Ok::<_, Infallible>(answer.map(|body| Answering::new(InTurn::new(body, version, written), busy)))
         }
     });
     let serving = hyper::server::conn::http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(head_timeout)
+        .header_read_timeout(None)
         .max_buf_size(HEAD_BYTES)
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
-    tokio::pin!(serving);
+    let overdue = pace.overdue();
+    tokio::pin!(serving, overdue);
     let stop = tasks.token();
-    let outcome = tokio::select! {
-        outcome = &mut serving => outcome,
-        () = stop.cancelled() => {
-            serving.as_mut().graceful_shutdown();
-            serving.await
+    let mut is_stopping = false;
+    let outcome = loop {
+        tokio::select! {
+            biased;
+            outcome = serving.as_mut() => break outcome,
+            () = overdue.as_mut() => return tracing::debug!(%peer, "a local connection said nothing for too long"),
+            () = stop.cancelled(), if !is_stopping => {
+                is_stopping = true;
+                serving.as_mut().graceful_shutdown();
+            }
         }
     };
     if let Err(error) = outcome {

@@ -21,7 +21,7 @@ use tokio::time::timeout;
 use crate::config::LocalKey;
 use crate::forward::uplink::Uplink;
 use crate::forward::{Calls, Forward, LocalBody, Patience};
-use crate::listener::{Control, ExpectedKey, OwnNames, Router, bind, serve};
+use crate::listener::{Control, ExpectedKey, OwnNames, Router, Waits, bind, serve};
 use crate::tunnel::LinkDown;
 
 pub(super) const KEY: &str = "rl_test";
@@ -202,7 +202,11 @@ impl World {
             forward,
             control: NoControl,
         };
-        serve(listeners, &Arc::new(router), Duration::from_millis(500), &tasks);
+        let waits = Waits {
+            head: Duration::from_millis(500),
+            idle: Duration::from_secs(60),
+        };
+        serve(listeners, &Arc::new(router), waits, &tasks);
         Self {
             addr: addrs[0],
             hub,
