@@ -252,23 +252,46 @@ impl<'a> Walk<'a> {
 /// How many bytes stand before a quote, a backslash, a control character or the end. Eight at a time: escapes are too
 /// dense in source code for a call at each of them to pay.
 fn plain_len(bytes: &[u8]) -> usize {
-    const ONES: u64 = u64::MAX / 255;
-    // The high bit of each byte that is zero. Bytes above a zero one may be marked wrongly, the lowest never is.
-    let zeros = |word: u64| word.wrapping_sub(ONES) & !word;
+    let is_special = |byte: &u8| *byte < 0x20 || matches!(byte, b'"' | b'\\');
+    unmarked_len(
+        bytes,
+        |word| quotes_and_backslashes(word) | (word.wrapping_sub(ONES * 0x20) & !word),
+        is_special,
+    )
+}
+
+/// How many bytes stand before a quote, a backslash or the end.
+pub(crate) fn string_len(bytes: &[u8]) -> usize {
+    // Most strings are short. Within a long one a call pays.
+    let (near, far) = bytes.split_at(bytes.len().min(NEAR));
+    let len = unmarked_len(near, quotes_and_backslashes, |byte| matches!(byte, b'"' | b'\\'));
+    if len < NEAR || far.is_empty() {
+        return len;
+    }
+    NEAR + memchr::memchr2(b'"', b'\\', far).unwrap_or(far.len())
+}
+
+/// How many bytes stand before one that is marked: `marks` sets the high bits of those among eight, but may set wrong
+/// ones above the lowest.
+fn unmarked_len(bytes: &[u8], marks: impl Fn(u64) -> u64, is_marked: impl Fn(&u8) -> bool) -> usize {
     let (words, rest) = bytes.as_chunks::<8>();
     for (at, word) in words.iter().enumerate() {
-        let word = u64::from_le_bytes(*word);
-        let controls = word.wrapping_sub(ONES * 0x20) & !word;
-        let quotes = zeros(word ^ (ONES * u64::from(b'"')));
-        let backslashes = zeros(word ^ (ONES * u64::from(b'\\')));
-        let found = (controls | quotes | backslashes) & (ONES << 7);
+        let found = marks(u64::from_le_bytes(*word)) & (ONES << 7);
         if found != 0 {
             return at * 8 + (found.trailing_zeros() / 8) as usize;
         }
     }
-    let is_special = |byte: &u8| *byte < 0x20 || matches!(byte, b'"' | b'\\');
-    bytes.len() - rest.len() + rest.iter().position(is_special).unwrap_or(rest.len())
+    bytes.len() - rest.len() + rest.iter().position(is_marked).unwrap_or(rest.len())
 }
+
+fn quotes_and_backslashes(word: u64) -> u64 {
+    // The high bit of each byte that is zero. Bytes above a zero one may be marked wrongly, the lowest never is.
+    let zeros = |word: u64| word.wrapping_sub(ONES) & !word;
+    zeros(word ^ (ONES * u64::from(b'"'))) | zeros(word ^ (ONES * u64::from(b'\\')))
+}
+
+const ONES: u64 = u64::MAX / 255;
+const NEAR: usize = 32;
 
 #[cfg(test)]
 mod tests {

@@ -3,7 +3,7 @@
 //! A lexer without a stack: a string is a key when a colon follows it, and only the two outermost levels matter. What
 //! is not JSON gives nothing found. Where a key is doubled the last one counts, as for most readers.
 
-use memchr::memchr2;
+use crate::json::string_len;
 
 /// What the document is.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -111,11 +111,23 @@ enum Response {
 struct Capture {
     field: Field,
     depth: u32,
+    /// Where in the piece being read the part begins that is not kept yet.
+    from: usize,
     bytes: Vec<u8>,
     is_long: bool,
 }
 
 const LONGEST_KEY: usize = 48;
+
+/// The bytes that mean something outside strings.
+const MEANS: [bool; 256] = {
+    let (bytes, mut table, mut at) = (b"\":,{}[]", [false; 256], 0);
+    while at < bytes.len() {
+        table[bytes[at] as usize] = true;
+        at += 1;
+    }
+    table
+};
 
 impl Scan {
     pub(crate) fn new(root: Root) -> Self {
@@ -184,51 +196,61 @@ impl Scan {
                 return;
             }
         }
+        if let Some(capture) = &mut self.capture {
+            capture.keep(piece, piece.len());
+        }
+    }
+
+    /// After an opening quote: past the string and the colon behind it where they stand there as a whole, as nearly
+    /// always. What is cut or escaped is read step by step.
+    fn open_string(&mut self, piece: &[u8], from: usize) -> usize {
+        let value = std::mem::replace(&mut self.value, Value::Unnamed);
+        let end = from + string_len(&piece[from..]);
+        match (piece.get(end), piece.get(end + 1)) {
+            (Some(b'"'), Some(b':')) => {
+                self.named(&piece[from..end], end + 2);
+                return end + 2;
+            }
+            (Some(b'"'), Some(b',' | b'}' | b']')) => {
+                self.count(value, end - from);
+                return end + 1;
+            }
+            _ => {}
+        }
+        self.word.clear();
+        self.word_is_long = false;
+        self.string = Some(InString {
+            escaped: false,
+            len: 0,
+            value,
+        });
+        from
     }
 
     /// Within a string, up to its end or the end of the piece.
     fn read_string(&mut self, piece: &[u8], from: usize) -> usize {
-        let mut at = from;
         let Some(mut string) = self.string.take() else {
             return piece.len();
         };
-        let end = loop {
-            if string.escaped {
-                string.escaped = false;
-                at += 1;
-            }
-            match piece.get(at..).and_then(|rest| memchr2(b'"', b'\\', rest)) {
-                None => break None,
-                Some(skip) if piece[at + skip] == b'"' => break Some(at + skip),
-                Some(skip) => {
-                    string.escaped = true;
-                    at += skip + 1;
-                    if at >= piece.len() {
-                        break None;
-                    }
-                }
-            }
-        };
-        let stop = end.unwrap_or(piece.len());
-        self.keep_word(&piece[from..stop]);
-        string.len += stop - from;
+        let end = string.find_end(piece, from);
+        let part = &piece[from..end.unwrap_or(piece.len())];
+        self.keep_word(part);
+        string.len += part.len();
         match end {
             None => {
-                self.capture(&piece[from..]);
                 self.string = Some(string);
                 piece.len()
             }
             Some(end) => {
-                self.capture(&piece[from..=end]);
-                self.count(&string);
+                self.count(string.value, string.len);
                 end + 1
             }
         }
     }
 
-    fn count(&mut self, string: &InString) {
-        match string.value {
-            Value::Text => self.text = self.text.saturating_add(string.len),
+    fn count(&mut self, value: Value, len: usize) {
+        match value {
+            Value::Text => self.text = self.text.saturating_add(len),
             Value::Finish => self.finished = true,
             Value::Unnamed | Value::Other => {}
         }
@@ -244,46 +266,40 @@ impl Scan {
 
     /// Outside strings, up to and with one byte that means something.
     fn read_outside(&mut self, piece: &[u8], from: usize) -> usize {
-        let means = |b: &u8| matches!(b, b'"' | b':' | b',' | b'{' | b'}' | b'[' | b']');
-        let Some(skip) = piece[from..].iter().position(means) else {
-            self.capture(&piece[from..]);
+        let Some(skip) = piece[from..].iter().position(|byte| MEANS[usize::from(*byte)]) else {
             return piece.len();
         };
         let at = from + skip;
-        self.capture(&piece[from..at]);
         match piece[at] {
-            b'"' => {
-                self.capture(b"\"");
-                self.word.clear();
-                self.word_is_long = false;
-                self.string = Some(InString {
-                    escaped: false,
-                    len: 0,
-                    value: self.value,
-                });
+            b'"' => return self.open_string(piece, at + 1),
+            b':' => {
+                self.colon(at + 1);
+                return at + 1;
             }
-            b':' => self.colon(),
-            b',' => self.comma(),
+            b',' => self.comma(piece, at),
             open @ (b'{' | b'[') => self.open(open),
-            close => self.close(close),
+            close => self.close(close, piece, at),
         }
-        if piece[at] != b':' {
-            self.value = Value::Unnamed;
-        }
+        self.value = Value::Unnamed;
         at + 1
     }
 
-    fn colon(&mut self) {
-        self.capture(b":");
-        let unescaped;
-        let key: &[u8] = if self.word_is_long {
-            b""
-        } else if memchr::memchr(b'\\', &self.word).is_some() {
-            unescaped = unescape(&self.word);
-            unescaped.as_bytes()
+    /// A colon that does not stand right behind its key.
+    fn colon(&mut self, from: usize) {
+        let mut word = std::mem::take(&mut self.word);
+        if self.word_is_long {
+            self.named(b"", from);
+        } else if word.contains(&b'\\') {
+            self.named(unescape(&word).as_bytes(), from);
         } else {
-            &self.word
-        };
+            self.named(&word, from);
+        }
+        word.clear();
+        self.word = word;
+    }
+
+    /// A key was read; its value begins at `from` of the piece.
+    fn named(&mut self, key: &[u8], from: usize) {
         self.value = match key {
             b"finish_reason" => Value::Finish,
             b"delta" | b"text" | b"content" | b"arguments" | b"refusal" | b"input" | b"code" | b"reasoning_content"
@@ -302,55 +318,80 @@ impl Scan {
             self.capture = Some(Capture {
                 field,
                 depth: self.depth,
+                from,
                 bytes: Vec::new(),
                 is_long: false,
             });
         }
     }
 
-    fn comma(&mut self) {
-        self.finish_capture();
-        self.capture(b",");
+    fn comma(&mut self, piece: &[u8], at: usize) {
+        self.finish_capture(piece, at);
         if self.depth == 1 {
             self.response = Response::Outside;
         }
     }
 
     fn open(&mut self, byte: u8) {
-        self.capture(&[byte]);
         if self.depth == 1 && self.response == Response::Next && byte == b'{' {
             self.response = Response::Inside;
         }
         self.depth = self.depth.saturating_add(1);
     }
 
-    fn close(&mut self, byte: u8) {
-        self.finish_capture();
+    fn close(&mut self, byte: u8, piece: &[u8], at: usize) {
+        self.finish_capture(piece, at);
         self.depth = self.depth.saturating_sub(1);
-        self.capture(&[byte]);
         if self.depth <= 1 {
             self.response = Response::Outside;
         }
         self.closed |= self.depth == 0 && byte == b'}';
     }
 
-    fn capture(&mut self, bytes: &[u8]) {
-        if let Some(capture) = &mut self.capture {
-            if capture.bytes.len() + bytes.len() > capture.field.room() {
-                capture.is_long = true;
-            } else if !capture.is_long {
-                capture.bytes.extend_from_slice(bytes);
-            }
-        }
-    }
-
     /// A comma or a closing bracket on the level of the key ends its value.
-    fn finish_capture(&mut self) {
-        if let Some(capture) = self.capture.take_if(|capture| capture.depth == self.depth) {
-            let value = capture.bytes.trim_ascii();
-            self.found[capture.field as usize] = (!capture.is_long).then(|| value.to_vec());
+    fn finish_capture(&mut self, piece: &[u8], at: usize) {
+        if let Some(mut capture) = self.capture.take_if(|capture| capture.depth == self.depth) {
+            capture.keep(piece, at);
+            self.found[capture.field as usize] = (!capture.is_long).then(|| trimmed(capture.bytes));
         }
     }
+}
+
+impl InString {
+    /// Where the closing quote stands, when it stands in this piece.
+    fn find_end(&mut self, piece: &[u8], from: usize) -> Option<usize> {
+        let mut at = from;
+        while at < piece.len() {
+            at += usize::from(std::mem::take(&mut self.escaped));
+            at += string_len(&piece[at..]);
+            if *piece.get(at)? == b'"' {
+                return Some(at);
+            }
+            self.escaped = true;
+            at += 1;
+        }
+        None
+    }
+}
+
+impl Capture {
+    /// Keeps what of the value stands in this piece, up to `end`.
+    fn keep(&mut self, piece: &[u8], end: usize) {
+        let part = &piece[std::mem::take(&mut self.from)..end];
+        if self.bytes.len() + part.len() > self.field.room() {
+            self.is_long = true;
+        } else if !self.is_long {
+            self.bytes.extend_from_slice(part);
+        }
+    }
+}
+
+fn trimmed(bytes: Vec<u8>) -> Vec<u8> {
+    let inside = bytes.trim_ascii();
+    if inside.len() == bytes.len() {
+        return bytes;
+    }
+    inside.to_vec()
 }
 
 fn unescape(word: &[u8]) -> String {
