@@ -172,7 +172,12 @@ impl DirectoryHandle {
 
     /// Looks whether the store changed, and rebuilds if so. Many at once share one look. A store that cannot be
     /// read leaves the picture as it is.
-    pub async fn refresh(&self) -> Arc<Directory> {
+    pub fn refresh(&self) -> impl Future<Output = Arc<Directory>> + Send + '_ {
+        // Boxed: hardly any call comes here, and every call would keep room for it.
+        Box::pin(self.refreshed())
+    }
+
+    async fn refreshed(&self) -> Arc<Directory> {
         let inner = &self.inner;
         let asked = inner.looks.load(Ordering::Acquire);
         let _turn = inner.turn.lock().await;

@@ -84,6 +84,14 @@ id!(
 
 const NAME_LENGTH: usize = 16;
 const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
+const IN_ALPHABET: [bool; 256] = {
+    let (mut table, mut at) = ([false; 256], 0);
+    while at < ALPHABET.len() {
+        table[ALPHABET[at] as usize] = true;
+        at += 1;
+    }
+    table
+};
 
 /// Sixteen random characters without look-alikes (80 bits).
 pub(crate) fn random_name() -> String {
@@ -96,7 +104,7 @@ pub(crate) fn random_name() -> String {
 }
 
 pub(crate) fn is_name(text: &str) -> bool {
-    text.len() == NAME_LENGTH && text.bytes().all(|byte| ALPHABET.contains(&byte))
+    text.len() == NAME_LENGTH && text.bytes().all(|byte| IN_ALPHABET[usize::from(byte)])
 }
 
 /// At most 40 characters of a text that goes into an error.

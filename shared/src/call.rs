@@ -1,6 +1,6 @@
 //! The id of one call, made by the agent, bound to the device by the hub. Unguessable; no meaning inside.
 
-use std::fmt;
+use std::{cell::RefCell, fmt};
 
 /// 128 random bits, written as 32 hexadecimal digits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -10,9 +10,7 @@ impl CallId {
     /// A fresh id from the system's random source.
     #[must_use]
     pub fn random() -> Self {
-        let mut id = [0; 16];
-        aws_lc_rs::rand::fill(&mut id).expect("the system's random source works or nothing else can be trusted");
-        Self(id)
+        DRAWN.with_borrow_mut(|drawn| Self(drawn.pop().unwrap_or_else(|| draw(drawn))))
     }
 
     /// Reads exactly 32 hexadecimal digits.
@@ -31,6 +29,17 @@ impl CallId {
         Some(Self(id))
     }
 
+    /// The 32 hexadecimal digits.
+    #[must_use]
+    pub fn digits(&self) -> [u8; 32] {
+        let mut text = [0; 32];
+        for (pair, byte) in text.chunks_exact_mut(2).zip(self.0) {
+            pair[0] = HEX[usize::from(byte >> 4)];
+            pair[1] = HEX[usize::from(byte & 15)];
+        }
+        text
+    }
+
     /// The raw bytes, for keys of maps and tables.
     #[must_use]
     pub const fn as_bytes(&self) -> &[u8; 16] {
@@ -40,14 +49,25 @@ impl CallId {
 
 impl fmt::Display for CallId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut text = [0; 32];
-        for (pair, byte) in text.chunks_exact_mut(2).zip(self.0) {
-            pair[0] = HEX[usize::from(byte >> 4)];
-            pair[1] = HEX[usize::from(byte & 15)];
-        }
-        f.write_str(std::str::from_utf8(&text).map_err(|_| fmt::Error)?)
+        f.write_str(std::str::from_utf8(&self.digits()).map_err(|_| fmt::Error)?)
     }
 }
+
+thread_local! {
+    /// Ids to come: the random source takes as long for many bytes as for few.
+    static DRAWN: RefCell<Vec<[u8; 16]>> = const { RefCell::new(Vec::new()) };
+}
+
+fn draw(drawn: &mut Vec<[u8; 16]>) -> [u8; 16] {
+    let mut ids = [[0; 16]; AT_ONCE];
+    aws_lc_rs::rand::fill(ids.as_flattened_mut())
+        .expect("the system's random source works or nothing else can be trusted");
+    let [first, rest @ ..] = ids;
+    drawn.extend_from_slice(&rest);
+    first
+}
+
+const AT_ONCE: usize = 32;
 
 const HEX: &[u8; 16] = b"0123456789abcdef";
 

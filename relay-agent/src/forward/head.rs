@@ -24,7 +24,7 @@ pub(crate) fn to_hub(local: &HeaderMap, call: CallId) -> HeaderMap {
 
 /// What the client gets of an answer's headers.
 pub(crate) fn to_client(hub: &HeaderMap) -> HeaderMap {
-    relay_shared::http::from_vendor(hub)
+    relay_shared::http::from_vendor(hub.clone())
 }
 
 /// The same for an upgraded connection, which has no body to describe.

@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderValue, Request, Response, header};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use relay_protocol::{Code, Ending as Said, Piece, Refusal, Shape, Tap, TapOptions, Wire, sse};
-use relay_shared::http::from_vendor;
+use relay_shared::{call::CallId, http::from_vendor};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
@@ -56,7 +56,7 @@ pub(super) struct Meter {
     pub(super) limits: Arc<Limits>,
     /// Cancelled when the hub can wait no longer.
     pub(super) stop: CancellationToken,
-    pub(super) request_id: String,
+    pub(super) call: CallId,
 }
 
 /// A call without an answer: what is written of it, and what its client is told if it still waits.
@@ -140,7 +140,7 @@ impl Meter {
         } else {
             Shape::Whole
         };
-        head.headers = from_vendor(&head.headers);
+        head.headers = from_vendor(head.headers);
         self.rename(&mut head.headers);
         if shape == Shape::Events {
             // A stream that breaks off ends with words of ours.
@@ -394,7 +394,7 @@ impl Flow {
     /// Tells the client in its own dialect where that is possible; where it is not, the body is cut and looks cut.
     async fn break_off(mut self: Box<Self>, end: End, sender: Sender) {
         if end != End::Gone && self.fills_silence() && self.tap.is_at_boundary() {
-            let told = broke(end).stream_event(self.meter.wire, &self.meter.request_id);
+            let told = broke(end).stream_event(self.meter.wire, &self.meter.call.to_string());
             if send(&sender, told).await.is_ok() {
                 sender.end().await;
             }

@@ -129,7 +129,7 @@ impl Exchange {
             self.discard(body);
             refusal(&refused, wire, call)
         });
-        if let Ok(id) = HeaderValue::from_str(&call.to_string()) {
+        if let Ok(id) = HeaderValue::from_bytes(&call.digits()) {
             response.headers_mut().insert(CALL_ID, id);
         }
         response
@@ -199,7 +199,7 @@ impl Exchange {
             keepalive: keepalive(link),
             limits: self.limits.clone(),
             stop: self.stop.clone(),
-            request_id: call.to_string(),
+            call,
         };
         upstream::call(self, meter, request, memory).await
     }

@@ -1,6 +1,6 @@
 //! What is known of each vendor: where a call goes, how it is authorised, what an answer's head means. Does no IO.
 
-use http::{HeaderMap, HeaderValue, StatusCode, Uri, header, uri};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header, uri};
 use relay_protocol::Endpoint;
 
 /// Where the calls of one account go, worked out once from its base URL.
@@ -106,11 +106,17 @@ pub fn has_no_websocket(status: StatusCode) -> bool {
     )
 }
 
+static REQUEST_IDS: [HeaderName; 3] = [
+    HeaderName::from_static("x-request-id"),
+    HeaderName::from_static("x-oai-request-id"),
+    HeaderName::from_static("request-id"),
+];
+
 /// The vendor's own id of a call, for reconciliation.
 pub fn request_id(headers: &HeaderMap) -> Option<String> {
-    ["x-request-id", "x-oai-request-id", "request-id"]
+    REQUEST_IDS
         .iter()
-        .find_map(|name| headers.get(*name))
+        .find_map(|name| headers.get(name))
         .and_then(|value| value.to_str().ok())
         .filter(|value| value.len() <= 128)
         .map(str::to_owned)

@@ -120,7 +120,7 @@ fn upgrade_request(upstream: &Upstream, head: &http::request::Parts) -> Result<R
 /// A vendor's refusal of the upgrade: its status and its words, unchanged.
 async fn pass_refusal(answer: Response<Incoming>) -> Response<ReplyBody> {
     let (mut head, body) = answer.into_parts();
-    head.headers = from_vendor(&head.headers);
+    head.headers = from_vendor(head.headers);
     head.headers.remove(header::CONTENT_LENGTH);
     let words = match tokio::time::timeout(UPGRADE_TIMEOUT, Limited::new(body, REFUSAL_BYTES).collect()).await {
         Ok(Ok(words)) => words.to_bytes(),
@@ -131,7 +131,7 @@ async fn pass_refusal(answer: Response<Incoming>) -> Response<ReplyBody> {
 
 /// The head that tells the client of its socket.
 fn switched(status: StatusCode, mut headers: HeaderMap, body: ReplyBody) -> Response<ReplyBody> {
-    headers = from_vendor(&headers);
+    headers = from_vendor(headers);
     for name in [
         header::SEC_WEBSOCKET_ACCEPT,
         header::SEC_WEBSOCKET_EXTENSIONS,
