@@ -2,30 +2,30 @@
 //! Knows sockets and TLS; knows no tenant, no money and no wire.
 
 mod connector;
+mod pool;
 
 use std::{
     collections::HashMap,
     io,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, Weak},
     time::Duration,
 };
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode};
+use http::{Request, Response, StatusCode, Uri};
 use http_body_util::{Empty, Full};
 use hyper::{body::Incoming, upgrade::Upgraded};
-use hyper_util::{
-    client::legacy::Client,
-    rt::{TokioExecutor, TokioIo, TokioTimer},
-};
+use hyper_util::rt::TokioIo;
 use relay_shared::tasks::Tasks;
 
-use self::connector::Connector;
+pub use self::pool::Answer;
+use self::{
+    connector::Connector,
+    pool::{Carrier, Pool},
+};
 
-/// An idle connection to a vendor is closed after this long.
-const POOL_IDLE: Duration = Duration::from_secs(50);
-/// Idle connections kept for each account.
-const POOL_SIZE: usize = 1024;
+/// How often idle connections are looked at.
+const SWEEP: Duration = Duration::from_secs(5);
 /// The largest read from a vendor's connection: bounds the memory of a stream.
 const READ_BUFFER: usize = 64 * 1024;
 
@@ -75,16 +75,14 @@ impl Egress {
         })
     }
 
-    /// The way out of the account with this id, made at its first use.
-    pub fn way(&self, account: &str) -> Arc<Way> {
+    /// The way out of the account with this id to `origin`, made at its first use.
+    pub fn way(&self, account: &str, origin: &Uri) -> Arc<Way> {
         let mut ways = self.ways.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(way) = ways.get(account) {
+        if let Some(way) = ways.get(account).filter(|way| way.origin == *origin) {
             return way.clone();
         }
-        let way = Arc::new(Way::new(
-            Connector::new(self.tls.clone(), self.connect_timeout),
-            self.tasks.clone(),
-        ));
+        let connector = Connector::new(self.tls.clone(), self.connect_timeout);
+        let way = Arc::new(Way::new(connector, origin.clone(), self.tasks.clone()));
         ways.insert(account.to_owned(), way.clone());
         way
     }
@@ -98,25 +96,24 @@ impl Egress {
     }
 }
 
-/// One way out of one account.
+/// One way out of one account. Requests on it name a path alone, and the vendor's host in their head.
 pub struct Way {
-    client: Client<Connector, Full<Bytes>>,
+    origin: Uri,
+    pool: Arc<Pool>,
     connector: Connector,
     tasks: Tasks,
 }
 
 impl Way {
-    fn new(connector: Connector, tasks: Tasks) -> Self {
-        let client = Client::builder(TokioExecutor::new())
-            .pool_idle_timeout(POOL_IDLE)
-            .pool_timer(TokioTimer::new())
-            .timer(TokioTimer::new())
-            .pool_max_idle_per_host(POOL_SIZE)
-            .http1_max_buf_size(READ_BUFFER)
-            .http1_allow_obsolete_multiline_headers_in_responses(false)
-            .build(connector.clone());
+    fn new(connector: Connector, origin: Uri, tasks: Tasks) -> Self {
+        let pool = Arc::new(Pool::default());
+        let (idle, stop) = (Arc::downgrade(&pool), tasks.token());
+        tasks.spawn("idle-vendors", async move {
+            stop.run_until_cancelled(sweep(idle)).await;
+        });
         Self {
-            client,
+            origin,
+            pool,
             connector,
             tasks,
         }
@@ -131,11 +128,22 @@ impl Way {
     ///
     /// # Errors
     /// The vendor could not be reached, or broke off before its head was complete.
-    pub async fn call(&self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, EgressError> {
-        self.client
-            .request(request)
-            .await
-            .map_err(|error| EgressError::Unreachable(Box::new(error)))
+    pub async fn call(&self, request: Request<Full<Bytes>>) -> Result<Response<Answer>, EgressError> {
+        let mut request = request;
+        while let Some(idle) = self.pool.take() {
+            match idle.call(request, &self.pool).await {
+                Ok(answer) => return Ok(answer),
+                // The vendor had closed it: the next one.
+                Err(mut unanswered) => match unanswered.take_message() {
+                    Some(unsent) => request = unsent,
+                    None => return Err(broken(unanswered.into_error())),
+                },
+            }
+        }
+        let io = self.connector.connect(&self.origin).await?;
+        let fresh = Carrier::begin(io, READ_BUFFER).await.map_err(broken)?;
+        let answer = fresh.call(request, &self.pool).await;
+        answer.map_err(|unanswered| broken(unanswered.into_error()))
     }
 
     /// Opens a connection of its own and asks for an upgrade: `Ok((head, Some(bytes)))` after a 101.
@@ -143,33 +151,21 @@ impl Way {
     /// # Errors
     /// As for [`Way::call`].
     pub async fn upgrade(&self, request: Request<Empty<Bytes>>) -> Result<Upgrade, EgressError> {
-        let io = self.connector.connect(request.uri()).await?;
+        let io = self.connector.connect(&self.origin).await?;
         let (mut sender, connection) = hyper::client::conn::http1::Builder::new()
             .max_buf_size(READ_BUFFER)
             .handshake(TokioIo::new(io))
             .await
-            .map_err(|error| EgressError::Unreachable(Box::new(error)))?;
+            .map_err(broken)?;
         self.tasks.spawn("vendor-socket", async move {
             // The other end of the connection reports its failure to whoever waits for the answer.
             drop(connection.with_upgrades().await);
         });
-        let mut request = request;
-        let origin_form = request
-            .uri()
-            .path_and_query()
-            .map_or("/", http::uri::PathAndQuery::as_str)
-            .parse();
-        *request.uri_mut() = origin_form.map_err(|error| EgressError::Unreachable(Box::new(error)))?;
-        let mut answer = sender
-            .send_request(request)
-            .await
-            .map_err(|error| EgressError::Unreachable(Box::new(error)))?;
+        let mut answer = sender.send_request(request).await.map_err(broken)?;
         if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
             return Ok(Upgrade::Refused(answer));
         }
-        let upgraded = hyper::upgrade::on(&mut answer)
-            .await
-            .map_err(|error| EgressError::Unreachable(Box::new(error)))?;
+        let upgraded = hyper::upgrade::on(&mut answer).await.map_err(broken)?;
         let (head, _) = answer.into_parts();
         Ok(Upgrade::Switched(head, TokioIo::new(upgraded)))
     }
@@ -186,3 +182,19 @@ pub enum Upgrade {
 fn unreachable(error: io::Error) -> EgressError {
     EgressError::Unreachable(Box::new(error))
 }
+
+fn broken(error: hyper::Error) -> EgressError {
+    EgressError::Unreachable(Box::new(error))
+}
+
+/// Closes connections that were idle for too long, while the way out is in use.
+async fn sweep(idle: Weak<Pool>) {
+    while let Some(pool) = idle.upgrade() {
+        pool.sweep();
+        drop(pool);
+        tokio::time::sleep(SWEEP).await;
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -9,7 +9,6 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response, header};
 use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
 use relay_protocol::{Code, Ending as Said, Piece, Refusal, Shape, Tap, TapOptions, Wire, sse};
 use relay_shared::{call::CallId, http::from_vendor};
 use tokio::sync::oneshot;
@@ -23,7 +22,7 @@ use super::{
 use crate::{
     admission::Ticket,
     config::Limits,
-    egress::{EgressError, Way},
+    egress::{Answer, EgressError, Way},
     ledger::Ending,
     refusal::Refused,
     vendor::{Verdict, request_id, verdict},
@@ -85,7 +84,7 @@ impl Meter {
         request: Request<Full<Bytes>>,
         memory: Memory,
         mut reply: oneshot::Sender<Outcome>,
-    ) -> Option<(Box<Flow>, Incoming, Sender)> {
+    ) -> Option<(Box<Flow>, Answer, Sender)> {
         let asked = self.ask(request, &mut reply).await;
         // A vendor that answers has taken the request's body.
         drop(memory);
@@ -106,7 +105,7 @@ impl Meter {
         &mut self,
         request: Request<Full<Bytes>>,
         reply: &mut oneshot::Sender<Outcome>,
-    ) -> Result<Response<Incoming>, Unanswered> {
+    ) -> Result<Response<Answer>, Unanswered> {
         let asked = tokio::select! {
             biased;
             asked = tokio::time::timeout(self.limits.first_byte_timeout, self.way.call(request)) => asked,
@@ -129,9 +128,9 @@ impl Meter {
     /// Sends a small answer, or the head of a stream.
     async fn relay(
         self: Box<Self>,
-        answer: Response<Incoming>,
+        answer: Response<Answer>,
         reply: oneshot::Sender<Outcome>,
-    ) -> Option<(Box<Flow>, Incoming, Sender)> {
+    ) -> Option<(Box<Flow>, Answer, Sender)> {
         let (mut head, body) = answer.into_parts();
         let announced = length(&head.headers);
         let is_answer = verdict(head.status) == Verdict::Answer;
@@ -218,7 +217,7 @@ impl Flow {
     async fn whole(
         mut self: Box<Self>,
         head: http::response::Parts,
-        body: Incoming,
+        body: Answer,
         mut reply: oneshot::Sender<Outcome>,
     ) {
         let collected = tokio::select! {
@@ -254,14 +253,14 @@ impl Flow {
     }
 
     /// A stream, or a large answer: passed on as it comes, its end withheld until the bill is settled.
-    async fn stream(mut self: Box<Self>, mut body: Incoming, sender: Sender) {
+    async fn stream(mut self: Box<Self>, mut body: Answer, sender: Sender) {
         let end = self.pump(&mut body, &sender).await;
         // Cancels the vendor's call, if it still runs.
         drop(body);
         self.finish(end, sender).await;
     }
 
-    async fn pump(&mut self, body: &mut Incoming, sender: &Sender) -> End {
+    async fn pump(&mut self, body: &mut Answer, sender: &Sender) -> End {
         let mut heard = Instant::now();
         let timer = tokio::time::sleep(self.patience());
         tokio::pin!(timer);

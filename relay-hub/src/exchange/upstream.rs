@@ -1,9 +1,6 @@
 //! Starts a vendor's call and hands back its answer. Knows accounts and ways out; knows no wire.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response};
@@ -20,7 +17,6 @@ use super::{
 use crate::{
     directory::Account,
     egress::{Egress, EgressError, Way},
-    ids::AccountId,
     refusal::Refused,
     vendor::{Target, TargetError},
 };
@@ -32,24 +28,21 @@ pub(super) struct Upstream {
     pub(super) way: Arc<Way>,
 }
 
-/// The upstreams of all accounts in use, each worked out once.
+/// The upstreams of all accounts in use, each worked out once: an operator has a few accounts.
 #[derive(Default)]
-pub(super) struct Upstreams(Mutex<HashMap<AccountId, (Arc<Account>, Upstream)>>);
+pub(super) struct Upstreams(Mutex<Vec<(Arc<Account>, Upstream)>>);
 
 impl Upstreams {
     pub(super) fn of(&self, account: &Arc<Account>, egress: &Egress) -> Result<Upstream, Refused> {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((same, upstream)) = known.get(&account.id)
-            && Arc::ptr_eq(same, account)
-        {
+        if let Some((_, upstream)) = known.iter().find(|(known, _)| Arc::ptr_eq(known, account)) {
             return Ok(upstream.clone());
         }
         let target = Arc::new(Target::openai(&account.base_url, account.secret.expose())?);
-        let upstream = Upstream {
-            target,
-            way: egress.way(account.id.as_str()),
-        };
-        known.insert(account.id.clone(), (account.clone(), upstream.clone()));
+        let way = egress.way(account.id.as_str(), target.origin());
+        let upstream = Upstream { target, way };
+        known.retain(|(known, _)| known.id != account.id);
+        known.push((account.clone(), upstream.clone()));
         Ok(upstream)
     }
 }
@@ -65,26 +58,29 @@ pub(super) fn request(
     target.authorise(&mut headers);
     let mut request = Request::new(Full::new(body.into_bytes()));
     *request.method_mut() = Method::POST;
-    *request.uri_mut() = target.uri(endpoint, query);
+    *request.uri_mut() = target.path(endpoint, query);
     *request.headers_mut() = headers;
     request
 }
 
-/// Calls the vendor in a task of its own, which owns the answer and the hold: a client that leaves cannot take the
-/// charge along.
+/// Calls the vendor. The work owns the answer and the hold, and goes on without us once the head has come or the client
+/// has left: a client that leaves cannot take the charge along.
 pub(super) async fn call(
     exchange: &Arc<Exchange>,
     meter: Meter,
     request: Request<Full<Bytes>>,
     memory: Memory,
 ) -> Result<Response<ReplyBody>, Refused> {
-    let (reply, answer) = oneshot::channel();
-    exchange
+    let (reply, mut answer) = oneshot::channel();
+    let work = exchange
         .tasks
-        .spawn("meter", meter::run(Box::new(meter), request, memory, reply));
-    answer
-        .await
-        .unwrap_or_else(|_| Err(Refusal::new(Code::Internal, "The relay failed at this call.").into()))
+        .begin("meter", meter::run(Box::new(meter), request, memory, reply));
+    let answer = tokio::select! {
+        biased;
+        () = work => answer.await,
+        answer = &mut answer => answer,
+    };
+    answer.unwrap_or_else(|_| Err(Refusal::new(Code::Internal, "The relay failed at this call.").into()))
 }
 
 impl From<EgressError> for Refused {

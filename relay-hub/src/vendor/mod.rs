@@ -6,10 +6,13 @@ use relay_protocol::Endpoint;
 /// Where the calls of one account go, worked out once from its base URL.
 #[derive(Clone)]
 pub struct Target {
-    scheme: uri::Scheme,
-    authority: uri::Authority,
+    /// Scheme, host and port, to connect to.
+    origin: Uri,
+    host: HeaderValue,
     /// The path before the endpoint's own, with no slash at its end: `/v1` unless the base URL has a path.
     prefix: String,
+    /// The paths of calls without a query, which nearly all are.
+    paths: [(Endpoint, Uri); 2],
     authorization: HeaderValue,
 }
 
@@ -42,38 +45,52 @@ impl Target {
         };
         let mut authorization = HeaderValue::from_str(&format!("Bearer {secret}")).map_err(|_| TargetError::Secret)?;
         authorization.set_sensitive(true);
+        let mut origin = uri::Parts::default();
+        let host = HeaderValue::from_str(authority.as_str()).map_err(|_| TargetError::BaseUrl)?;
+        origin.scheme = Some(scheme);
+        origin.authority = Some(authority);
+        origin.path_and_query = Some(uri::PathAndQuery::from_static("/"));
         Ok(Self {
-            scheme,
-            authority,
+            origin: Uri::from_parts(origin).map_err(|_| TargetError::BaseUrl)?,
+            host,
+            paths: [Endpoint::Responses, Endpoint::ChatCompletions]
+                .map(|endpoint| (endpoint, path(&prefix, endpoint, None))),
             prefix,
             authorization,
         })
     }
 
-    /// The address of an endpoint, with the client's query kept.
-    pub fn uri(&self, endpoint: Endpoint, query: Option<&str>) -> Uri {
-        let path = endpoint.path().strip_prefix("/v1").unwrap_or(endpoint.path());
-        let mut full = String::with_capacity(self.prefix.len() + path.len() + query.map_or(0, |q| q.len() + 1));
-        full.push_str(&self.prefix);
-        full.push_str(path);
-        if let Some(query) = query {
-            full.push('?');
-            full.push_str(query);
-        }
-        let mut parts = uri::Parts::default();
-        parts.scheme = Some(self.scheme.clone());
-        parts.authority = Some(self.authority.clone());
-        parts.path_and_query = full.parse().ok();
-        Uri::from_parts(parts).unwrap_or_default()
+    /// What to connect to.
+    pub const fn origin(&self) -> &Uri {
+        &self.origin
+    }
+
+    /// The path of an endpoint there, with the client's query kept.
+    pub fn path(&self, endpoint: Endpoint, query: Option<&str>) -> Uri {
+        let known = self
+            .paths
+            .iter()
+            .find(|(known, _)| *known == endpoint && query.is_none());
+        known.map_or_else(|| path(&self.prefix, endpoint, query), |(_, path)| path.clone())
     }
 
     /// Adds the account's credential and the vendor's host to a head that holds only what may pass.
     pub fn authorise(&self, headers: &mut HeaderMap) {
         headers.insert(header::AUTHORIZATION, self.authorization.clone());
-        if let Ok(host) = HeaderValue::from_str(self.authority.as_str()) {
-            headers.insert(header::HOST, host);
-        }
+        headers.insert(header::HOST, self.host.clone());
     }
+}
+
+fn path(prefix: &str, endpoint: Endpoint, query: Option<&str>) -> Uri {
+    let path = endpoint.path().strip_prefix("/v1").unwrap_or(endpoint.path());
+    let mut full = String::with_capacity(prefix.len() + path.len() + query.map_or(0, |query| query.len() + 1));
+    full.push_str(prefix);
+    full.push_str(path);
+    if let Some(query) = query {
+        full.push('?');
+        full.push_str(query);
+    }
+    full.try_into().unwrap_or_default()
 }
 
 /// What the head of a vendor's answer means.
@@ -133,10 +150,13 @@ mod tests {
     #[test]
     fn a_base_url_with_and_without_path_names_the_same_endpoint() {
         for base in ["http://h:1", "http://h:1/", "http://h:1/v1", "http://h:1/v1/"] {
-            assert_eq!(target(base).uri(Endpoint::Responses, None), "http://h:1/v1/responses");
+            let target = target(base);
+            assert_eq!(*target.origin(), "http://h:1/");
+            assert_eq!(target.path(Endpoint::Responses, None), "/v1/responses");
+            assert_eq!(target.path(Endpoint::Compact, None), "/v1/responses/compact");
         }
-        let azure_like = target("https://h/openai/v1").uri(Endpoint::ChatCompletions, Some("api-version=1"));
-        assert_eq!(azure_like, "https://h/openai/v1/chat/completions?api-version=1");
+        let azure_like = target("https://h/openai/v1").path(Endpoint::ChatCompletions, Some("api-version=1"));
+        assert_eq!(azure_like, "/openai/v1/chat/completions?api-version=1");
     }
 
     #[test]

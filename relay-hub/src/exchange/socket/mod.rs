@@ -112,7 +112,7 @@ fn upgrade_request(upstream: &Upstream, head: &http::request::Parts) -> Result<R
     *request.method_mut() = Method::GET;
     *request.uri_mut() = upstream
         .target
-        .uri(relay_protocol::Endpoint::Responses, head.uri.query());
+        .path(relay_protocol::Endpoint::Responses, head.uri.query());
     *request.headers_mut() = headers;
     Ok(request)
 }

@@ -1,0 +1,186 @@
+//! Connections to one vendor, kept for the next call. Knows HTTP/1.1; knows nothing of what is sent.
+//!
+//! No task of its own moves a connection: whoever waits for an answer or reads its body does, so that a call costs no
+//! change of tasks. One that nobody uses rests, and what its vendor did meanwhile is seen when it is taken again.
+
+use std::{
+    collections::VecDeque,
+    future::Future,
+    pin::{Pin, pin},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, Waker},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::Full;
+use hyper::{
+    body::Incoming,
+    client::conn::{
+        TrySendError,
+        http1::{Builder, Connection, SendRequest},
+    },
+};
+use hyper_util::rt::TokioIo;
+
+use super::connector::VendorStream;
+
+/// An idle connection to a vendor is closed after this long.
+pub(super) const IDLE: Duration = Duration::from_secs(50);
+/// Idle connections kept for each account.
+const MOST: usize = 1024;
+
+/// A request that was not answered; handed back where nothing of it was sent.
+pub(super) type Unanswered = Box<TrySendError<Request<Full<Bytes>>>>;
+
+/// The idle connections of one way out, the oldest in front.
+#[derive(Default)]
+pub(super) struct Pool(Mutex<VecDeque<(Instant, Carrier)>>);
+
+impl Pool {
+    fn idle(&self) -> MutexGuard<'_, VecDeque<(Instant, Carrier)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The connection that was used last.
+    pub(super) fn take(&self) -> Option<Carrier> {
+        let (since, carrier) = self.idle().pop_back()?;
+        (since.elapsed() < IDLE).then_some(carrier)
+    }
+
+    fn put(&self, carrier: Carrier) {
+        let mut idle = self.idle();
+        if idle.len() < MOST {
+            idle.push_back((Instant::now(), carrier));
+        }
+    }
+
+    /// Closes what was idle for too long.
+    pub(super) fn sweep(&self) {
+        let mut idle = self.idle();
+        let old = idle.partition_point(|(since, _)| since.elapsed() >= IDLE);
+        let closed: Vec<_> = idle.drain(..old).collect();
+        drop(idle);
+        drop(closed);
+    }
+}
+
+/// One connection, for one call at a time.
+pub(super) struct Carrier {
+    sender: SendRequest<Full<Bytes>>,
+    /// None once the connection has ended.
+    motion: Option<Box<Connection<TokioIo<VendorStream>, Full<Bytes>>>>,
+}
+
+impl Carrier {
+    pub(super) async fn begin(io: VendorStream, read_buffer: usize) -> hyper::Result<Self> {
+        let (sender, motion) = Builder::new()
+            .max_buf_size(read_buffer)
+            .handshake(TokioIo::new(io))
+            .await?;
+        Ok(Self {
+            sender,
+            motion: Some(Box::new(motion)),
+        })
+    }
+
+    /// Sends one request and waits for the head of its answer. Dropped meanwhile, it closes the connection.
+    pub(super) async fn call(
+        mut self,
+        request: Request<Full<Bytes>>,
+        home: &Arc<Pool>,
+    ) -> Result<Response<Answer>, Unanswered> {
+        // A vendor that hung up while the connection was idle is noticed here, before anything is sent.
+        self.move_on(&mut deaf());
+        // Only what moves the connection can bring the answer: there is no other task to be woken by.
+        let mut answer = pin!(tokio::task::unconstrained(self.sender.try_send_request(request)));
+        let answer = std::future::poll_fn(|cx| self.until(cx, |deaf| answer.as_mut().poll(deaf)))
+            .await
+            .map_err(Box::new)?;
+        Ok(answer.map(|incoming| Answer {
+            incoming,
+            carrier: Some(self),
+            home: home.clone(),
+        }))
+    }
+
+    /// Moves the connection until it has brought what `look` waits for.
+    fn until<T>(&mut self, cx: &mut Context<'_>, mut look: impl FnMut(&mut Context<'_>) -> Poll<T>) -> Poll<T> {
+        let mut deaf = deaf();
+        // Mostly it has: then nothing needs to wake anybody, not even by accident.
+        self.move_on(&mut deaf);
+        if let Poll::Ready(brought) = look(&mut deaf) {
+            return Poll::Ready(brought);
+        }
+        self.move_on(cx);
+        look(&mut deaf)
+    }
+
+    fn move_on(&mut self, cx: &mut Context<'_>) {
+        if let Some(motion) = &mut self.motion
+            && Pin::new(motion).poll(cx).is_ready()
+        {
+            // Whoever waits for the answer, or for more of it, hears of the reason.
+            self.motion = None;
+        }
+    }
+
+    /// Whether it may carry another call. Leaves nobody to be woken by what happens while it rests.
+    fn rest(&mut self) -> bool {
+        self.move_on(&mut deaf());
+        self.motion.is_some() && self.sender.is_ready()
+    }
+}
+
+/// For looks that nobody waits for.
+const fn deaf() -> Context<'static> {
+    Context::from_waker(Waker::noop())
+}
+
+/// The body of a vendor's answer, with the connection over which it comes. Read to its end it gives the connection
+/// back; dropped before it closes the connection, which tells the vendor to stop.
+pub struct Answer {
+    incoming: Incoming,
+    carrier: Option<Carrier>,
+    home: Arc<Pool>,
+}
+
+impl Answer {
+    fn done(&mut self) {
+        if let Some(mut carrier) = self.carrier.take()
+            && carrier.rest()
+        {
+            self.home.put(carrier);
+        }
+    }
+}
+
+impl Body for Answer {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let this = &mut *self;
+        let mut incoming = Pin::new(&mut this.incoming);
+        let mut polled = incoming.as_mut().poll_frame(&mut deaf());
+        if let (Poll::Pending, Some(carrier)) = (&polled, &mut this.carrier) {
+            polled = carrier.until(cx, |deaf| incoming.as_mut().poll_frame(deaf));
+        }
+        match &polled {
+            Poll::Ready(None) => this.done(),
+            Poll::Ready(Some(Err(_))) => this.carrier = None,
+            Poll::Ready(Some(Ok(_))) | Poll::Pending => {}
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.size_hint()
+    }
+}

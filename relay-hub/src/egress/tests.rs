@@ -1,0 +1,119 @@
+use http_body_util::BodyExt as _;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+};
+
+use super::*;
+
+async fn way(tasks: &Tasks) -> (TcpListener, Arc<Way>) {
+    drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
+    let vendor = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let origin = format!("http://{}/", vendor.local_addr().unwrap()).parse().unwrap();
+    let egress = Egress::new(&[], Duration::from_secs(5), tasks.clone()).unwrap();
+    (vendor, egress.way("acc", &origin))
+}
+
+fn request() -> Request<Full<Bytes>> {
+    let request = Request::post("/v1/responses").header("host", "vendor");
+    request.body(Full::new(Bytes::from_static(b"hello"))).unwrap()
+}
+
+/// Reads one request of [`request`] and answers it.
+async fn answer(stream: &mut TcpStream, words: &str) {
+    let mut read = Vec::new();
+    while !read.ends_with(b"hello") {
+        assert_ne!(stream.read_buf(&mut read).await.unwrap(), 0, "the request was cut");
+    }
+    stream.write_all(words.as_bytes()).await.unwrap();
+}
+
+async fn read(way: &Way) -> Bytes {
+    let answer = way.call(request()).await.unwrap();
+    answer.into_body().collect().await.unwrap().to_bytes()
+}
+
+const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+const CHUNKS: &str = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n1\r\no\r\n1\r\nk\r\n0\r\n\r\n";
+
+#[tokio::test]
+async fn a_connection_is_used_again_until_the_vendor_closes_it() {
+    let tasks = Tasks::new();
+    let (vendor, way) = way(&tasks).await;
+    let serve = async {
+        let (mut first, _) = vendor.accept().await.unwrap();
+        answer(&mut first, OK).await;
+        answer(&mut first, CHUNKS).await;
+        drop(first);
+        let (mut second, _) = vendor.accept().await.unwrap();
+        answer(&mut second, OK).await;
+    };
+    let call = async {
+        assert_eq!(read(&way).await, "ok");
+        assert_eq!(read(&way).await, "ok");
+        // The vendor's goodbye arrives while nobody looks.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert_eq!(read(&way).await, "ok");
+    };
+    tokio::join!(serve, call);
+}
+
+#[tokio::test]
+async fn an_answer_dropped_in_the_middle_closes_its_connection() {
+    let tasks = Tasks::new();
+    let (vendor, way) = way(&tasks).await;
+    let serve = async {
+        let (mut stream, _) = vendor.accept().await.unwrap();
+        answer(&mut stream, "HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nok").await;
+        assert_eq!(stream.read(&mut [0; 8]).await.unwrap(), 0);
+    };
+    let call = async {
+        let mut answer = way.call(request()).await.unwrap();
+        let first = answer.body_mut().frame().await.unwrap().unwrap();
+        assert_eq!(first.into_data().unwrap(), "ok");
+    };
+    tokio::join!(serve, call);
+}
+
+#[tokio::test]
+async fn a_cut_answer_is_an_error_and_its_connection_is_not_used_again() {
+    let tasks = Tasks::new();
+    let (vendor, way) = way(&tasks).await;
+    let serve = async {
+        let (mut first, _) = vendor.accept().await.unwrap();
+        answer(&mut first, "HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nok").await;
+        drop(first);
+        let (mut second, _) = vendor.accept().await.unwrap();
+        answer(
+            &mut second,
+            "HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nok",
+        )
+        .await;
+        let (mut third, _) = vendor.accept().await.unwrap();
+        answer(&mut third, OK).await;
+    };
+    let call = async {
+        let cut = way.call(request()).await.unwrap();
+        assert!(cut.into_body().collect().await.is_err());
+        assert_eq!(read(&way).await, "ok");
+        assert_eq!(read(&way).await, "ok");
+    };
+    tokio::join!(serve, call);
+}
+
+#[tokio::test]
+async fn a_vendor_that_hangs_up_on_a_request_is_not_sent_it_twice() {
+    let tasks = Tasks::new();
+    let (vendor, way) = way(&tasks).await;
+    let serve = async {
+        let (mut stream, _) = vendor.accept().await.unwrap();
+        answer(&mut stream, OK).await;
+        answer(&mut stream, "").await;
+        drop(stream);
+    };
+    let call = async {
+        assert_eq!(read(&way).await, "ok");
+        assert!(matches!(way.call(request()).await, Err(EgressError::Unreachable(_))));
+    };
+    tokio::join!(serve, call);
+}
