@@ -71,14 +71,17 @@ const CALLS_PER_CONNECTION: usize = 6_000;
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     end_with_us()?;
     let size = if options.quick { &QUICK } else { &FULL };
-    let programs = match &options.programs {
-        Some(folder) => Programs::built(folder)?,
+    let (programs, build) = match &options.programs {
+        Some(folder) => (Programs::built(folder)?, "programs that were built before"),
         None => {
-            say::heading("build: cargo build --release");
-            Programs::build(Profile::Release)?
+            say::heading("build: cargo build --profile dist (takes minutes)");
+            (
+                Programs::build(Profile::Dist)?,
+                "the build that is shipped (profile `dist`)",
+            )
         }
     };
-    let mut report = Report::new(size);
+    let mut report = Report::new(size, build);
     rounds(&programs, size, &mut report)?;
     memory(&programs, size, &mut report)?;
     let figures = report.json();

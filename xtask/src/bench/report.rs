@@ -21,9 +21,9 @@ pub(crate) struct Report {
 }
 
 impl Report {
-    pub(crate) fn new(size: &Size) -> Self {
+    pub(crate) fn new(size: &Size, build: &str) -> Self {
         Self {
-            conditions: conditions(size),
+            conditions: conditions(size, build),
             nginx: None,
             figures: BTreeMap::new(),
             idle: size.idle,
@@ -345,7 +345,7 @@ fn kilobytes(bytes: f64) -> String {
     format!("{:.1}", bytes / 1024.0)
 }
 
-fn conditions(size: &Size) -> String {
+fn conditions(size: &Size, build: &str) -> String {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let system = Command::new("uname")
         .args(["-sm"])
@@ -355,7 +355,7 @@ fn conditions(size: &Size) -> String {
     let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     format!(
         "Conditions: {cores} cores, {}, shared by the load generator (one thread), the scripted vendor and what is \
-         measured; release build, authentication, durable hold and settlement on every call; medians of {} rounds of \
+         measured; {build}, authentication, durable hold and settlement on every call; medians of {} rounds of \
          {} small calls ({} alone), {} streams of 20,000 events in writes of at most 16 KiB, 100 streams of {} \
          events; memory is the growth of resident memory, of agent and hub together where both are in the way, all \
          streams over one connection between them. Load average at the start: {}.",
@@ -375,7 +375,7 @@ mod tests {
 
     #[test]
     fn medians_and_ratios_come_from_all_rounds() {
-        let mut report = Report::new(&super::super::QUICK);
+        let mut report = Report::new(&super::super::QUICK, "test build");
         for (nginx, hub) in [(100.0, 40.0), (300.0, 90.0), (200.0, 120.0)] {
             report.keep(NGINX, "unary32/per_second".to_owned(), nginx);
             report.keep(HUB, "unary32/per_second".to_owned(), hub);

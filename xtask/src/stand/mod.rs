@@ -23,7 +23,11 @@ use child::Running;
 pub(crate) enum Profile {
     Debug,
     Release,
+    /// What is shipped.
+    Dist,
 }
+
+const PROGRAMS: [&str; 4] = ["relay-hub", "relay-agent", "scripted-vendor", "relay-load"];
 
 /// The programs, built.
 #[derive(Clone)]
@@ -35,20 +39,22 @@ impl Programs {
     /// Builds hub, agent, scripted vendor and load generator; cargo shows its progress.
     pub(crate) fn build(profile: Profile) -> Result<Self> {
         let mut cargo = Command::new("cargo");
-        cargo.current_dir(paths::root()).args(["build", "--locked", "--bins"]);
-        cargo.args([
-            "--package",
-            "relay-hub",
-            "--package",
-            "relay-agent",
-            "--package",
-            "relay-tests",
-        ]);
+        cargo.current_dir(paths::root()).args(["build", "--locked"]);
+        for package in ["relay-hub", "relay-agent", "relay-tests"] {
+            cargo.args(["--package", package]);
+        }
+        for program in PROGRAMS {
+            cargo.args(["--bin", program]);
+        }
         let folder = match profile {
             Profile::Debug => "debug",
             Profile::Release => {
                 cargo.arg("--release");
                 "release"
+            }
+            Profile::Dist => {
+                cargo.args(["--profile", "dist"]);
+                "dist"
             }
         };
         ensure!(
@@ -63,7 +69,7 @@ impl Programs {
     /// Programs that were built before.
     pub(crate) fn built(folder: &Path) -> Result<Self> {
         let folder = std::path::absolute(folder)?;
-        for name in ["relay-hub", "relay-agent", "scripted-vendor", "relay-load"] {
+        for name in PROGRAMS {
             ensure!(folder.join(name).is_file(), "{} has no {name}", folder.display());
         }
         Ok(Self { folder })
