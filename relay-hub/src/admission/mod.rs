@@ -105,10 +105,6 @@ impl Admission {
         envelope: &Envelope,
     ) -> Result<Permit, Refused> {
         let hold = self.reserve(call, caller, model, envelope).await?;
-        if envelope.stream {
-            // Its first byte waits for that, so it is written while the vendor is called.
-            hold.hasten();
-        }
         Ok(Permit { ticket, hold })
     }
 

@@ -2,6 +2,7 @@
 //! that leaves cannot take the charge along. Knows no tenant, no account and no transport.
 
 use std::{
+    pin::pin,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -106,11 +107,24 @@ impl Meter {
         request: Request<Full<Bytes>>,
         reply: &mut oneshot::Sender<Outcome>,
     ) -> Result<Response<Answer>, Unanswered> {
-        let asked = tokio::select! {
-            biased;
-            asked = tokio::time::timeout(self.limits.first_byte_timeout, self.way.call(request)) => asked,
-            () = reply.closed() => return Err((Ending::ClientGone, None)),
-            () = self.stop.cancelled() => return Err((Ending::HubDraining, Some(draining().into()))),
+        let mut call = pin!(tokio::time::timeout(
+            self.limits.first_byte_timeout,
+            self.way.call(request)
+        ));
+        let mut is_hastened = !self.is_streamed;
+        let asked = loop {
+            tokio::select! {
+                biased;
+                asked = &mut call => break asked,
+                () = reply.closed() => return Err((Ending::ClientGone, None)),
+                () = self.stop.cancelled() => return Err((Ending::HubDraining, Some(draining().into()))),
+                // The first byte will wait for the hold, so it is written while the vendor works, but not before the
+                // vendor has something to do: waking the ledger takes longer than sending a request.
+                () = std::future::ready(()), if !is_hastened => {
+                    self.bill.hasten();
+                    is_hastened = true;
+                }
+            }
         };
         let answer = asked.map_err(|_late| late())?.map_err(unreached)?;
         let record = &mut self.bill.record;

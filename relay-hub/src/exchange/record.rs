@@ -137,6 +137,13 @@ impl Bill {
         self.hold.is_none()
     }
 
+    /// Has the hold written now.
+    pub(super) fn hasten(&self) {
+        if let Some(hold) = &self.hold {
+            hold.hasten();
+        }
+    }
+
     /// The delivery barrier.
     pub(super) async fn durable(&self) -> Result<(), Refused> {
         match &self.hold {
