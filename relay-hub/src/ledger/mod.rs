@@ -1,6 +1,6 @@
 //! Books money: holds before a call, charges after it, each exactly once. Knows no vendor, no client and no price list.
 //!
-//! A hold is granted at once from what the last commit left, less what was promised since ([`book`]); one thread writes
+//! A hold is granted at once from what the last commit left, less what was promised since (`book`); one thread writes
 //! holds, charges and rows. What queues while a commit runs is the next batch, and [`Hold::durable`] and
 //! [`Hold::settle`] resolve with theirs.
 #![deny(
