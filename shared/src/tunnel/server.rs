@@ -20,6 +20,7 @@ use quinn::{Endpoint, VarInt};
 use rustls::ServerConfig;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
     sync::{Notify, OwnedSemaphorePermit, Semaphore},
 };
@@ -413,13 +414,30 @@ async fn handshake(stream: TcpStream, tls: &Tls) -> io::Result<tokio_rustls::ser
         .alpn()
         .is_some_and(|mut names| names.any(|name| name == ALPN_ENROL));
     let config = if is_enrolment { &tls.plain } else { &tls.mutual };
-    let stream = start.into_stream(Arc::clone(config)).await?;
+    let stream = match start.into_stream(Arc::clone(config)).into_fallible().await {
+        Ok(stream) => stream,
+        Err((error, refused)) => {
+            let_the_alert_be_read(refused).await;
+            return Err(error);
+        }
+    };
     let agreed = stream.get_ref().1.alpn_protocol();
     if agreed == Some(ALPN_H2) || agreed == Some(ALPN_ENROL) {
         Ok(stream)
     } else {
         Err(io::Error::new(io::ErrorKind::InvalidData, "no protocol was agreed on"))
     }
+}
+
+/// In TLS 1.3 a client sends on before its certificate is judged. With that unread, closing would reset the connection,
+/// and the reset would take from the client the alert that says why.
+async fn let_the_alert_be_read(mut refused: TcpStream) {
+    let read_on = async {
+        refused.shutdown().await?;
+        tokio::io::copy(&mut refused.take(MOST_REFUSED), &mut tokio::io::sink()).await
+    };
+    // Who has not closed by then has had the time to read it.
+    drop(tokio::time::timeout(REFUSED_FOR, read_on).await);
 }
 
 fn identity(chain: &[CertificateDer<'_>]) -> Option<Arc<DeviceIdentity>> {
@@ -584,3 +602,6 @@ pub(super) const LINGER: Duration = Duration::from_secs(2);
 const NO_ERROR: VarInt = VarInt::from_u32(0x100);
 /// Our own: the device may not (any more).
 const ACCESS_DENIED: VarInt = VarInt::from_u32(0x1000);
+/// A refused client has so long to read why, and so much to say meanwhile.
+const REFUSED_FOR: Duration = Duration::from_secs(1);
+const MOST_REFUSED: u64 = 64 * 1024;
