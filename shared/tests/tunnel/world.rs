@@ -143,17 +143,28 @@ where
     H: Fn(Request<InBody>, Peer) -> F + Send + Sync + 'static,
     F: Future<Output = Response<OutBody>> + Send + 'static,
 {
-    let (chain, key) = ca.server();
-    let quic_key = Secret::new([9; 32]);
-    let config = TunnelConfig {
-        listen,
-        ca: ca.der(),
-        chain,
-        key,
-        quic_key,
-        limits,
+    let open = || {
+        let (chain, key) = ca.server();
+        let quic_key = Secret::new([9; 32]);
+        Bound::open(TunnelConfig {
+            listen,
+            ca: ca.der(),
+            chain,
+            key,
+            quic_key,
+            limits: limits.clone(),
+        })
     };
-    Bound::open(config).unwrap().serve(
+    // A hub that comes again wants its old port: its first life may be about to close it, and so may another test that
+    // was given it meanwhile.
+    let since = std::time::Instant::now();
+    let bound = loop {
+        match open() {
+            Err(_) if listen.port() != 0 && since.elapsed() < Duration::from_secs(10) => std::thread::yield_now(),
+            bound => break bound.unwrap(),
+        }
+    };
+    bound.serve(
         handle,
         |request: Request<Bytes>, _| async move { Response::new(request.into_body()) },
         tasks,
