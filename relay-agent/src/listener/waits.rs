@@ -4,7 +4,6 @@
 
 use std::{
     future::{Future, poll_fn},
-    io::{self, IoSlice},
     pin::{Pin, pin},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, ready},
@@ -13,9 +12,10 @@ use std::{
 
 use http_body::{Body, Frame, SizeHint};
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::AsyncRead,
     time::{Instant, sleep_until},
 };
+use tokio_util::io::InspectReader;
 
 /// The limits.
 #[derive(Clone, Copy, Debug)]
@@ -55,8 +55,18 @@ impl Pace {
     }
 
     /// The connection, watched for the first byte of a head.
-    pub(super) fn watch<T>(&self, io: T) -> Heard<T> {
-        Heard { io, pace: self.clone() }
+    pub(super) fn watch<T>(&self, io: T) -> InspectReader<T, impl FnMut(&[u8]) + use<T>>
+    where
+        T: AsyncRead,
+    {
+        let pace = self.clone();
+        let hear = move |read: &[u8]| {
+            // Nothing is read at the end.
+            if !read.is_empty() {
+                pace.hear();
+            }
+        };
+        InspectReader::new(io, hear)
     }
 
     /// A head is complete: neither limit holds until the guard is dropped.
@@ -142,50 +152,6 @@ impl<B: Body + Unpin> Body for Answering<B> {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
-    }
-}
-
-/// A connection that tells when something comes.
-pub(super) struct Heard<T> {
-    io: T,
-    pace: Pace,
-}
-
-impl<T: AsyncRead + Unpin> AsyncRead for Heard<T> {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        let before = buf.filled().len();
-        let read = Pin::new(&mut this.io).poll_read(cx, buf);
-        if buf.filled().len() > before {
-            this.pace.hear();
-        }
-        read
-    }
-}
-
-impl<T: AsyncWrite + Unpin> AsyncWrite for Heard<T> {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().io).poll_write(cx, buf)
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().io).poll_flush(cx)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().io).poll_shutdown(cx)
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().io).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
     }
 }
 

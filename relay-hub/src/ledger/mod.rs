@@ -129,7 +129,8 @@ impl Ledger {
         tasks.spawn_thread("ledger", move |cut| {
             writer.run(&until, cut);
             drop(lock);
-        })?;
+        })
+        .map_err(StoreError::Thread)?;
         let (bell, stopped) = (inbox.clone(), stop.clone());
         tasks.spawn("ledger-bell", async move {
             stopped.cancelled().await;

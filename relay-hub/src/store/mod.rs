@@ -56,7 +56,7 @@ pub enum StoreError {
     },
     /// The system has no thread left.
     #[error("cannot start a thread")]
-    Thread(#[from] io::Error),
+    Thread(#[source] io::Error),
     /// SQLite refused.
     #[error("the database failed")]
     Sql(#[from] sqlx::Error),

@@ -1,4 +1,4 @@
-//! A batch on its way: what it changes, what becomes of it. Knows no SQL.
+//! A batch on its way: what it changes, in which order it is written, what becomes of it. Knows no statement's text.
 
 use std::{collections::HashSet, sync::Arc};
 
@@ -65,7 +65,10 @@ impl Plan {
                 Op::Ask(wish) => plan.wishes.push(*wish),
                 Op::Open(facts) => plan.batch.opens.push(facts),
                 Op::Settle(settle) if settle.charge > settle.facts.amount() => plan.above.push(settle),
-                Op::Settle(settle) => plan.batch.resolve(settle, Nanos::ZERO),
+                Op::Settle(settle) => {
+                    let covered = (settle.charge, Nanos::ZERO);
+                    plan.batch.resolve(settle, covered, Nanos::ZERO);
+                }
                 Op::Note(row) => plan.batch.notes.push(*row),
             }
         }
@@ -79,15 +82,14 @@ impl Batch {
     pub(super) fn above(settles: Vec<Settle>, book: &mut Book) -> Self {
         let mut batch = Self::default();
         for settle in settles {
-            let (_, rest) = rules::split(settle.charge, settle.facts.amount());
-            let taken = book.take(&settle.facts.reserve.tenant, rest);
-            batch.resolve(settle, taken);
+            let split = rules::split(settle.charge, settle.facts.amount());
+            let taken = book.take(&settle.facts.reserve.tenant, split.1);
+            batch.resolve(settle, split, taken);
         }
         batch
     }
 
-    fn resolve(&mut self, settle: Settle, taken: Nanos) {
-        let (covered, rest) = rules::split(settle.charge, settle.facts.amount());
+    fn resolve(&mut self, settle: Settle, (covered, rest): (Nanos, Nanos), taken: Nanos) {
         self.resolves.push(Resolve {
             charge: covered.checked_add(taken).unwrap_or(covered),
             loss: rest.saturating_sub(taken),

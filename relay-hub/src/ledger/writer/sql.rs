@@ -1,4 +1,4 @@
-//! The ledger's statements, each prepared once. Conditional writes; nothing is read before the write lock is held.
+//! The ledger's statements, each prepared once. Writes are conditional; what a batch reads it reads under its write lock.
 
 use std::{borrow::Cow, path::Path, time::Duration};
 
