@@ -72,6 +72,8 @@ struct Desk {
     wishes: usize,
     notes: usize,
     is_closed: bool,
+    /// The writer sleeps: whoever brings something wakes it, and nobody else makes a system call for nothing.
+    is_awaited: bool,
 }
 
 /// Shared by the ledger's handles, its holds and the writer.
@@ -119,10 +121,9 @@ impl Inbox {
         });
         desk.unwritten.push_back((Instant::now(), facts.clone()));
         let is_first = desk.unwritten.len() == 1;
-        drop(desk);
         if is_first {
             // The writer looks when it is due.
-            self.filled.notify_one();
+            self.wake(desk);
         }
         Ok(facts)
     }
@@ -152,8 +153,7 @@ impl Inbox {
         }
         desk.count(&op);
         desk.ops.push_back(op);
-        drop(desk);
-        self.filled.notify_one();
+        self.wake(desk);
         true
     }
 
@@ -193,22 +193,31 @@ impl Inbox {
 
     /// Blocks the writer until something may wait, at most for `most`.
     pub(super) fn wait(&self, most: Duration) {
-        let desk = self.desk();
+        let mut desk = self.desk();
         if desk.ops.is_empty() {
+            desk.is_awaited = true;
             let due = desk
                 .unwritten
                 .front()
                 .map(|(since, _)| UNWRITTEN_FOR.saturating_sub(since.elapsed()));
             let most = due.map_or(most, |due| due.min(most));
-            drop(self.filled.wait_timeout(desk, most));
+            let woken = self.filled.wait_timeout(desk, most);
+            woken.unwrap_or_else(PoisonError::into_inner).0.is_awaited = false;
         }
     }
 
     /// Wakes the writer.
     pub(super) fn ring(&self) {
-        // Taken and left again, so that a writer between its look and its sleep hears it.
-        drop(self.desk());
-        self.filled.notify_one();
+        self.wake(self.desk());
+    }
+
+    /// Wakes the writer where it sleeps; once it is up it takes all that waits.
+    fn wake(&self, mut desk: MutexGuard<'_, Desk>) {
+        let is_awaited = std::mem::take(&mut desk.is_awaited);
+        drop(desk);
+        if is_awaited {
+            self.filled.notify_one();
+        }
     }
 
     /// Ends the queue if it is empty; the writer is about to leave.

@@ -126,11 +126,12 @@ impl Ledger {
         let stop = tasks.token();
         let writer = Writer::new(store.data().database(), inbox.clone(), recovered.epoch);
         let until = stop.clone();
-        tasks.spawn_thread("ledger", move |cut| {
-            writer.run(&until, cut);
-            drop(lock);
-        })
-        .map_err(StoreError::Thread)?;
+        tasks
+            .spawn_thread("ledger", move |cut| {
+                writer.run(&until, cut);
+                drop(lock);
+            })
+            .map_err(StoreError::Thread)?;
         let (bell, stopped) = (inbox.clone(), stop.clone());
         tasks.spawn("ledger-bell", async move {
             stopped.cancelled().await;
