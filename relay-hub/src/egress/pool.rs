@@ -57,13 +57,37 @@ impl Pool {
         }
     }
 
-    /// Closes what was idle for too long.
+    /// Closes what was idle for too long, or whose vendor hung up meanwhile.
     pub(super) fn sweep(&self) {
+        let mut closed = Vec::new();
         let mut idle = self.idle();
-        let old = idle.partition_point(|(since, _)| since.elapsed() >= IDLE);
-        let closed: Vec<_> = idle.drain(..old).collect();
+        for _ in 0..idle.len() {
+            let Some((since, mut carrier)) = idle.pop_front() else {
+                break;
+            };
+            if since.elapsed() >= IDLE || carrier.has_ended(&mut deaf()) {
+                closed.push(carrier);
+            } else {
+                idle.push_back((since, carrier));
+            }
+        }
         drop(idle);
         drop(closed);
+    }
+
+    /// Waits until the vendor has hung up on every idle connection, and leaves them where they are.
+    #[cfg(test)]
+    pub(super) async fn goodbyes(&self) {
+        std::future::poll_fn(|cx| {
+            let have_ended = self.idle().iter_mut().all(|(_, carrier)| carrier.has_ended(cx));
+            if have_ended { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+    }
+
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.idle().len()
     }
 }
 
@@ -127,10 +151,15 @@ impl Carrier {
         }
     }
 
+    /// Whether it has ended; if not, `cx` hears of it.
+    fn has_ended(&mut self, cx: &mut Context<'_>) -> bool {
+        self.move_on(cx);
+        self.motion.is_none()
+    }
+
     /// Whether it may carry another call. Leaves nobody to be woken by what happens while it rests.
     fn rest(&mut self) -> bool {
-        self.move_on(&mut deaf());
-        self.motion.is_some() && self.sender.is_ready()
+        !self.has_ended(&mut deaf()) && self.sender.is_ready()
     }
 }
 

@@ -51,11 +51,29 @@ async fn a_connection_is_used_again_until_the_vendor_closes_it() {
     let call = async {
         assert_eq!(read(&way).await, "ok");
         assert_eq!(read(&way).await, "ok");
-        // The vendor's goodbye arrives while nobody looks.
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        way.pool.goodbyes().await;
         assert_eq!(read(&way).await, "ok");
     };
     tokio::join!(serve, call);
+}
+
+#[tokio::test]
+async fn a_connection_whose_vendor_hung_up_is_not_kept_until_its_time() {
+    let tasks = Tasks::new();
+    let (vendor, way) = way(&tasks).await;
+    let serve = async {
+        let (mut first, _) = vendor.accept().await.unwrap();
+        answer(&mut first, OK).await;
+        first
+    };
+    let (first, answered) = tokio::join!(serve, read(&way));
+    assert_eq!(answered, "ok");
+    way.pool.sweep();
+    assert_eq!(way.pool.len(), 1);
+    drop(first);
+    way.pool.goodbyes().await;
+    way.pool.sweep();
+    assert_eq!(way.pool.len(), 0);
 }
 
 #[tokio::test]

@@ -431,10 +431,26 @@ impl Connection {
             Sender::H3(sender) => sender.send(request, call, &self.0.tasks).await,
             Sender::H2(sender) => sender.send(request, call, &self.0.tasks).await,
         };
-        sent.map_err(|error| SendError {
-            reason: self.ended_reason().unwrap_or(error.reason),
-            ..error
+        sent.map_err(|error| {
+            if error.is_connection_lost {
+                // Its driver may not have come to say so: who hears of the loss must not be given this connection again.
+                self.retire_as(Ended {
+                    reason: error.reason.clone(),
+                    is_silent: self.has_timed_out(),
+                });
+            }
+            SendError {
+                reason: self.ended_reason().unwrap_or(error.reason),
+                ..error
+            }
         })
+    }
+
+    fn has_timed_out(&self) -> bool {
+        match &self.0.carrier {
+            Carrier::Quic(quic) => matches!(quic.close_reason(), Some(quinn::ConnectionError::TimedOut)),
+            Carrier::H2 { .. } => false,
+        }
     }
 
     /// One question to the hub itself, and how long its answer took.

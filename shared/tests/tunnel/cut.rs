@@ -311,12 +311,34 @@ async fn a_hub_that_dies_without_a_word_is_noticed_within_three_seconds() {
         let killed = Instant::now();
         world.hub.abort();
         assert!(soon(answer.frame()).await.unwrap().is_err(), "{transport}");
+        // Whoever reads the answer may know a moment before the connection does.
+        soon(connection.ended()).await;
         assert!(
             killed.elapsed() < Duration::from_secs(3),
             "{transport}: {:?}",
             killed.elapsed()
         );
-        assert!(!connection.is_open());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_lost_a_call_before_its_head_is_given_to_no_other() {
+    for _ in 0..100 {
+        let (came, mut comes) = mpsc::channel(1);
+        let world = World::new(move |_, _| {
+            let came = came.clone();
+            async move {
+                came.send(()).await.unwrap();
+                std::future::pending().await
+            }
+        });
+        let connection = world.dial(Transport::H2).await;
+        let dying = async {
+            soon(comes.recv()).await.unwrap();
+            world.hub.abort();
+        };
+        let (sent, ()) = tokio::join!(soon(connection.send(post(full("x")))), dying);
+        assert!(sent.err().unwrap().is_connection_lost && !connection.is_open());
     }
 }
 
