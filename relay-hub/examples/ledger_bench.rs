@@ -12,7 +12,7 @@ use relay_hub::{
     config::DataDir,
     identity::By,
     ids::{KeyId, TenantId},
-    ledger::{self, Ending, Ledger, Link, Reserve, UsageRow},
+    ledger::{self, Ending, Flags, Ledger, Link, Reserve, UsageRow},
     money::Nanos,
     store::{Store, millis, tenants},
 };
@@ -166,6 +166,7 @@ fn row(wish: &Reserve) -> UsageRow {
         cache_write: t(0),
         output: t(400),
         reasoning: t(100),
+        ..Usage::default()
     };
     UsageRow {
         call: wish.call,
@@ -189,6 +190,8 @@ fn row(wish: &Reserve) -> UsageRow {
         response_id: Some("resp_0123456789abcdef0123456789abcdef".to_owned()),
         link: Link::Quic,
         streamed: true,
+        tier: None,
+        flags: Flags::default(),
     }
 }
 

@@ -158,7 +158,7 @@ mod tests {
     use crate::{
         identity::By,
         ids::{KeyId, TenantId},
-        ledger::{Ending, Ledger, Link, Reserve, UsageRow},
+        ledger::{Ending, Flags, Ledger, Link, Reserve, UsageRow},
         money::Nanos,
         store::{tenants, testing::TestHub},
     };
@@ -171,6 +171,7 @@ mod tests {
             cache_write: tokens(3),
             output: tokens(20),
             reasoning: tokens(7),
+            ..Usage::default()
         };
         UsageRow {
             call,
@@ -194,6 +195,8 @@ mod tests {
             response_id: Some("resp_1".into()),
             link: Link::Quic,
             streamed: true,
+            tier: None,
+            flags: Flags::default(),
         }
     }
 

@@ -14,7 +14,7 @@ use crate::{
     catalogue::Model,
     identity::Caller,
     ids::AccountId,
-    ledger::{Ending, Hold, Ledger, Link, UsageRow},
+    ledger::{Ending, Flags, Hold, Ledger, Link, UsageRow},
     money::{Nanos, Price},
     refusal::Refused,
 };
@@ -56,6 +56,8 @@ impl Record {
             response_id: None,
             link,
             streamed: false,
+            tier: None,
+            flags: Flags::default(),
         };
         Self { row, started }
     }

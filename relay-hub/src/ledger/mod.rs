@@ -11,6 +11,7 @@
 
 mod book;
 mod credit;
+mod detail;
 mod inbox;
 mod recover;
 mod row;
@@ -38,6 +39,7 @@ use inbox::{Facts, Inbox, Op, Settle, Wish};
 use writer::Writer;
 
 pub use credit::{CreditError, Credited, credit};
+pub use detail::{Flag, Flags};
 pub use row::{Ending, Link, UsageRow};
 pub use verify::{Verdict, verify};
 

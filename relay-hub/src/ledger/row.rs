@@ -5,6 +5,7 @@ use std::fmt;
 use relay_protocol::{Code, Usage, UsageSource};
 use relay_shared::call::CallId;
 
+use super::detail::Flags;
 use crate::{
     identity::By,
     ids::{AccountId, TenantId},
@@ -56,6 +57,10 @@ pub struct UsageRow {
     pub link: Link,
     /// Whether the answer was a stream.
     pub streamed: bool,
+    /// The service tier that was billed, where it was not the default one.
+    pub tier: Option<String>,
+    /// What an operator should know of its bill.
+    pub flags: Flags,
 }
 
 /// How a client came.

@@ -87,6 +87,7 @@ fn row(wish: &Reserve, ending: Ending) -> UsageRow {
         cache_write: t(0),
         output: t(5),
         reasoning: t(1),
+        ..Usage::default()
     };
     UsageRow {
         call: wish.call,
@@ -110,6 +111,8 @@ fn row(wish: &Reserve, ending: Ending) -> UsageRow {
         response_id: None,
         link: Link::Quic,
         streamed: true,
+        tier: None,
+        flags: Flags::default(),
     }
 }
 
@@ -129,6 +132,28 @@ async fn a_call_is_held_and_charged() {
     assert_eq!(books.balance(&tenant).await, (850, 0));
     assert_eq!(books.ledger.open_holds(), 0);
     books.close().await;
+}
+
+#[tokio::test]
+async fn what_hardly_any_call_has_stands_in_one_text_beside_its_row() {
+    let books = Books::open().await;
+    let tenant = books.tenant(1_000).await;
+    let plain = row(&wish(&tenant, 1), Ending::Completed);
+    let mut rich = plain.clone();
+    rich.tier = Some("flex".into());
+    rich.flags.set(Flag::Unpriced);
+    if let Some((usage, _)) = &mut rich.usage {
+        usage.input_audio = Tokens::new(3);
+        usage.tools.web_search = 2;
+    }
+    for row in [plain, rich] {
+        books.ledger.note(row);
+    }
+    let hub = books.close().await;
+    let details: Vec<_> = crate::store::usage::last(&hub.store, None, 9).await.unwrap();
+    let details: Vec<_> = details.into_iter().map(|call| call.detail).collect();
+    let told = serde_json::json!({"tier": "flex", "input_audio": 3, "web_search": 2, "flags": ["unpriced"]});
+    assert_eq!(details, [Some(told), None]);
 }
 
 #[tokio::test]

@@ -80,7 +80,7 @@ mod tests {
             cached: t(cached),
             cache_write: t(0),
             output: t(output),
-            reasoning: t(0),
+            ..Usage::default()
         }
     }
 

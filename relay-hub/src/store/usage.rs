@@ -70,6 +70,9 @@ pub struct CallRow {
     pub link: String,
     /// Whether the answer was a stream.
     pub streamed: bool,
+    /// What hardly any call has: counts by modality, tool calls, the service tier, flags.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub detail: Option<serde_json::Value>,
 }
 
 /// Sums of a tenant and a model.
@@ -146,6 +149,9 @@ pub async fn last(store: &Store, tenant: Option<&TenantId>, count: u32) -> Resul
                 response_id: row.try_get("response_id")?,
                 link: row.try_get("link")?,
                 streamed: row.try_get("streamed")?,
+                detail: row
+                    .try_get::<Option<String>, _>("detail")?
+                    .and_then(|text| serde_json::from_str(&text).ok()),
             })
         })
         .collect()

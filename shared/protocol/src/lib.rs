@@ -23,5 +23,5 @@ pub use payload::Payload;
 pub use refusal::{Code, Refusal, Rendered};
 pub use tap::{Ending, Meter, Observed, Piece, Pieces, Shape, Tap, TapOptions};
 pub use tokens::Tokens;
-pub use usage::{Usage, UsageSource};
+pub use usage::{ToolCalls, Usage, UsageSource};
 pub use wire::{Endpoint, Wire};

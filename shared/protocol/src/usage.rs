@@ -18,6 +18,44 @@ pub struct Usage {
     pub output: Tokens,
     /// The part of `output` that was reasoning.
     pub reasoning: Tokens,
+    /// The part of `cache_write` that outlives the vendor's usual lifetime: an hour, or twelve.
+    pub cache_write_long: Tokens,
+    /// The part of `input` that was sound.
+    pub input_audio: Tokens,
+    /// The part of `input` that was pictures.
+    pub input_image: Tokens,
+    /// The part of `output` that was sound; never overlaps `reasoning`.
+    pub output_audio: Tokens,
+    /// The part of `output` that was pictures; never overlaps `reasoning`.
+    pub output_image: Tokens,
+    /// Calls of the vendor's own tools, which are paid apart from tokens.
+    pub tools: ToolCalls,
+}
+
+/// How often each of the vendor's own tools was called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ToolCalls {
+    /// Searches of the web.
+    #[serde(skip_serializing_if = "is_none")]
+    pub web_search: u32,
+    /// Searches of stored files.
+    #[serde(skip_serializing_if = "is_none")]
+    pub file_search: u32,
+    /// Runs of code at the vendor.
+    #[serde(skip_serializing_if = "is_none")]
+    pub code_interpreter: u32,
+    /// Pictures made by a tool.
+    #[serde(skip_serializing_if = "is_none")]
+    pub image_generation: u32,
+    /// Tools of the vendor that we do not know.
+    #[serde(skip_serializing_if = "is_none")]
+    pub other: u32,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+const fn is_none(count: &u32) -> bool {
+    *count == 0
 }
 
 /// Who says so.
@@ -41,12 +79,37 @@ impl Usage {
         usage.is_sound().then_some(usage)
     }
 
-    fn is_sound(&self) -> bool {
-        let fits = [self.input, self.cached, self.cache_write, self.output, self.reasoning]
-            .iter()
-            .all(|n| *n <= Tokens::MAX);
-        fits && self.cached.saturating_add(self.cache_write) <= self.input && self.reasoning <= self.output
+    /// Whether it is of text alone, with no tool called and no long-lived cache written.
+    #[must_use]
+    pub fn is_plain(&self) -> bool {
+        let Self {
+            input: _,
+            cached: _,
+            cache_write: _,
+            output: _,
+            reasoning: _,
+            cache_write_long,
+            input_audio,
+            input_image,
+            output_audio,
+            output_image,
+            tools,
+        } = self;
+        let counts = [cache_write_long, input_audio, input_image, output_audio, output_image];
+        counts.into_iter().all(|count| *count == Tokens::ZERO) && *tools == ToolCalls::default()
     }
+
+    fn is_sound(&self) -> bool {
+        let fits = self.input <= Tokens::MAX && self.output <= Tokens::MAX;
+        fits && sum(&[self.cached, self.cache_write]) <= self.input
+            && self.cache_write_long <= self.cache_write
+            && sum(&[self.input_audio, self.input_image]) <= self.input
+            && sum(&[self.reasoning, self.output_audio, self.output_image]) <= self.output
+    }
+}
+
+fn sum(parts: &[Tokens]) -> Tokens {
+    parts.iter().fold(Tokens::ZERO, |sum, part| sum.saturating_add(*part))
 }
 
 #[derive(Deserialize)]
@@ -88,6 +151,7 @@ impl Responses {
             cache_write: Tokens::new(input.cache_write_tokens.unwrap_or(0)),
             output: Tokens::new(self.output_tokens),
             reasoning: Tokens::new(output.reasoning_tokens.unwrap_or(0)),
+            ..Usage::default()
         }
     }
 }
@@ -102,6 +166,7 @@ impl Chat {
             cache_write: Tokens::new(input.cache_write_tokens.unwrap_or(0)),
             output: Tokens::new(self.completion_tokens),
             reasoning: Tokens::new(output.reasoning_tokens.unwrap_or(0)),
+            ..Usage::default()
         }
     }
 }

@@ -6,6 +6,7 @@ use relay_protocol::{Usage, UsageSource};
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
 
 use super::super::{
+    detail::detail,
     inbox::Facts,
     row::UsageRow,
     rules::{Head, Transfer},
@@ -204,6 +205,7 @@ pub(super) fn usage(
             row.response_id.as_deref().map(cut),
             row.link.as_str(),
             row.streamed,
+            detail(row),
         ])
         .map(drop)
 }
@@ -245,8 +247,8 @@ fn cut(text: &str) -> Cow<'_, str> {
 
 const USAGE: &str = "INSERT INTO usage (at_ms, call, hold, tenant, caller, account, egress, endpoint, model, \
     upstream_model, input, cached, cache_write, output, reasoning, source, cost, charged, price_version, status, \
-    ending, started_ms, hold_us, first_byte_us, total_us, vendor_request_id, response_id, link, streamed) \
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+    ending, started_ms, hold_us, first_byte_us, total_us, vendor_request_id, response_id, link, streamed, detail) \
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
 const BUSY: Duration = Duration::from_secs(2);
 const STATEMENTS: usize = 32;
 const LONGEST_TEXT: usize = 200;

@@ -1,0 +1,147 @@
+//! What hardly any call has, as one text beside its row. Knows no price.
+
+use relay_protocol::{Tokens, ToolCalls, Usage};
+use serde::{Deserialize, Serialize};
+
+use super::row::UsageRow;
+
+/// Something an operator should know of a bill.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Flag {
+    /// The vendor reported no usage where it should have.
+    Unreported,
+    /// The vendor's usage was negative, absurd or contradicted itself: it was counted here.
+    Unsound,
+    /// More was reported than the call could use: the charge ends at its hold.
+    Clamped,
+    /// Something was used that the price list has no price for: billed at the dearest known price.
+    Unpriced,
+    /// The vendor named a service tier that the price list does not know: billed at the dearest known tier.
+    UnknownTier,
+}
+
+/// A set of [`Flag`]s.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Flags(u16);
+
+impl Flag {
+    /// Every flag.
+    pub const ALL: [Self; 5] = [
+        Self::Unreported,
+        Self::Unsound,
+        Self::Clamped,
+        Self::Unpriced,
+        Self::UnknownTier,
+    ];
+
+    /// Its name in a row.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Unreported => "unreported",
+            Self::Unsound => "unsound",
+            Self::Clamped => "clamped",
+            Self::Unpriced => "unpriced",
+            Self::UnknownTier => "unknown_tier",
+        }
+    }
+
+    const fn bit(self) -> u16 {
+        1 << (self as u16)
+    }
+}
+
+impl Flags {
+    /// Adds one.
+    pub const fn set(&mut self, flag: Flag) {
+        self.0 |= flag.bit();
+    }
+
+    /// Whether it is among them.
+    pub const fn has(self, flag: Flag) -> bool {
+        self.0 & flag.bit() != 0
+    }
+
+    /// Whether there is none.
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Each of them.
+    pub fn iter(self) -> impl Iterator<Item = Flag> {
+        Flag::ALL.into_iter().filter(move |flag| self.has(*flag))
+    }
+}
+
+#[derive(Serialize)]
+struct Detail<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tier: Option<&'a str>,
+    #[serde(skip_serializing_if = "is_none")]
+    cache_write_long: Tokens,
+    #[serde(skip_serializing_if = "is_none")]
+    input_audio: Tokens,
+    #[serde(skip_serializing_if = "is_none")]
+    input_image: Tokens,
+    #[serde(skip_serializing_if = "is_none")]
+    output_audio: Tokens,
+    #[serde(skip_serializing_if = "is_none")]
+    output_image: Tokens,
+    #[serde(flatten)]
+    tools: ToolCalls,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    flags: Vec<&'static str>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_none(tokens: &Tokens) -> bool {
+    *tokens == Tokens::ZERO
+}
+
+/// The text of a row's `detail`; `None` for a plain call, which is nearly every one.
+pub(super) fn detail(row: &UsageRow) -> Option<String> {
+    let usage = row.usage.map(|(usage, _)| usage).unwrap_or_default();
+    if row.tier.is_none() && row.flags.is_empty() && usage.is_plain() {
+        return None;
+    }
+    let Usage {
+        input: _,
+        cached: _,
+        cache_write: _,
+        output: _,
+        reasoning: _,
+        cache_write_long,
+        input_audio,
+        input_image,
+        output_audio,
+        output_image,
+        tools,
+    } = usage;
+    serde_json::to_string(&Detail {
+        tier: row.tier.as_deref(),
+        cache_write_long,
+        input_audio,
+        input_image,
+        output_audio,
+        output_image,
+        tools,
+        flags: row.flags.iter().map(Flag::as_str).collect(),
+    })
+    .ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_flag_has_a_bit_and_a_name_of_its_own() {
+        for flag in Flag::ALL {
+            let mut flags = Flags::default();
+            flags.set(flag);
+            assert_eq!(flags.iter().collect::<Vec<_>>(), [flag]);
+            let written = serde_json::to_string(&flags).unwrap();
+            assert_eq!(serde_json::from_str::<Flags>(&written).unwrap(), flags);
+        }
+    }
+}
