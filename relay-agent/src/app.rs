@@ -7,6 +7,7 @@ use std::time::Duration;
 use relay_shared::clock::{Clock, SystemClock};
 use relay_shared::secret::Secret;
 use relay_shared::tasks::Tasks;
+use relay_shared::waits::Waits;
 use tokio::net::TcpListener;
 
 use crate::config::Config;
@@ -16,7 +17,7 @@ use crate::enroll::{self, Device, DeviceError, Renewals};
 use crate::failure::Failure;
 use crate::forward::{Forward, Patience};
 use crate::keystore;
-use crate::listener::{self, ExpectedKey, OwnNames, Router, Waits};
+use crate::listener::{self, ExpectedKey, OwnNames, Router};
 use crate::tunnel::{Link, LinkConfig};
 
 /// A running agent. Dropping it leaves its tasks running; [`Running::shutdown`] ends them.

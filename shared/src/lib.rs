@@ -12,4 +12,5 @@ pub mod tasks;
 pub mod telemetry;
 pub mod tls;
 pub mod tunnel;
+pub mod waits;
 pub mod written;

@@ -9,6 +9,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use relay_shared::tasks::Tasks;
+use relay_shared::waits::{Answering, Pace, Waits};
 use relay_shared::written::{InTurn, Telling};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -17,17 +18,14 @@ mod guard;
 mod holder;
 mod local_key;
 mod route;
-mod waits;
 
 pub(crate) use bind::bind;
 pub(crate) use guard::OwnNames;
 pub(crate) use holder::holder_of;
 pub(crate) use local_key::ExpectedKey;
 pub(crate) use route::{Control, Router};
-pub(crate) use waits::Waits;
 
 use crate::forward::uplink::Uplink;
-use waits::{Answering, Pace};
 
 /// Serves what comes in on `listeners` until the tasks are told to end.
 pub(crate) fn serve<U: Uplink, C: Control>(

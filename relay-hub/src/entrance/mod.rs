@@ -1,6 +1,7 @@
 //! The entrances: a request becomes an [`Inbound`], whichever way it came. Knows transports and credentials' places;
 //! knows no tenant.
 
+mod http1;
 mod public;
 mod sips;
 mod tunnel;

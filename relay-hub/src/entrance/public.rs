@@ -1,14 +1,10 @@
 //! The public entrance: HTTPS with HTTP/1.1 and 2, or plain HTTP on loopback. Callers show an API key.
 
-use std::{convert::Infallible, io, pin::Pin, sync::Arc, time::Duration};
+use std::{convert::Infallible, io, sync::Arc, time::Duration};
 
 use futures_util::TryFutureExt as _;
 use http::{Request, Response};
-use hyper::{
-    body::Incoming,
-    server::conn::{http1, http2},
-    service::service_fn,
-};
+use hyper::{body::Incoming, server::conn::http2, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use relay_shared::{
     call::CallId,
@@ -23,7 +19,11 @@ use tokio::{
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_util::sync::CancellationToken;
 
-use super::{Arrival, admit, api_key, sips::Sips, socket_upgrade};
+use super::{
+    Arrival, admit, api_key,
+    http1::{self, WAITS},
+    socket_upgrade,
+};
 use crate::{
     exchange::{
         Exchange,
@@ -33,9 +33,7 @@ use crate::{
 };
 
 /// A client that has not sent its head, or shaken hands, by then is cut.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-/// Above the head that is refused in the client's dialect, so that it can be told.
-const HEAD_BUFFER_FACTOR: usize = 4;
+pub(super) const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// After a failed accept: a hub out of file descriptors must not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Between two looks at a preface that comes in pieces.
@@ -124,26 +122,17 @@ impl Connection {
         });
         match version {
             Version::One => {
-                let io = TokioIo::new(Sips::of(io));
-                let connection = http1(head_bytes).serve_connection(io, service).with_upgrades();
-                drive(Box::pin(connection), self.drain, |running| running.graceful_shutdown()).await;
+                http1::serve(io, service, WAITS, head_bytes, self.drain).await;
             }
             Version::Two => {
                 let connection = http2(head_bytes).serve_connection(TokioIo::new(io), service);
-                drive(Box::pin(connection), self.drain, |running| running.graceful_shutdown()).await;
+                http1::drive(Box::pin(connection), std::future::pending(), self.drain, |running| {
+                    running.graceful_shutdown()
+                })
+                .await;
             }
         }
     }
-}
-
-/// Runs a connection to its end. Once drained, it ends with the answers that it has begun.
-async fn drive<C: Future>(mut connection: Pin<Box<C>>, drain: CancellationToken, end: impl FnOnce(Pin<&mut C>)) {
-    // A client that breaks off has its call ended by its body's fate; there is nothing else to tell.
-    tokio::select! {
-        _ = connection.as_mut() => return,
-        () = drain.cancelled() => end(connection.as_mut()),
-    }
-    drop(connection.await);
 }
 
 async fn handshake(tcp: TcpStream, acceptor: TlsAcceptor) -> io::Result<(Version, Box<TlsStream<TcpStream>>)> {
@@ -170,15 +159,6 @@ async fn foretold(tcp: &TcpStream) -> io::Result<Version> {
         // A preface in pieces: the socket stays readable, so there is nothing to wait for but time.
         tokio::time::sleep(PREFACE_PAUSE).await;
     }
-}
-
-fn http1(head_bytes: usize) -> http1::Builder {
-    let mut builder = http1::Builder::new();
-    builder
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
-        .max_buf_size(head_bytes.saturating_mul(HEAD_BUFFER_FACTOR).max(8192));
-    builder
 }
 
 fn http2(head_bytes: usize) -> http2::Builder<TokioExecutor> {

@@ -13,6 +13,7 @@ use http::{Request, Response};
 use http_body::{Body, Frame};
 use relay_shared::tasks::Tasks;
 use relay_shared::tunnel::body::OutBody;
+use relay_shared::waits::Waits;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
@@ -21,7 +22,7 @@ use tokio::time::timeout;
 use crate::config::LocalKey;
 use crate::forward::uplink::Uplink;
 use crate::forward::{Calls, Forward, LocalBody, Patience};
-use crate::listener::{Control, ExpectedKey, OwnNames, Router, Waits, bind, serve};
+use crate::listener::{Control, ExpectedKey, OwnNames, Router, bind, serve};
 use crate::tunnel::LinkDown;
 
 pub(super) const KEY: &str = "rl_test";

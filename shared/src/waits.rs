@@ -19,16 +19,16 @@ use tokio_util::io::InspectReader;
 
 /// The limits.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Waits {
+pub struct Waits {
     /// For a head, from its first byte to its last.
-    pub(crate) head: Duration,
+    pub head: Duration,
     /// For the first byte of a head.
-    pub(crate) idle: Duration,
+    pub idle: Duration,
 }
 
 /// What one connection does now; clones share it.
 #[derive(Clone)]
-pub(super) struct Pace(Arc<Shared>);
+pub struct Pace(Arc<Shared>);
 
 struct Shared {
     waits: Waits,
@@ -47,15 +47,25 @@ enum Phase {
 }
 
 impl Pace {
-    pub(super) fn new(waits: Waits) -> Self {
-        Self(Arc::new(Shared {
-            waits,
-            phase: Mutex::new(Phase::Idle(Instant::now())),
-        }))
+    /// A connection that may begin when it likes.
+    #[must_use]
+    pub fn new(waits: Waits) -> Self {
+        Self::beginning(waits, Phase::Idle(Instant::now()))
+    }
+
+    /// A connection of somebody unknown: its first head must come at once, later ones may take their time.
+    #[must_use]
+    pub fn of_stranger(waits: Waits) -> Self {
+        Self::beginning(waits, Phase::Head(Instant::now()))
+    }
+
+    fn beginning(waits: Waits, phase: Phase) -> Self {
+        let phase = Mutex::new(phase);
+        Self(Arc::new(Shared { waits, phase }))
     }
 
     /// The connection, watched for the first byte of a head.
-    pub(super) fn watch<T>(&self, io: T) -> InspectReader<T, impl FnMut(&[u8]) + use<T>>
+    pub fn watch<T>(&self, io: T) -> InspectReader<T, impl FnMut(&[u8]) + use<T>>
     where
         T: AsyncRead,
     {
@@ -70,14 +80,15 @@ impl Pace {
     }
 
     /// A head is complete: neither limit holds until the guard is dropped.
-    pub(super) fn busy(&self) -> Busy {
+    #[must_use]
+    pub fn busy(&self) -> Busy {
         *self.phase() = Phase::Busy;
         Busy(self.clone())
     }
 
     /// Ends when a limit was passed. To be polled whenever, and after, the connection was served, in one task with it:
     /// what moves the limits wakes nobody.
-    pub(super) async fn overdue(&self) {
+    pub async fn overdue(&self) {
         let mut sleep = pin!(sleep_until(Instant::now() + self.0.waits.idle));
         poll_fn(|cx| {
             loop {
@@ -118,7 +129,7 @@ impl Pace {
 }
 
 /// A request that is being answered.
-pub(super) struct Busy(Pace);
+pub struct Busy(Pace);
 
 impl Drop for Busy {
     fn drop(&mut self) {
@@ -127,13 +138,14 @@ impl Drop for Busy {
 }
 
 /// An answer's body: when it is through, the connection is idle.
-pub(super) struct Answering<B> {
+pub struct Answering<B> {
     body: B,
     _busy: Busy,
 }
 
 impl<B> Answering<B> {
-    pub(super) const fn new(body: B, busy: Busy) -> Self {
+    /// The body of the answer to the request that keeps its connection `busy`.
+    pub const fn new(body: B, busy: Busy) -> Self {
         Self { body, _busy: busy }
     }
 }
@@ -173,8 +185,7 @@ mod tests {
     const HEAD: &[u8] = b"GET / HTTP/1.1\r\nhost: here\r\n\r\n";
 
     /// Answers each request in two pieces, so long apart; false when a limit ended the connection.
-    async fn serve(io: DuplexStream, waits: Waits, apart: Duration) -> bool {
-        let pace = Pace::new(waits);
+    async fn serve(io: DuplexStream, pace: Pace, apart: Duration) -> bool {
         let io = TokioIo::new(pace.watch(io));
         let calls = pace.clone();
         let service = service_fn(move |_: Request<Incoming>| {
@@ -224,7 +235,7 @@ mod tests {
             client.write_all(&HEAD[..20]).await.unwrap();
             assert_eq!(client.read(&mut [0; 1]).await.unwrap(), 0);
         };
-        let (is_kept, ()) = tokio::join!(serve(server, waits, Duration::ZERO), talking);
+        let (is_kept, ()) = tokio::join!(serve(server, Pace::new(waits), Duration::ZERO), talking);
         assert!(!is_kept);
     }
 
@@ -241,7 +252,7 @@ mod tests {
                 tokio::time::sleep(SHORT / 10).await;
             }
         };
-        let (is_kept, ()) = tokio::join!(serve(server, waits, Duration::ZERO), dripping);
+        let (is_kept, ()) = tokio::join!(serve(server, Pace::new(waits), Duration::ZERO), dripping);
         assert!(!is_kept && began.elapsed() >= SHORT);
     }
 
@@ -261,9 +272,30 @@ mod tests {
                 client.read_to_end(&mut read).await.unwrap();
                 assert_eq!(read.ends_with(b"0\r\n\r\n"), has_request);
             };
-            let (is_kept, ()) = tokio::join!(serve(server, waits, Duration::ZERO), talking);
+            let (is_kept, ()) = tokio::join!(serve(server, Pace::new(waits), Duration::ZERO), talking);
             assert!(!is_kept);
         }
+    }
+
+    #[tokio::test]
+    async fn a_stranger_s_first_head_comes_at_once_and_its_next_may_take_its_time() {
+        let waits = Waits {
+            head: SHORT,
+            idle: LONG,
+        };
+        let (_silent, server) = duplex(1 << 16);
+        assert!(!serve(server, Pace::of_stranger(waits), Duration::ZERO).await);
+        let (mut client, server) = duplex(1 << 16);
+        let talking = async {
+            client.write_all(HEAD).await.unwrap();
+            until(&mut client, "0\r\n\r\n").await;
+            tokio::time::sleep(3 * SHORT).await;
+            client.write_all(HEAD).await.unwrap();
+            until(&mut client, "0\r\n\r\n").await;
+            drop(client);
+        };
+        let (is_kept, ()) = tokio::join!(serve(server, Pace::of_stranger(waits), Duration::ZERO), talking);
+        assert!(is_kept);
     }
 
     #[tokio::test]
@@ -278,6 +310,6 @@ mod tests {
             until(&mut client, "0\r\n\r\n").await;
             drop(client);
         };
-        tokio::join!(serve(server, waits, 4 * SHORT), talking);
+        tokio::join!(serve(server, Pace::new(waits), 4 * SHORT), talking);
     }
 }
