@@ -25,7 +25,10 @@ use crate::{
     store::{
         Store, StoreError,
         accounts::{self, AccountRow},
-        prices::{self, PriceRow},
+        prices::{
+            self, PriceRow,
+            tenant::{self, Terms},
+        },
     },
 };
 
@@ -44,6 +47,8 @@ pub struct Directory {
     pub accounts: Vec<Arc<Account>>,
     /// Prices by the vendor's model name.
     pub prices: HashMap<String, Arc<Listed>>,
+    /// What single tenants pay otherwise than by the list.
+    pub terms: HashMap<TenantId, Terms>,
 }
 
 /// Who pays.
@@ -301,6 +306,7 @@ async fn load(store: &Store, sealer: &Sealer) -> Result<Directory, StoreError> {
         };
         directory.prices.insert(model, Arc::new(listed));
     }
+    directory.terms = tenant::read_all(&mut tx, i64::MAX).await?;
     tx.commit().await?;
     Ok(directory)
 }

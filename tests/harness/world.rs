@@ -201,7 +201,7 @@ impl Hub {
         let list: String = models.iter().map(row).collect();
         fs::write(&file, format!("version = \"tests\"\nsource = \"the tests\"\n\n{list}"))
             .expect("the scratch directory is writable");
-        self.command(&["price", "import", &file.display().to_string()])
+        self.command(&["price", "import", "--yes", &file.display().to_string()])
             .await
             .succeeded();
     }

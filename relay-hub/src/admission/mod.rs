@@ -18,6 +18,7 @@ use crate::{
     identity::Caller,
     ids::TenantId,
     ledger::{Hold, Ledger, Reserve},
+    money::Most,
     refusal::Refused,
 };
 
@@ -130,14 +131,21 @@ impl Admission {
         let input = Tokens::new((envelope.bytes as u64).div_ceil(BYTES_PER_INPUT_TOKEN)).min(model.context);
         let asked = envelope.max_output.unwrap_or(self.default_output).min(model.max_output);
         let output = Tokens::new(asked.get().saturating_mul(u64::from(envelope.n.max(1))));
-        let amount = model.price.bound(input, output);
+        let amount = model.offer.bound(
+            &Most {
+                input,
+                output,
+                ..Most::default()
+            },
+            None,
+        );
         let reserve = Reserve {
             call,
             tenant: caller.tenant_id().clone(),
             by: caller.by.clone(),
             model: model.name.clone(),
             amount,
-            price_version: model.price.version,
+            price_version: model.offer.version,
         };
         Ok(self.ledger.reserve(reserve).await?)
     }

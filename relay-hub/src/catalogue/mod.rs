@@ -10,7 +10,7 @@ use relay_protocol::{Code, Refusal, Tokens};
 use crate::{
     directory::{Directory, DirectoryHandle},
     identity::Caller,
-    money::Price,
+    money::Offer,
     refusal::Refused,
 };
 
@@ -21,12 +21,21 @@ pub struct Model {
     pub name: String,
     /// As the vendor calls it.
     pub upstream: String,
-    /// What it costs; the version is fixed for the whole call.
-    pub price: Arc<Price>,
+    /// What it costs the caller; the version is fixed for the whole call.
+    pub offer: Offer,
     /// Context window.
     pub context: Tokens,
     /// Most output of one call.
     pub max_output: Tokens,
+}
+
+impl Model {
+    /// The context window that clients are told of: it ends where the default tier's price jumps, so that a client
+    /// which compacts its history does so before every turn costs more.
+    pub fn context_told(&self) -> Tokens {
+        let jump = self.offer.price.standard.long.first();
+        jump.map_or(self.context, |long| long.above.min(self.context))
+    }
 }
 
 /// All models, with the operator's aliases.
@@ -46,16 +55,16 @@ impl Catalogue {
     }
 
     /// The model of that name, or `model_not_found`. A model without a price is not served.
-    pub async fn model(&self, _caller: &Caller, name: &str) -> Result<Model, Refused> {
-        if let Some(model) = self.find(&self.directory.load(), name) {
+    pub async fn model(&self, caller: &Caller, name: &str) -> Result<Model, Refused> {
+        if let Some(model) = self.find(&self.directory.load(), caller, name) {
             return Ok(model);
         }
-        self.find(&*self.directory.refresh().await, name)
+        self.find(&*self.directory.refresh().await, caller, name)
             .ok_or_else(|| unknown(name))
     }
 
     /// Every model the caller may use, by name; aliases among them.
-    pub fn models(&self, _caller: &Caller) -> Vec<Model> {
+    pub fn models(&self, caller: &Caller) -> Vec<Model> {
         let directory = self.directory.load();
         let names: BTreeSet<&str> = directory
             .prices
@@ -65,16 +74,22 @@ impl Catalogue {
             .collect();
         names
             .into_iter()
-            .filter_map(|name| self.find(&directory, name))
+            .filter_map(|name| self.find(&directory, caller, name))
             .collect()
     }
 
-    fn find(&self, directory: &Directory, name: &str) -> Option<Model> {
+    fn find(&self, directory: &Directory, caller: &Caller, name: &str) -> Option<Model> {
         let upstream = self.aliases.get(name).map_or(name, String::as_str);
-        directory.prices.get(upstream).map(|listed| Model {
+        let listed = directory.prices.get(upstream)?;
+        let terms = directory.terms.get(caller.tenant_id());
+        let offer = terms.map_or_else(
+            || Offer::listed(listed.price.clone()),
+            |terms| terms.offer(upstream, &listed.price),
+        );
+        Some(Model {
             name: name.to_owned(),
             upstream: upstream.to_owned(),
-            price: listed.price.clone(),
+            offer,
             context: listed.context,
             max_output: listed.max_output,
         })

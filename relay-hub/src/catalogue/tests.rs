@@ -5,6 +5,7 @@ use crate::{
     directory::Tenant,
     identity::By,
     ids::{KeyId, TenantId},
+    money::{Price, Rates},
     store::{
         prices::{self, PriceRow},
         testing::TestHub,
@@ -25,13 +26,7 @@ fn caller() -> Caller {
 
 fn line(model: &str, output: &str) -> PriceRow {
     let unit = |text: &str| text.parse().unwrap();
-    let price = Price {
-        version: 0,
-        input: unit("1"),
-        cached: unit("0.1"),
-        cache_write: unit("1"),
-        output: unit(output),
-    };
+    let price = Price::plain(0, Rates::plain(unit("1"), unit("0.1"), unit("1"), unit(output)));
     let (context, max_output) = (Tokens::new(400_000), Tokens::new(128_000));
     PriceRow {
         model: model.into(),
@@ -56,7 +51,7 @@ async fn an_alias_is_priced_as_the_model_it_stands_for() {
     prices::import(&hub.store, &[line("gpt-5", "10")], 1).await.unwrap();
     let model = catalogue.model(&caller(), "fast").await.unwrap();
     assert_eq!((model.name.as_str(), model.upstream.as_str()), ("fast", "gpt-5"));
-    assert_eq!(model.price.output.to_string(), "10.00");
+    assert_eq!(model.offer.price.standard.base.output.to_string(), "10.00");
     let names: Vec<_> = catalogue
         .models(&caller())
         .into_iter()

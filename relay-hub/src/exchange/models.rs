@@ -33,10 +33,10 @@ impl Exchange {
 
 fn card(model: Model) -> ModelCard {
     ModelCard {
+        context: model.context_told(),
         id: model.name,
         created: 0,
         owned_by: "relay".to_owned(),
-        context: model.context,
     }
 }
 

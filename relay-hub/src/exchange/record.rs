@@ -1,9 +1,6 @@
 //! The bill of one call: its hold, its price and its usage row, settled exactly once. Knows no bytes.
 
-use std::{
-    sync::Arc,
-    time::{Instant, SystemTime, UNIX_EPOCH},
-};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use http::StatusCode;
 use relay_protocol::{Endpoint, Envelope, Observed, Tokens, Usage, UsageSource};
@@ -15,7 +12,7 @@ use crate::{
     identity::Caller,
     ids::AccountId,
     ledger::{Ending, Flags, Hold, Ledger, Link, UsageRow},
-    money::{Nanos, Price},
+    money::{Nanos, Offer},
     refusal::Refused,
 };
 
@@ -71,7 +68,7 @@ impl Record {
     /// What it costs, under which name it leaves.
     pub(super) fn priced(&mut self, model: &Model) {
         self.row.upstream_model.clone_from(&model.upstream);
-        self.row.price_version = model.price.version;
+        self.row.price_version = model.offer.version;
     }
 
     /// The hold was granted.
@@ -114,7 +111,7 @@ impl Record {
 /// A call that may be charged.
 pub(super) struct Bill {
     hold: Option<Hold>,
-    price: Arc<Price>,
+    offer: Offer,
     /// The size of the request, for the estimate.
     input_bytes: usize,
     /// A warm-up is no turn: it is noted and costs nothing.
@@ -127,7 +124,7 @@ impl Bill {
         let is_free = !envelope.generate;
         Self {
             hold: Some(hold),
-            price: model.price.clone(),
+            offer: model.offer.clone(),
             input_bytes: envelope.bytes,
             is_free,
             record,
@@ -184,7 +181,9 @@ impl Bill {
         } else {
             ending
         };
-        row.cost = usage.as_ref().map_or(Nanos::ZERO, |(usage, _)| self.price.cost(usage));
+        row.cost = usage
+            .as_ref()
+            .map_or(Nanos::ZERO, |(usage, _)| self.offer.cost(usage, None).amount);
         row.usage = usage;
         row.response_id.clone_from(&observed.response_id);
         row.total_us = Some(self.record.elapsed_us());

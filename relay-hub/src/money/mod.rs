@@ -5,11 +5,17 @@
     clippy::cast_possible_truncation
 )]
 
+mod offer;
 mod price;
+mod rates;
+mod times;
 
 use std::{fmt, str::FromStr};
 
-pub use price::Price;
+pub use offer::Offer;
+pub use price::{Cost, Long, Most, Price, Service, Tariff};
+pub use rates::{Kinds, Rates, ToolPrices};
+pub use times::{Times, TimesError};
 
 /// An amount in billionths of the hub's currency unit. May be negative where a balance may.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -134,6 +140,14 @@ impl serde::Serialize for Nanos {
     /// A decimal string, so that no reader turns it into a float.
     fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         to.collect_str(self)
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for Nanos {
+    /// From its decimal, and nothing else.
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<str>::deserialize(from)?;
+        text.parse().map_err(serde::de::Error::custom)
     }
 }
 

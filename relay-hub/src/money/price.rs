@@ -1,119 +1,173 @@
-//! What a model costs: integer prices per million tokens, one division at the end.
+//! What a model costs in one version of the price list, by the size of the call and the tier that served it.
 
 use relay_protocol::{Tokens, Usage};
+use serde::{Deserialize, Serialize};
 
-use super::Nanos;
+use super::{
+    Nanos, Times,
+    rates::{Kinds, Rates, Sum, ToolPrices},
+};
 
-/// Unit prices of one model in one version of the price list, each per 1,000,000 tokens.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// The prices of one model.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Price {
-    /// Which version of the price list this is from; every charge names it.
+    /// Which version of the price list this is from; every charge names one.
+    #[serde(default, skip)]
     pub version: i64,
-    /// Input that was not cached.
-    pub input: Nanos,
-    /// Input read from the vendor's cache.
-    pub cached: Nanos,
-    /// Input written to the vendor's cache.
-    pub cache_write: Nanos,
-    /// Output, reasoning included.
-    pub output: Nanos,
+    /// Prices of the default service tier.
+    #[serde(flatten)]
+    pub standard: Tariff,
+    /// Prices of the other service tiers, by the vendor's names for them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub service: Vec<Service>,
+    /// Prices of the vendor's own tools, whatever the tier.
+    #[serde(default)]
+    pub tools: ToolPrices,
 }
 
-const PER: i128 = 1_000_000;
+/// The prices of one service tier.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tariff {
+    /// For a call whose input is below every threshold.
+    #[serde(flatten)]
+    pub base: Rates,
+    /// For calls with more input, by rising threshold.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub long: Vec<Long>,
+}
+
+/// Prices of the whole of a call whose input passes a threshold.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Long {
+    /// More input than this.
+    pub above: Tokens,
+    /// Prices of every token of the call.
+    #[serde(flatten)]
+    pub rates: Rates,
+}
+
+/// A service tier with its prices.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Service {
+    /// As the vendor calls it: `flex`, `priority`.
+    pub tier: String,
+    /// Its prices.
+    #[serde(flatten)]
+    pub tariff: Tariff,
+}
+
+/// What a call comes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cost {
+    /// The amount.
+    pub amount: Nanos,
+    /// Something was used that has no price: it is charged at the dearest known one.
+    pub is_unpriced: bool,
+    /// The vendor named a tier that has no prices: the dearest known tier is charged.
+    pub is_unknown_tier: bool,
+}
+
+/// The most that a call may use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Most {
+    /// Input tokens.
+    pub input: Tokens,
+    /// Output tokens, of all answers together.
+    pub output: Tokens,
+    /// Calls of the vendor's own tools.
+    pub tools: u32,
+    /// What may be among the tokens.
+    pub kinds: Kinds,
+}
 
 impl Price {
-    /// What this usage costs, rounded half up to one billionth; [`Nanos::MAX`] where it is out of range.
-    pub fn cost(&self, usage: &Usage) -> Nanos {
-        let read = usage.cached.get();
-        let written = usage.cache_write.get().min(usage.input.get().saturating_sub(read));
-        let plain = usage.input.get().saturating_sub(read).saturating_sub(written);
-        rounded(
-            [
-                (plain, self.input),
-                (read, self.cached),
-                (written, self.cache_write),
-                (usage.output.get(), self.output),
-            ]
-            .into_iter()
-            .fold(0, |sum, (tokens, price)| sum.saturating_add(product(tokens, price))),
-        )
+    /// Prices of text in one tier.
+    pub const fn plain(version: i64, base: Rates) -> Self {
+        Self {
+            version,
+            standard: Tariff { base, long: Vec::new() },
+            service: Vec::new(),
+            tools: ToolPrices {
+                web_search: None,
+                file_search: None,
+                code_interpreter: None,
+                image_generation: None,
+            },
+        }
     }
 
-    /// The most that a call with at most `input` and `output` tokens can cost.
-    pub fn bound(&self, input: Tokens, output: Tokens) -> Nanos {
-        let dearest = self.input.max(self.cached).max(self.cache_write);
-        rounded(product(input.get(), dearest).saturating_add(product(output.get(), self.output)))
+    /// What this usage costs when the vendor says that `tier` served, rounded half up to one billionth;
+    /// [`Nanos::MAX`] where it is out of range.
+    pub fn cost(&self, usage: &Usage, tier: Option<&str>, times: Times) -> Cost {
+        let tools = self.tools.sum(&usage.tools);
+        let tariff = self.tariff(tier);
+        let tokens = match tariff {
+            Some(tariff) => tariff.sum(usage),
+            None => self.dearest(usage),
+        };
+        Cost {
+            amount: times.rounded(tokens.millionths.saturating_add(tools.millionths)),
+            is_unpriced: tokens.is_unpriced || tools.is_unpriced,
+            is_unknown_tier: tariff.is_none(),
+        }
+    }
+
+    /// The most that a call can cost which asks for `tier`: the vendor may serve it in the default tier instead.
+    pub fn bound(&self, most: &Most, tier: Option<&str>, times: Times) -> Nanos {
+        let chosen = self.tariff(tier).filter(|_| tier != Some(AUTO));
+        let tokens = match chosen {
+            Some(tariff) => tariff.most(most).max(self.standard.most(most)),
+            None => self.tariffs().map(|tariff| tariff.most(most)).fold(0, i128::max),
+        };
+        times.rounded(tokens.saturating_add(self.tools.most(most.tools)))
+    }
+
+    /// The prices of a tier; `None` where it has none.
+    pub fn tariff(&self, tier: Option<&str>) -> Option<&Tariff> {
+        match tier {
+            None | Some("default" | "standard" | AUTO) => Some(&self.standard),
+            Some(tier) => {
+                let found = self.service.iter().find(|service| service.tier == tier);
+                found.map(|service| &service.tariff)
+            }
+        }
+    }
+
+    /// The default tier first.
+    fn tariffs(&self) -> impl Iterator<Item = &Tariff> {
+        let others = self.service.iter().map(|service| &service.tariff);
+        std::iter::once(&self.standard).chain(others)
+    }
+
+    fn dearest(&self, usage: &Usage) -> Sum {
+        let sums = self.tariffs().map(|tariff| tariff.sum(usage));
+        sums.max_by_key(|sum| sum.millionths).unwrap_or_default()
     }
 }
 
-/// Both factors are below 2^64, so the product is below 2^127 for any price that is not negative.
-fn product(tokens: u64, price: Nanos) -> i128 {
-    i128::from(tokens).saturating_mul(i128::from(price.get()))
+impl Tariff {
+    /// The prices for a call with so much input.
+    pub fn rates(&self, input: Tokens) -> &Rates {
+        let reached = self.long.iter().rev().find(|long| input > long.above);
+        reached.map_or(&self.base, |long| &long.rates)
+    }
+
+    fn sum(&self, usage: &Usage) -> Sum {
+        self.rates(usage.input).sum(usage)
+    }
+
+    /// A shorter call may be the dearer one: every threshold within reach counts.
+    fn most(&self, most: &Most) -> i128 {
+        let reached = self.long.iter().filter(|long| most.input > long.above);
+        let all = reached.map(|long| &long.rates).chain([&self.base]);
+        all.map(|rates| rates.most(most.input, most.output, most.kinds))
+            .fold(0, i128::max)
+    }
 }
 
-fn rounded(millionths: i128) -> Nanos {
-    let half_up = millionths.saturating_add(PER / 2).checked_div_euclid(PER).unwrap_or(0);
-    Nanos::new(i64::try_from(half_up).unwrap_or(i64::MAX))
-}
+/// Lets the vendor choose.
+const AUTO: &str = "auto";
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn price() -> Price {
-        let unit = |text: &str| text.parse().unwrap();
-        Price {
-            version: 1,
-            input: unit("1.25"),
-            cached: unit("0.125"),
-            cache_write: unit("1.25"),
-            output: unit("10"),
-        }
-    }
-
-    fn usage(input: u64, cached: u64, output: u64) -> Usage {
-        let t = Tokens::new;
-        Usage {
-            input: t(input),
-            cached: t(cached),
-            cache_write: t(0),
-            output: t(output),
-            ..Usage::default()
-        }
-    }
-
-    #[test]
-    fn cached_input_is_part_of_the_input() {
-        // 800 × 1.25 + 200 × 0.125 + 100 × 10, per million.
-        assert_eq!(price().cost(&usage(1_000, 200, 100)).to_string(), "0.002025");
-    }
-
-    #[test]
-    fn half_a_billionth_is_rounded_up() {
-        let price = Price {
-            input: Nanos::new(500_000),
-            ..price()
-        };
-        assert_eq!(price.cost(&usage(1, 0, 0)), Nanos::new(1));
-        let price = Price {
-            input: Nanos::new(499_999),
-            ..price
-        };
-        assert_eq!(price.cost(&usage(1, 0, 0)), Nanos::ZERO);
-    }
-
-    #[test]
-    fn what_nobody_can_pay_is_the_maximum() {
-        assert_eq!(price().bound(Tokens::new(u64::MAX), Tokens::new(u64::MAX)), Nanos::MAX);
-    }
-
-    proptest! {
-        #[test]
-        fn the_bound_covers_the_cost(input in 0u64..1 << 40, cached in 0u64..1 << 40, output in 0u64..1 << 40) {
-            let used = usage(input, cached.min(input), output);
-            prop_assert!(price().cost(&used) <= price().bound(used.input, used.output));
-        }
-    }
-}
+#[allow(clippy::arithmetic_side_effects, reason = "a test that overflows fails")]
+mod tests;

@@ -5,7 +5,11 @@ use sqlx::{Row as _, sqlite::SqliteConnection};
 use super::StoreError;
 
 /// Each step takes the schema from its index to the next.
-const STEPS: &[&str] = &[include_str!("schema.sql"), include_str!("schema/usage_detail.sql")];
+const STEPS: &[&str] = &[
+    include_str!("schema.sql"),
+    include_str!("schema/usage_detail.sql"),
+    include_str!("schema/prices.sql"),
+];
 
 /// Applies what is missing, each step in one transaction.
 pub(super) async fn migrate(connection: &mut SqliteConnection) -> Result<(), StoreError> {
