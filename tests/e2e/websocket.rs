@@ -126,6 +126,49 @@ async fn a_warm_up_is_forwarded_and_not_billed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_asked_by_an_alias_is_told_of_no_other_model() {
+    let world = crate::Setup {
+        hub_toml: "[aliases]\n\"ours\" = \"test-model\"".to_owned(),
+        ..setup()
+    }
+    .start()
+    .await;
+    let events = |model: &str| {
+        [
+            format!(
+                r#"{{"type":"response.metadata", "headers":{{"OpenAI-Model": "{model}","x-request-id":"req_é"}}}}"#
+            ),
+            r#"{"type":"response.output_text.delta","delta":"\"headers\":{\"openai-model\":\"test-model\"}"}"#
+                .to_owned(),
+            format!(
+                r#"{{"type":"response.completed","response":{{"id":"resp_1","headers":{{"openai-model":["{model}"]}},"model":"test-model","usage":{{"input_tokens":9,"output_tokens":3}}}}}}"#
+            ),
+        ]
+    };
+    for way in ["agent", "hub"] {
+        world.vendor.next_upgrade(Upgrade::AcceptWith("openai-model", MODEL));
+        let mut socket = match way {
+            "agent" => through_agent(&world).await,
+            _ => through_hub(&world).await,
+        };
+        assert!(!socket.head.contains("openai-model"), "{way}: {}", socket.head);
+        for (asked, told) in [("ours", "ours"), (MODEL, MODEL)] {
+            let chunks = events(MODEL).map(bytes::Bytes::from).to_vec();
+            world.vendor.next(Script::chunks("text/event-stream", chunks));
+            socket.send(&create(json!({"model": asked}))).await.unwrap();
+            assert_eq!(socket.answer().await.unwrap(), events(told), "{way}, {asked}");
+        }
+    }
+    let told_elsewhere = "gpt-of-nobody-s-alias";
+    world
+        .vendor
+        .next_upgrade(Upgrade::AcceptWith("openai-model", told_elsewhere));
+    let socket = through_hub(&world).await;
+    assert!(socket.head.contains(told_elsewhere), "{}", socket.head);
+    world.assert_sound().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn without_a_socket_at_the_vendor_the_client_is_told_at_once_to_use_http() {
     let world = crate::Setup {
         websocket: false,

@@ -78,6 +78,11 @@ impl Catalogue {
             .collect()
     }
 
+    /// Whether the vendor's model of that name is offered under another one.
+    pub fn has_alias(&self, upstream: &str) -> bool {
+        self.aliases.values().any(|model| model == upstream)
+    }
+
     fn find(&self, directory: &Directory, caller: &Caller, name: &str) -> Option<Model> {
         let upstream = self.aliases.get(name).map_or(name, String::as_str);
         let listed = directory.prices.get(upstream)?;

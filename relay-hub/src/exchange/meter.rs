@@ -16,6 +16,7 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    TOLD_MODEL,
     body::{ReplyBody, Sender},
     record::Bill,
     request::Memory,
@@ -181,7 +182,7 @@ impl Meter {
     /// A client that asked for one model is not told of another: Codex takes that for a re-routing by the vendor.
     fn rename(&self, headers: &mut HeaderMap) {
         if let Some(name) = &self.renamed
-            && let Some(told) = headers.get_mut("openai-model")
+            && let Some(told) = headers.get_mut(TOLD_MODEL)
         {
             *told = name.clone();
         }

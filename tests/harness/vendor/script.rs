@@ -65,6 +65,8 @@ pub enum Answer {
 #[derive(Clone, Debug)]
 pub enum Upgrade {
     Accept,
+    /// With this header in the 101.
+    AcceptWith(&'static str, &'static str),
     Refuse(Box<Script>),
     /// Never answers.
     Hang,

@@ -466,6 +466,13 @@ async fn upgrade(
 ) -> Result<Response<Reply>, Scripted> {
     match shared.upgrade() {
         Upgrade::Accept => Ok(socket::accept(shared, control, request)),
+        Upgrade::AcceptWith(name, value) => {
+            let mut response = socket::accept(shared, control, request);
+            response
+                .headers_mut()
+                .insert(name, http::HeaderValue::from_static(value));
+            Ok(response)
+        }
         Upgrade::Hang => std::future::pending().await,
         Upgrade::HangUp(how) => {
             control.break_off(how);

@@ -17,7 +17,7 @@ use relay_shared::http::{from_vendor, to_vendor};
 
 use self::session::Session;
 use super::{
-    Exchange, Inbound,
+    Exchange, Inbound, TOLD_MODEL,
     body::{ClientBody, ReplyBody},
     record::Record,
     upstream::Upstream,
@@ -62,13 +62,14 @@ impl Exchange {
         let upstream = self.upstreams.of(&account, &self.egress)?;
         row.leased(&account.id, upstream.way.name());
 
-        let (answer, vendor) = match self.upgrade(&upstream, &head).await? {
+        let (mut answer, vendor) = match self.upgrade(&upstream, &head).await? {
             Upgrade::Switched(answer, vendor) => (answer, vendor),
             Upgrade::Refused(answer) if vendor::has_no_websocket(answer.status()) => {
                 return Err(self.routing.has_no_socket(&account));
             }
             Upgrade::Refused(answer) => return Ok(pass_refusal(answer).await),
         };
+        self.hide_model(&mut answer.headers);
         let (client, response) = ends::client(socket, std::mem::take(body), answer.headers);
         let Some(client) = client else { return Ok(response) };
         let session = Session::new(
@@ -80,6 +81,14 @@ impl Exchange {
         );
         self.tasks.spawn("socket", session.run(client, vendor));
         Ok(response)
+    }
+
+    /// Nobody has asked for a model yet, so a name that an alias may stand for cannot be put right: it is left out.
+    fn hide_model(&self, headers: &mut HeaderMap) {
+        let told = headers.get(TOLD_MODEL).and_then(|name| name.to_str().ok());
+        if told.is_some_and(|name| self.catalogue.has_alias(name)) {
+            headers.remove(TOLD_MODEL);
+        }
     }
 
     async fn upgrade(&self, upstream: &Upstream, head: &http::request::Parts) -> Result<Upgrade, Refused> {

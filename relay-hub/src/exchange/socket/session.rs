@@ -15,7 +15,7 @@ use http::StatusCode;
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use relay_protocol::{
-    Code, Ending as Said, Endpoint, Envelope, Frame, Meter, Payload, Refusal, Wire,
+    Code, Edits, Ending as Said, Endpoint, Envelope, Frame, Meter, Payload, Refusal, Wire, tell_model,
     ws::{Item, Messages, encode_close, encode_text},
 };
 use relay_shared::call::CallId;
@@ -58,6 +58,8 @@ pub(super) struct Session {
 struct Turn {
     bill: Bill,
     meter: Meter,
+    /// The model's public name, when the vendor knows it by another.
+    renamed: Option<String>,
 }
 
 /// Why a session ended.
@@ -206,6 +208,7 @@ impl Session {
             let turn = Turn {
                 bill: Bill::new(hold, &model, envelope, row),
                 meter: Meter::new(Wire::Responses),
+                renamed: (model.upstream != model.name).then(|| model.name.clone()),
             };
             self.mark_heard();
             self.turns().push_back(turn);
@@ -233,10 +236,14 @@ impl Session {
             for item in items {
                 let (raw, is_close) = match item {
                     Item::Text { raw, text } => {
+                        let edits = self.edits(&text);
                         if let Err(end) = self.observe(&text).await {
                             return end;
                         }
-                        (raw, false)
+                        match edits.is_empty() {
+                            true => (raw, false),
+                            false => (encode_text(edits.apply(&text).as_slice(), None), false),
+                        }
                     }
                     Item::Binary { raw } | Item::Control { raw, .. } => (raw, false),
                     Item::Close { raw, .. } => (raw, true),
@@ -252,6 +259,13 @@ impl Session {
                 }
             }
         }
+    }
+
+    /// A client that asked for one model is not told of another: Codex takes that for a re-routing by the vendor.
+    fn edits(&self, text: &Payload) -> Edits {
+        let turns = self.turns();
+        let renamed = turns.front().and_then(|turn| turn.renamed.as_deref());
+        renamed.map_or_else(Edits::default, |name| tell_model(text.as_slice(), name))
     }
 
     /// Both barriers: the first event of an answer waits for its hold, the last for its settlement.
