@@ -116,7 +116,13 @@ fn http_faults() -> Vec<Fault> {
                 "Incorrect API key.",
             ),
         ),
-        same("429-plain", error(429, "rate_limit_exceeded")),
+        // Directly, Codex gives up at once; the relay says how long to wait.
+        better(
+            "429-plain",
+            2,
+            "exceeded retry limit",
+            error(429, "rate_limit_exceeded").header("retry-after-ms", "900"),
+        ),
     ]
 }
 
@@ -301,7 +307,8 @@ fn socket_faults() -> Vec<Fault> {
     ]
 }
 
-/// As Codex comes: thirty tries of a 500, six of a 401.
+/// As Codex comes: thirty tries of a 500, six of a 401, and six of a 429 that says how long to wait, as the relay's does
+/// where the vendor's did not.
 #[tokio::test(flavor = "multi_thread")]
 async fn with_codex_own_retries_the_relay_multiplies_nothing() {
     let Some(codex) = Codex::install().await else { return };
@@ -315,7 +322,7 @@ async fn with_codex_own_retries_the_relay_multiplies_nothing() {
         (
             "fault-r429",
             Script::error(429, "rate_limit_exceeded", Some("rate_limit_exceeded"), "no"),
-            1,
+            6,
         ),
     ];
     let models = faults.iter().map(|(model, ..)| (*model).to_owned()).collect();

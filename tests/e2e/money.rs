@@ -198,6 +198,7 @@ async fn vendor_errors_are_passed_on_and_cost_nothing() {
     let scripts = [
         Script::error(400, "invalid_request_error", Some("invalid_value"), "no"),
         Script::error(429, "rate_limit_exceeded", Some("rate_limit_exceeded"), "slow").header("retry-after", "7"),
+        Script::error(429, "rate_limit_exceeded", Some("rate_limit_exceeded"), "slow").header("retry-after-ms", "6100"),
         Script::error(500, "server_error", None, "oops"),
         Script::error(503, "server_error", Some("server_is_overloaded"), "busy"),
         Script::hang_up(Break::Fin),
@@ -222,8 +223,8 @@ async fn vendor_errors_are_passed_on_and_cost_nothing() {
             assert_eq!(answer.headers["retry-after"], "7");
         }
     }
-    let rows = world.books().settled(7).await;
-    assert_eq!(rows.len(), 7);
+    let rows = world.books().settled(8).await;
+    assert_eq!(rows.len(), 8);
     assert!(rows.iter().all(|row| row.charged == 0), "{rows:#?}");
     world.assert_billed_truly().await;
     world.assert_sound().await;

@@ -9,7 +9,7 @@ use std::{
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response, header};
-use http_body_util::{BodyExt, Full};
+use http_body_util::{BodyExt, Full, Limited};
 use relay_protocol::{Code, Ending as Said, Piece, Refusal, Shape, Tap, TapOptions, Wire, sse};
 use relay_shared::{call::CallId, http::from_vendor};
 use tokio::sync::oneshot;
@@ -27,11 +27,11 @@ use crate::{
     egress::{Answer, EgressError, Way},
     ledger::Ending,
     refusal::Refused,
-    vendor::{Verdict, request_id, verdict},
+    vendor::{Verdict, add_wait, lacks_wait, request_id, verdict},
 };
 
 /// An answer up to this size is held whole: its last byte waits for the settlement anyway.
-const SMALL: u64 = 64 * 1024;
+const SMALL: usize = 64 * 1024;
 /// What may still follow the event that ends an answer.
 const AFTER_THE_END: Duration = Duration::from_millis(250);
 /// A client that takes nothing for so long has gone.
@@ -161,7 +161,9 @@ impl Meter {
             head.headers.remove(header::CONTENT_LENGTH);
         }
         let mut flow = Flow::new(self, is_answer, shape);
-        if shape == Shape::Whole && announced.is_some_and(|length| length <= SMALL) {
+        // What is to be said of waiting depends on the body, of which a refusal has little.
+        let is_small = announced.map_or_else(|| lacks_wait(head.status, &head.headers), |length| length <= SMALL);
+        if shape == Shape::Whole && is_small {
             flow.whole(head, body, reply).await;
             return None;
         }
@@ -231,13 +233,13 @@ impl Flow {
     /// A small answer: read, settled, sent.
     async fn whole(
         mut self: Box<Self>,
-        head: http::response::Parts,
+        mut head: http::response::Parts,
         body: Answer,
         mut reply: oneshot::Sender<Outcome>,
     ) {
         let collected = tokio::select! {
             biased;
-            collected = tokio::time::timeout(self.meter.limits.idle_timeout, body.collect()) => collected,
+            collected = tokio::time::timeout(self.meter.limits.idle_timeout, Limited::new(body, SMALL).collect()) => collected,
             () = reply.closed() => return self.meter.bill.close(Ending::ClientGone).await,
         };
         let bytes = match collected {
@@ -258,6 +260,8 @@ impl Flow {
         if self.is_answer {
             drop(self.tap.push(bytes.clone()));
             drop(self.tap.end());
+        } else {
+            add_wait(head.status, &mut head.headers, &bytes);
         }
         let outcome = self
             .settle()
@@ -470,7 +474,7 @@ fn draining() -> Refusal {
     Refusal::new(Code::Draining, "The relay is restarting; try again in a moment.").retry_after(Duration::from_secs(1))
 }
 
-fn length(headers: &HeaderMap) -> Option<u64> {
+fn length(headers: &HeaderMap) -> Option<usize> {
     headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 

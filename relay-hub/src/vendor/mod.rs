@@ -1,7 +1,11 @@
 //! What is known of each vendor: where a call goes, how it is authorised, what an answer's head means. Does no IO.
 
+mod wait;
+
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header, uri};
 use relay_protocol::Endpoint;
+
+pub use self::wait::{add_wait, lacks_wait};
 
 /// Where the calls of one account go, worked out once from its base URL.
 #[derive(Clone)]

@@ -135,6 +135,7 @@ async fn pass_refusal(answer: Response<Incoming>) -> Response<ReplyBody> {
         Ok(Ok(words)) => words.to_bytes(),
         Ok(Err(_)) | Err(_) => Bytes::new(),
     };
+    vendor::add_wait(head.status, &mut head.headers, &words);
     Response::from_parts(head, ReplyBody::whole(words))
 }
 
