@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
-use relay_tests::client::{Live, Whole};
+use relay_tests::client::{Client, Live, Whole};
 use relay_tests::vendor::{Ended, Entry, Gate, Script, Vendor};
 use relay_tests::world::World;
 
@@ -139,6 +139,26 @@ async fn a_hub_told_to_stop_lets_running_answers_finish() {
     assert_eq!(events(&rest.body).last().unwrap()["type"], "response.completed");
     assert_eq!(code, Some(0));
     world.assert_billed_truly().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hub_told_twice_to_stop_ends_at_once_and_says_that_calls_were_cut() {
+    let mut world = setup().start().await;
+    let gate = Gate::new(4);
+    world.vendor.next(Script::deltas(30, 20).gate(&gate));
+    let mut answer = world.through_agent().post("/responses", ask(true)).await.unwrap();
+    answer.until("response.created").await.unwrap();
+    world.hub.program().ask_to_end().await;
+    // It drains once a new call is refused, which its health tells.
+    let health = Client::new(&format!("http://{}", world.hub.http()), "");
+    while health.get("/healthz").await.is_ok_and(|answer| answer.status == 200) {}
+    assert!(world.hub.program().is_running(), "one call runs");
+    let told = Instant::now();
+    assert_eq!(world.hub.program().terminate().await, Some(1));
+    assert!(told.elapsed() < Duration::from_secs(1), "{:?}", told.elapsed());
+    assert!(world.hub.program().log().contains("running calls were cut"));
+    assert!(answer.rest().await.cut.is_none(), "the agent says what happened");
+    world.hub.command(&["ledger", "verify"]).await.succeeded();
 }
 
 #[tokio::test(flavor = "multi_thread")]

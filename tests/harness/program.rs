@@ -118,11 +118,16 @@ impl Program {
         self.child.kill().await.expect("a child of ours can be killed");
     }
 
-    /// `kill -TERM`, and the exit code.
-    pub async fn terminate(&mut self) -> Option<i32> {
+    /// `kill -TERM`.
+    pub async fn ask_to_end(&self) {
         let pid = self.pid().to_string();
         let asked = Command::new("kill").args(["-TERM", &pid]).status().await;
         assert!(asked.is_ok_and(|status| status.success()), "the program runs");
+    }
+
+    /// `kill -TERM`, and the exit code.
+    pub async fn terminate(&mut self) -> Option<i32> {
+        self.ask_to_end().await;
         let ended = tokio::time::timeout(START_LIMIT, self.child.wait()).await;
         ended
             .expect("it ends when asked to")

@@ -3,12 +3,12 @@
 use std::net::SocketAddr;
 
 use http::{Method, StatusCode};
+use relay_shared::holder::{Protocol, holder_of};
 use relay_shared::secret::Secret;
 
 use super::Finding;
 use crate::control::client::{Agent, AskError};
 use crate::control::{ECHO_PATH, Echo, STATUS_PATH, Status};
-use crate::listener::holder_of;
 
 /// What was seen of the agent.
 pub(super) struct Seen {
@@ -67,7 +67,7 @@ fn running(status: &Status) -> Seen {
 }
 
 fn strange(addr: SocketAddr, reason: &str) -> Seen {
-    let holder = holder_of(addr).unwrap_or_else(|| "an unknown process".to_owned());
+    let holder = holder_of(addr, Protocol::Tcp).unwrap_or_else(|| "an unknown process".to_owned());
     let finding = Finding::fail(
         "port",
         format!("{addr} is held by {holder}: {reason}"),

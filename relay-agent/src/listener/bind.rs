@@ -3,9 +3,9 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use relay_shared::holder::{Protocol, holder_of};
 use tokio::net::TcpListener;
 
-use super::holder::holder_of;
 use crate::failure::Failure;
 
 /// Why the agent cannot listen.
@@ -95,7 +95,7 @@ async fn listen(addr: SocketAddr) -> Result<TcpListener, BindError> {
         Ok(listener) => Ok(listener),
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => Err(BindError::Taken {
             addr,
-            holder: holder_of(addr),
+            holder: holder_of(addr, Protocol::Tcp),
         }),
         Err(source) => Err(BindError::Io { addr, source }),
     }

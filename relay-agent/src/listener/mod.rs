@@ -15,13 +15,11 @@ use tokio::net::{TcpListener, TcpStream};
 
 mod bind;
 mod guard;
-mod holder;
 mod local_key;
 mod route;
 
 pub(crate) use bind::bind;
 pub(crate) use guard::OwnNames;
-pub(crate) use holder::holder_of;
 pub(crate) use local_key::ExpectedKey;
 pub(crate) use route::{Control, Router};
 

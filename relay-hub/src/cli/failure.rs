@@ -8,6 +8,7 @@ use std::{
 
 use relay_shared::{
     config::{Problem, Problems},
+    holder::{Protocol, holder_of},
     tunnel::server::BindError,
 };
 use serde_json::{Value, json};
@@ -210,7 +211,7 @@ impl From<StartError> for Failure {
             StartError::Seal(seal) => seal.into(),
             StartError::Ca(ca) => ca.into(),
             StartError::Tunnel(BindError::Io { addr, protocol, source }) => taken(addr, protocol, &source),
-            StartError::Bind { address, source } => taken(address, "TCP", &source),
+            StartError::Bind { address, source } => taken(address, Protocol::Tcp, &source),
             StartError::Tunnel(BindError::Tls(_)) => {
                 Self::of(&error, FIXABLE).hint("restore the directory tls from a backup")
             }
@@ -222,17 +223,20 @@ impl From<StartError> for Failure {
 }
 
 /// An address that cannot be listened on.
-fn taken(address: SocketAddr, protocol: &str, error: &io::Error) -> Failure {
+fn taken(address: SocketAddr, protocol: Protocol, error: &io::Error) -> Failure {
+    let is_taken = error.kind() == io::ErrorKind::AddrInUse;
+    let holder = is_taken.then(|| holder_of(address, protocol)).flatten();
+    let by = holder.map(|holder| format!(": {holder} has it")).unwrap_or_default();
     let hint = match error.kind() {
         io::ErrorKind::AddrInUse => {
-            "another program listens there: stop it, or choose another address in hub.toml or with \
-             --tunnel, --https or --http"
+            "stop the program that listens there, or choose another address in hub.toml or with --tunnel, --https or \
+             --http"
         }
         io::ErrorKind::PermissionDenied => "ports below 1024 need a privilege: choose a higher one, or grant it",
         io::ErrorKind::AddrNotAvailable => "this machine does not have that address: use one of its own, or 0.0.0.0",
         _ => "choose another address in hub.toml or with --tunnel, --https or --http",
     };
-    Failure::fixable(format!("cannot listen on {address} ({protocol}): {error}")).hint(hint)
+    Failure::fixable(format!("cannot listen on {address} ({protocol}): {error}{by}")).hint(hint)
 }
 
 impl From<io::Error> for Failure {
@@ -260,12 +264,19 @@ mod tests {
     }
 
     #[test]
-    fn a_taken_port_is_named_with_what_helps() {
-        let address = SocketAddr::from(([127, 0, 0, 1], 8443));
+    fn a_taken_port_is_named_with_its_holder_and_what_helps() {
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = taken.local_addr().unwrap();
         let failure = Failure::from(StartError::Bind {
             address,
             source: io::ErrorKind::AddrInUse.into(),
         });
-        assert!(failure.lines().contains("127.0.0.1:8443") && failure.lines().contains("--https"));
+        let told = failure.lines();
+        assert!(
+            told.contains(&format!("{address} (TCP)")) && told.contains("--https"),
+            "{told}"
+        );
+        #[cfg(target_os = "linux")]
+        assert!(told.contains(&format!("(pid {}) has it", std::process::id())), "{told}");
     }
 }

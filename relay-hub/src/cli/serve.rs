@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use clap::Args;
 use relay_shared::telemetry;
-use tracing::{info, warn};
+use tracing::info;
 
 use super::{Desk, Failure};
 use crate::{
@@ -62,10 +62,14 @@ pub(super) async fn run(desk: &mut Desk<'_>, serve: Serve) -> Result<(), Failure
         "draining: running calls may finish, no other is taken; a second signal ends them"
     );
     tokio::select! {
-        () = running.shutdown() => info!("ended"),
-        signal = end.next() => warn!(signal, "ended at once, running calls were cut"),
+        () = running.shutdown() => {
+            info!("ended");
+            Ok(())
+        }
+        // As after a crash: what was not settled is voided at the next start.
+        signal = end.next() => Err(Failure::fixable(format!("ended at once by a second {signal}: running calls were cut"))
+            .hint("one signal lets them finish, for as long as limits.drain_timeout says")),
     }
-    Ok(())
 }
 
 #[cfg(unix)]

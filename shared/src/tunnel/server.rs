@@ -36,6 +36,7 @@ use super::{
 };
 use crate::{
     call::CallId,
+    holder::Protocol,
     http::remove_hop_by_hop,
     secret::Secret,
     tasks::Tasks,
@@ -101,8 +102,8 @@ pub enum BindError {
     Io {
         /// Where.
         addr: SocketAddr,
-        /// `UDP` or `TCP`.
-        protocol: &'static str,
+        /// On what.
+        protocol: Protocol,
         /// Why.
         #[source]
         source: io::Error,
@@ -145,7 +146,7 @@ impl Bound {
         let endpoint = params::hub_endpoint(udp, quic, &quic_key, limits.calls_per_connection, limits.connections);
         let endpoint = endpoint.map_err(|source| BindError::Io {
             addr,
-            protocol: "UDP",
+            protocol: Protocol::Udp,
             source,
         })?;
         Ok(Self {
@@ -210,13 +211,19 @@ fn bind(listen: SocketAddr) -> Result<(TcpListener, std::net::UdpSocket, SocketA
     let mut tries = if listen.port() == 0 { 16 } else { 1 };
     loop {
         tries -= 1;
-        let tcp = std::net::TcpListener::bind(listen).map_err(|e| failed("TCP", e))?;
-        tcp.set_nonblocking(true).map_err(|e| failed("TCP", e))?;
-        let addr = tcp.local_addr().map_err(|e| failed("TCP", e))?;
+        let tcp = std::net::TcpListener::bind(listen).map_err(|e| failed(Protocol::Tcp, e))?;
+        tcp.set_nonblocking(true).map_err(|e| failed(Protocol::Tcp, e))?;
+        let addr = tcp.local_addr().map_err(|e| failed(Protocol::Tcp, e))?;
         match params::udp_socket(addr, params::HUB_BUFFER) {
-            Ok(udp) => return Ok((TcpListener::from_std(tcp).map_err(|e| failed("TCP", e))?, udp, addr)),
+            Ok(udp) => {
+                return Ok((
+                    TcpListener::from_std(tcp).map_err(|e| failed(Protocol::Tcp, e))?,
+                    udp,
+                    addr,
+                ));
+            }
             Err(_) if tries > 0 => {}
-            Err(source) => return Err(failed("UDP", source)),
+            Err(source) => return Err(failed(Protocol::Udp, source)),
         }
     }
 }
