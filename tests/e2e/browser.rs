@@ -1,10 +1,12 @@
 //! A page of another origin in a real browser reaches nothing through the agent's port.
 
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use relay_tests::codex::{scratch_dir, skip};
+use relay_tests::codex::scratch_dir;
+use relay_tests::skip::{Need, skip};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::process::Command;
@@ -13,7 +15,10 @@ use tokio::task::JoinSet;
 
 use crate::{MODEL, setup};
 
-const CHROMIUM: &str = "/usr/bin/chromium";
+/// The browser: what `RELAY_CHROMIUM` names, or where Debian puts it.
+fn chromium() -> PathBuf {
+    std::env::var_os("RELAY_CHROMIUM").map_or_else(|| PathBuf::from("/usr/bin/chromium"), PathBuf::from)
+}
 
 /// Tries everything a page can try, and tells its own server what came of it.
 const PAGE: &str = r#"<!doctype html><title>evil</title><body><script>
@@ -114,8 +119,11 @@ async fn serve(mut stream: TcpStream, page: Arc<String>, report: mpsc::Sender<St
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_page_of_another_origin_reaches_nothing() {
-    if !std::path::Path::new(CHROMIUM).exists() {
-        return skip("no chromium: install it with apt to test the agent against a real browser");
+    if !chromium().exists() {
+        return skip(
+            Need::Chromium,
+            "no chromium: install it with apt to test the agent against a real browser",
+        );
     }
     let world = setup().start().await;
     assert_eq!(
@@ -131,7 +139,7 @@ async fn a_page_of_another_origin_reaches_nothing() {
     let (port, mut reports, _site) = evil_site(page).await;
     let profile = scratch_dir("chromium");
     let talk = Arc::new(Mutex::new(String::new()));
-    let mut browser = Command::new(CHROMIUM)
+    let mut browser = Command::new(chromium())
         .args([
             "--headless",
             "--no-sandbox",

@@ -2,12 +2,13 @@
 //! no traffic but the relay's. Knows nothing of hub and agent.
 
 use std::fs::{self, File};
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use tokio::process::Command;
+
+use crate::skip::{Need, skip};
 
 /// The release all measurements in the reference were made with.
 pub const VERSION: &str = "0.169.0";
@@ -125,7 +126,7 @@ impl<'a> Run<'a> {
 
 impl Codex {
     /// The program `RELAY_CODEX` names; without that, Codex is installed once into the build directory. `None`
-    /// when npm is missing or cannot fetch it, after saying so loudly (see `skip`).
+    /// when npm is missing or cannot fetch it, after saying so loudly (see [`skip`]).
     pub async fn install() -> Option<Self> {
         if let Some(binary) = std::env::var_os("RELAY_CODEX") {
             return Some(Self {
@@ -159,7 +160,10 @@ impl Codex {
             Ok(Err(error)) => format!("npm does not start: {error}"),
             Err(_) => "npm took more than 240 s".to_owned(),
         };
-        skip(&format!("the real Codex CLI {VERSION} cannot be installed: {why}"));
+        skip(
+            Need::Codex,
+            &format!("the real Codex CLI {VERSION} cannot be installed: {why}"),
+        );
         None
     }
 
@@ -216,21 +220,6 @@ fn find_binary(folder: &Path) -> Option<PathBuf> {
         .find(|entry| entry.file_type().is_file() && entry.file_name() == name.as_str())
         .map(walkdir::DirEntry::into_path)
         .filter(|path| path.parent().is_some_and(|parent| parent.ends_with("bin")))
-}
-
-/// Says that a test cannot run here. Never silent: a line on stderr, a line in `skipped.txt` of the build
-/// directory, and a failure where `RELAY_TESTS_STRICT` is set.
-pub fn skip(why: &str) {
-    let line = format!("SKIPPED: {why}\n");
-    let _unheard = std::io::stderr().write_all(line.as_bytes());
-    if let Ok(mut file) = File::options()
-        .append(true)
-        .create(true)
-        .open(build_dir().join("skipped.txt"))
-    {
-        let _unwritten = file.write_all(line.as_bytes());
-    }
-    assert!(std::env::var_os("RELAY_TESTS_STRICT").is_none(), "{why}");
 }
 
 /// The workspace's build directory.

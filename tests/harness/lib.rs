@@ -8,6 +8,7 @@ pub mod client;
 pub mod codex;
 mod frames;
 pub mod program;
+pub mod skip;
 pub mod socket;
 pub mod vendor;
 pub mod world;

@@ -13,6 +13,8 @@ use crate::{paths, say};
 pub(crate) struct Tools {
     /// Folders to add to the search path.
     pub(crate) path: Vec<PathBuf>,
+    /// What tells the tests where programs are, and which of them they may not do without.
+    pub(crate) env: Vec<(String, String)>,
     pub(crate) missing: Vec<Missing>,
 }
 
@@ -54,13 +56,19 @@ struct Program {
     names: &'static [&'static str],
     package: &'static str,
     tests: &'static str,
+    /// Tells the tests where it is.
+    variable: &'static str,
 }
 
 const PROGRAMS: [Program; 1] = [Program {
     names: &["chromium", "chromium-browser", "google-chrome"],
     package: "chromium",
     tests: "browser tests",
+    variable: "RELAY_CHROMIUM",
 }];
+
+/// The needs that no test may be skipped for; `tests/harness/skip.rs` reads it.
+const STRICT: &str = "RELAY_TESTS_STRICT";
 
 const CODEX_PACKAGE: &str = "@openai/codex";
 /// The version whose behaviour the tests were written against.
@@ -70,17 +78,25 @@ const CODEX_VERSION: &str = "0.169.0";
 pub(crate) fn ensure(install: bool) -> Tools {
     let mut tools = Tools {
         path: Vec::new(),
+        env: Vec::new(),
         missing: Vec::new(),
     };
+    let mut needs = Vec::new();
     for plugin in &PLUGINS {
         tools.plugin(plugin, install);
     }
     for program in &PROGRAMS {
-        tools.program(program, install);
+        if let Some(file) = tools.program(program, install) {
+            needs.push(program.package);
+            let file = file.display().to_string();
+            tools.env.push((program.variable.to_owned(), file));
+        }
     }
-    if let Err(why) = codex(install) {
-        tools.lacks("Codex CLI tests", why);
+    match codex(install) {
+        Ok(_) => needs.push("codex"),
+        Err(why) => tools.lacks("Codex CLI tests", why),
     }
+    tools.env.push((STRICT.to_owned(), needs.join(",")));
     tools
 }
 
@@ -105,14 +121,17 @@ impl Tools {
         self.path.push(folder);
     }
 
-    fn program(&mut self, program: &Program, install: bool) {
-        if let Some(file) = program.names.iter().find_map(|name| paths::find(name, &[])) {
-            return say::line(&format!("{}: {}", program.package, file.display()));
+    fn program(&mut self, program: &Program, install: bool) -> Option<PathBuf> {
+        let find = || program.names.iter().find_map(|name| paths::find(name, &[]));
+        let found = find().or_else(|| (install && apt_install(program.package)).then(find).flatten());
+        match &found {
+            Some(file) => say::line(&format!("{}: {}", program.package, file.display())),
+            None => {
+                let why = format!("{0} is missing: apt-get install {0}", program.package);
+                self.lacks(program.tests, why);
+            }
         }
-        if !(install && apt_install(program.package)) {
-            let why = format!("{0} is missing: apt-get install {0}", program.package);
-            self.lacks(program.tests, why);
-        }
+        found
     }
 }
 
