@@ -63,8 +63,9 @@ impl Books {
         }
     }
 
-    /// Every usage row in the order of booking.
+    /// Every usage row in the order in which the calls began.
     pub async fn rows(&self) -> Vec<Row> {
+        self.posted().await;
         let rows = sqlx::query("SELECT * FROM usage ORDER BY seq")
             .fetch_all(&self.pool)
             .await;
@@ -110,10 +111,27 @@ impl Books {
     }
 
     pub async fn open_holds(&self) -> i64 {
-        self.number("SELECT count(*) FROM hold WHERE state = 0").await
+        self.posted().await;
+        self.number("SELECT count(*) FROM hold").await
+    }
+
+    /// Waits until the tables have all that the hub made durable; a hub that is gone posts no more, and its next start
+    /// or command does.
+    async fn posted(&self) {
+        for _ in 0..80 {
+            if self
+                .number("SELECT count(*) FROM journal WHERE seq > (SELECT posted FROM hub)")
+                .await
+                == 0
+            {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(25)).await;
+        }
     }
 
     pub async fn balance(&self, tenant: &str) -> Balance {
+        self.posted().await;
         let row = sqlx::query("SELECT posted, held FROM account WHERE id = $1")
             .bind(tenant)
             .fetch_one(&self.pool)

@@ -30,7 +30,7 @@ pub(super) enum LedgerCommand {
 
 pub(super) async fn usage(desk: &mut Desk<'_>, words: Usage) -> Result<(), Failure> {
     let Usage { tenant, limit, totals } = words;
-    let store = desk.store().await?;
+    let store = desk.books().await?;
     let tenant = match &tenant {
         Some(tenant) => Some(desk.tenant(&store, tenant).await?.id),
         None => None,
@@ -118,8 +118,8 @@ struct Verified<'a> {
 
 pub(super) async fn verify(desk: &mut Desk<'_>) -> Result<(), Failure> {
     let store = desk.store().await?;
-    let calls = usage::count(&store).await?;
     let verdict = ledger::verify(&store).await?;
+    let calls = usage::count(&store).await?;
     let line = format!(
         "{} transfers, {} holds ({} open), {} accounts, {calls} calls: {}; the chain ends in {}",
         verdict.transfers,

@@ -125,6 +125,8 @@ impl From<StoreError> for Failure {
             StoreError::Sql(sql) if is_busy(sql) => {
                 Self::of(&error, FIXABLE).hint("another process writes to it for a long time: try again")
             }
+            StoreError::Books(_) => Self::of(&error, FIXABLE)
+                .hint("see that the disk has room and that nothing holds the database, then try again"),
             StoreError::Thread(_) => Self::of(&error, FIXABLE).hint("raise the limit of threads or processes"),
             StoreError::Sql(_) | StoreError::Corrupt(_) => Self::of(&error, OURS),
         }

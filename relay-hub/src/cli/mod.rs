@@ -25,6 +25,7 @@ use clap::{Parser, Subcommand};
 use crate::{
     config::DataDir,
     ids::TenantId,
+    ledger,
     store::{
         Store, StoreError,
         tenants::{self, TenantError, TenantRow},
@@ -91,6 +92,13 @@ struct Desk<'a> {
 impl Desk<'_> {
     async fn store(&self) -> Result<Store, StoreError> {
         Store::open(&self.data).await
+    }
+
+    /// The store, with all in its tables that is durable.
+    async fn books(&self) -> Result<Store, StoreError> {
+        let store = self.store().await?;
+        ledger::post(&store).await?;
+        Ok(store)
     }
 
     async fn tenant(&self, store: &Store, name_or_id: &str) -> Result<TenantRow, Failure> {

@@ -80,7 +80,7 @@ async fn add(desk: &mut Desk<'_>, name: &str, credit: Option<&str>) -> Result<()
 }
 
 async fn list(desk: &mut Desk<'_>) -> Result<(), Failure> {
-    let all = tenants::list(&desk.store().await?).await?;
+    let all = tenants::list(&desk.books().await?).await?;
     let rows: Vec<_> = all
         .iter()
         .map(|t| {
@@ -109,7 +109,7 @@ async fn credit(desk: &mut Desk<'_>, words: Credit) -> Result<(), Failure> {
         text("note", Some(&note))?.unwrap_or_default(),
     );
     let reference = reference.unwrap_or_else(fresh_reference);
-    let store = desk.store().await?;
+    let store = desk.books().await?;
     let tenant = desk.tenant(&store, &tenant).await?;
     let done = ledger::credit(&store, &tenant.id, amount, &reference, &note, now_ms()).await?;
     let line = if done.is_first {

@@ -11,14 +11,14 @@ use crate::{ids::TenantId, money::Nanos};
 pub(super) struct Book {
     accounts: HashMap<TenantId, Account>,
     open: HashSet<CallId>,
-    last_hold: i64,
+    last_number: i64,
 }
 
 #[derive(Debug, Default)]
 struct Account {
-    /// What the database says can be spent; none where that is not certain.
+    /// What can be spent by all that is durable; none where that is not certain.
     available: Option<Nanos>,
-    /// Granted, but not yet taken from `available` by a commit.
+    /// Granted, but not durable yet, so not taken from `available`.
     promised: Nanos,
 }
 
@@ -39,6 +39,10 @@ impl Account {
         Some(self.available?.saturating_sub(self.promised))
     }
 
+    fn change(&mut self, by: Nanos) {
+        self.available = self.available.map(|available| available.saturating_add(by));
+    }
+
     fn promise(&mut self, amount: Nanos) {
         // At most what is available, so it cannot overflow.
         self.promised = self.promised.checked_add(amount).unwrap_or(Nanos::MAX);
@@ -46,12 +50,18 @@ impl Account {
 }
 
 impl Book {
-    /// A book whose next hold has the number after `last_hold`.
-    pub(super) fn after(last_hold: i64) -> Self {
+    /// A book whose next number is the one after `last_number`.
+    pub(super) fn after(last_number: i64) -> Self {
         Self {
-            last_hold,
+            last_number,
             ..Self::default()
         }
+    }
+
+    /// The next number. Holds, and calls that never had one, share one row of numbers.
+    pub(super) fn number(&mut self) -> i64 {
+        self.last_number = self.last_number.saturating_add(1);
+        self.last_number
     }
 
     /// Promises an amount to a call and gives its hold a number.
@@ -66,8 +76,7 @@ impl Book {
         }
         account.promise(amount);
         self.open.insert(call);
-        self.last_hold = self.last_hold.saturating_add(1);
-        Ok(self.last_hold)
+        Ok(self.number())
     }
 
     /// Promises as much of an amount as is left.
@@ -80,7 +89,27 @@ impl Book {
         taken
     }
 
-    /// A promise was kept by a commit, or is not needed any more.
+    /// A hold is durable: what was promised is kept.
+    pub(super) fn opened(&mut self, tenant: &TenantId, amount: Nanos) {
+        self.kept(tenant, amount);
+        self.spent(tenant, amount);
+    }
+
+    /// A hold that was durable is resolved.
+    pub(super) fn released(&mut self, tenant: &TenantId, amount: Nanos) {
+        if let Some(account) = self.accounts.get_mut(tenant) {
+            account.change(amount);
+        }
+    }
+
+    /// What can be spent is less by this, durably.
+    pub(super) fn spent(&mut self, tenant: &TenantId, amount: Nanos) {
+        if let Some(account) = self.accounts.get_mut(tenant) {
+            account.change(Nanos::ZERO.saturating_sub(amount));
+        }
+    }
+
+    /// A promise was kept, or is not needed any more.
     pub(super) fn kept(&mut self, tenant: &TenantId, amount: Nanos) {
         if let Some(account) = self.accounts.get_mut(tenant) {
             account.promised = account.promised.saturating_sub(amount).max(Nanos::ZERO);

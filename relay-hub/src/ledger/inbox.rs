@@ -44,8 +44,6 @@ pub(super) struct Settle {
     /// None where the hold was dropped without a word.
     pub(super) row: Option<Box<UsageRow>>,
     pub(super) reply: Option<Reply>,
-    /// How many batches with it failed.
-    pub(super) tries: u32,
 }
 
 /// A reserve that the book could not decide.
@@ -72,8 +70,8 @@ struct Desk {
     wishes: usize,
     notes: usize,
     is_closed: bool,
-    /// The writer sleeps: whoever brings something wakes it, and nobody else makes a system call for nothing.
-    is_awaited: bool,
+    /// Until when the writer sleeps: whoever brings something wakes it, and nobody else makes a system call for nothing.
+    asleep_until: Option<Instant>,
 }
 
 /// Shared by the ledger's handles, its holds and the writer.
@@ -119,10 +117,13 @@ impl Inbox {
             written: SetOnce::new(),
             is_queued: AtomicBool::new(false),
         });
-        desk.unwritten.push_back((Instant::now(), facts.clone()));
-        let is_first = desk.unwritten.len() == 1;
-        if is_first {
-            // The writer looks when it is due.
+        let now = Instant::now();
+        desk.unwritten.push_back((now, facts.clone()));
+        if desk
+            .asleep_until
+            .is_some_and(|until| until.saturating_duration_since(now) > UNWRITTEN_FOR)
+        {
+            // So that it looks when this one is due.
             self.wake(desk);
         }
         Ok(facts)
@@ -195,14 +196,14 @@ impl Inbox {
     pub(super) fn wait(&self, most: Duration) {
         let mut desk = self.desk();
         if desk.ops.is_empty() {
-            desk.is_awaited = true;
             let due = desk
                 .unwritten
                 .front()
                 .map(|(since, _)| UNWRITTEN_FOR.saturating_sub(since.elapsed()));
             let most = due.map_or(most, |due| due.min(most));
+            desk.asleep_until = Instant::now().checked_add(most);
             let woken = self.filled.wait_timeout(desk, most);
-            woken.unwrap_or_else(PoisonError::into_inner).0.is_awaited = false;
+            woken.unwrap_or_else(PoisonError::into_inner).0.asleep_until = None;
         }
     }
 
@@ -213,10 +214,24 @@ impl Inbox {
 
     /// Wakes the writer where it sleeps; once it is up it takes all that waits.
     fn wake(&self, mut desk: MutexGuard<'_, Desk>) {
-        let is_awaited = std::mem::take(&mut desk.is_awaited);
+        let is_asleep = desk.asleep_until.take().is_some();
         drop(desk);
-        if is_awaited {
+        if is_asleep {
             self.filled.notify_one();
+        }
+    }
+
+    /// Nobody waits any longer for a hold: the database cannot be written. Settlements and notes stay.
+    pub(super) fn refuse_waiting(&self) {
+        let mut desk = self.desk();
+        let (waiting, rest): (VecDeque<_>, VecDeque<_>) = std::mem::take(&mut desk.ops)
+            .into_iter()
+            .partition(|op| matches!(op, Op::Ask(_) | Op::Open(_)));
+        desk.ops = rest;
+        desk.wishes = 0;
+        drop(desk);
+        for op in &waiting {
+            self.turned_away(op);
         }
     }
 
@@ -282,6 +297,6 @@ impl Desk {
 
 /// A call that ends sooner is written once, settled: its hold and its charge share a commit. What a crash can make the
 /// books forget is a call that began no longer ago than this and of which nobody saw a byte.
-const UNWRITTEN_FOR: Duration = Duration::from_millis(5);
+const UNWRITTEN_FOR: Duration = Duration::from_millis(50);
 const MOST_WISHES: usize = 16 * 1024;
 const MOST_NOTES: usize = 64 * 1024;

@@ -1,8 +1,9 @@
 //! Books money: holds before a call, charges after it, each exactly once. Knows no vendor, no client and no price list.
 //!
-//! A hold is granted at once from what the last commit left, less what was promised since (`book`); one thread writes
-//! holds, charges and rows. What queues while a commit runs is the next batch, and [`Hold::durable`] and
-//! [`Hold::settle`] resolve with theirs.
+//! A hold is granted at once from what is durable, less what was promised since (`book`); one thread (`writer`) makes
+//! holds and settlements durable. What queues while a commit runs is the next batch, and [`Hold::durable`] and
+//! [`Hold::settle`] resolve with theirs. A batch is written to the `journal`; the tables get many of them at a time
+//! (`post`), so whoever reads the tables calls [`post`](post()) first.
 #![deny(
     clippy::float_arithmetic,
     clippy::arithmetic_side_effects,
@@ -13,16 +14,23 @@ mod book;
 mod credit;
 mod detail;
 mod inbox;
+mod journal;
+mod post;
 mod recover;
 mod row;
 mod rules;
+mod sql;
 mod verify;
 mod writer;
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc, time::Duration};
 
 use relay_protocol::{Code, Refusal};
-use relay_shared::{call::CallId, tasks::Tasks};
+use relay_shared::{
+    call::CallId,
+    clock::{Clock as _, SystemClock},
+    tasks::Tasks,
+};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
@@ -32,10 +40,11 @@ use crate::{
     ids::TenantId,
     money::Nanos,
     refusal::Refused,
-    store::{Store, StoreError, lock::HubLock},
+    store::{Store, StoreError, lock::HubLock, millis},
 };
 use book::{Book, NotGranted};
 use inbox::{Facts, Inbox, Op, Settle, Wish};
+use post::BooksError;
 use writer::Writer;
 
 pub use credit::{CreditError, Credited, credit};
@@ -84,7 +93,7 @@ pub struct LedgerDown;
 
 impl From<LedgerDown> for Refused {
     fn from(down: LedgerDown) -> Self {
-        let wait = std::time::Duration::from_secs(2);
+        let wait = Duration::from_secs(2);
         let public =
             Refusal::new(Code::LedgerUnavailable, "The relay cannot book calls at the moment").retry_after(wait);
         Self::from(public).caused_by(down)
@@ -105,6 +114,24 @@ impl From<HoldError> for Refused {
     }
 }
 
+/// A busy hub commits hundreds of times a second; another process gets its turn between two of them.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// Brings the tables up to all that is durable. For whoever reads them; a hub may run meanwhile.
+pub async fn post(store: &Store) -> Result<(), StoreError> {
+    blocking(store, |database| post::post(&sql::open(database, PATIENCE)?).map(drop)).await
+}
+
+async fn blocking<T: Send + 'static>(
+    store: &Store,
+    work: impl FnOnce(&Path) -> Result<T, BooksError> + Send + 'static,
+) -> Result<T, StoreError> {
+    let database = store.data().database();
+    let done = tokio::task::spawn_blocking(move || work(&database)).await;
+    done.map_err(|gone| StoreError::Books(gone.into()))?
+        .map_err(|cause| StoreError::Books(cause.into()))
+}
+
 /// The way to the one writer. Cheap to clone.
 #[derive(Clone)]
 pub struct Ledger {
@@ -117,16 +144,19 @@ impl Ledger {
     /// then the writer runs until its tasks shut down and the last hold is settled or dropped.
     pub async fn start(store: &Store, tasks: &Tasks) -> Result<Self, StoreError> {
         let lock = HubLock::take(store.data())?;
-        let recovered = recover::take_over(store).await?;
+        let recovered = blocking(store, |database| {
+            recover::take_over(database, PATIENCE, millis(SystemClock.wall()))
+        })
+        .await?;
         if recovered.holds > 0 {
             warn!(
                 holds = recovered.holds,
                 "an earlier hub left calls open: their holds are released, nothing is charged"
             );
         }
-        let inbox = Arc::new(Inbox::new(Book::after(recovered.last_hold)));
+        let inbox = Arc::new(Inbox::new(Book::after(recovered.last_number)));
         let stop = tasks.token();
-        let writer = Writer::new(store.data().database(), inbox.clone(), recovered.epoch);
+        let writer = Writer::new(store.data().database(), inbox.clone(), &recovered);
         let until = stop.clone();
         tasks
             .spawn_thread("ledger", move |cut| {
@@ -231,7 +261,6 @@ impl Hold {
             charge,
             row,
             reply,
-            tries: 0,
         }));
     }
 }

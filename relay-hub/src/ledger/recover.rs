@@ -1,8 +1,14 @@
-//! Taking over the books at start: a new epoch fences what an earlier hub left, and its open holds are released.
+//! Taking over the books at start: what was durable is posted, a new epoch fences what an earlier hub left, and its
+//! open holds are released.
 
-use sqlx::{Connection as _, Row as _};
+use std::{path::Path, time::Duration};
 
-use crate::store::{Store, StoreError, millis};
+use rusqlite::{Connection, params};
+
+use super::{
+    post::{self, BooksError},
+    sql,
+};
 
 /// What the start found.
 #[derive(Debug, Clone, Copy)]
@@ -10,42 +16,42 @@ pub(super) struct Recovered {
     /// The epoch of this start.
     pub(super) epoch: i64,
     /// How many open holds were released.
-    pub(super) holds: u64,
-    /// The number of the last hold.
-    pub(super) last_hold: i64,
+    pub(super) holds: usize,
+    /// The number of the last hold or note.
+    pub(super) last_number: i64,
+    /// The last page of the journal.
+    pub(super) page: i64,
 }
 
-/// One transaction. Nobody saw the end of these answers, so nobody is charged for them.
-pub(super) async fn take_over(store: &Store) -> Result<Recovered, StoreError> {
-    let now_ms = millis(std::time::SystemTime::now());
-    let mut connection = store.connection().await?;
-    let mut tx = connection.begin_with("BEGIN IMMEDIATE").await?;
-    let epoch = sqlx::query("UPDATE hub SET epoch = epoch + 1 RETURNING epoch")
-        .fetch_one(&mut *tx)
-        .await?
-        .try_get(0)?;
-    sqlx::query(RELEASE_ROWS).bind(now_ms).execute(&mut *tx).await?;
-    sqlx::query(RELEASE_HELD).execute(&mut *tx).await?;
-    let released = sqlx::query("UPDATE hold SET state = 2 WHERE state = 0")
-        .execute(&mut *tx)
-        .await?;
-    let last_hold = sqlx::query("SELECT coalesce(max(id), 0) FROM hold")
-        .fetch_one(&mut *tx)
-        .await?
-        .try_get(0)?;
-    tx.commit().await?;
-    connection.close().await?;
+/// One transaction. Nobody saw the end of the answers that were open, so nobody is charged for them.
+pub(super) fn take_over(database: &Path, patience: Duration, now_ms: i64) -> Result<Recovered, BooksError> {
+    let connection = sql::open(database, patience)?;
+    sql::begin(&connection)?;
+    let page = post::within(&connection)?.page;
+    let epoch = connection.query_row("UPDATE hub SET epoch = epoch + 1 RETURNING epoch", [], |row| row.get(0))?;
+    let holds = release(&connection, now_ms)?;
+    let last_number = connection.query_row(LAST_NUMBER, [], |row| row.get(0))?;
+    sql::commit(&connection)?;
     Ok(Recovered {
         epoch,
-        holds: released.rows_affected(),
-        last_hold,
+        holds,
+        last_number,
+        page,
     })
 }
 
-const RELEASE_ROWS: &str = "INSERT INTO usage (at_ms, call, hold, tenant, caller, endpoint, model, upstream_model, cost, \
-    charged, price_version, status, ending, started_ms, link, streamed) \
-    SELECT $1, call, id, tenant, caller, '', model, '', 0, 0, price_version, 0, 'recovered', at_ms, '', 0 \
-    FROM hold WHERE state = 0";
+fn release(connection: &Connection, now_ms: i64) -> rusqlite::Result<usize> {
+    connection.execute(RELEASE_ROWS, params![now_ms])?;
+    connection.execute(RELEASE_HELD, [])?;
+    connection.execute("DELETE FROM hold", [])
+}
+
+const RELEASE_ROWS: &str = "INSERT INTO usage (seq, at_ms, call, hold, held, tenant, caller, endpoint, model, upstream_model, \
+    cost, charged, price_version, status, ending, started_ms, link, streamed) \
+    SELECT id, ?1, call, id, amount, tenant, caller, '', model, '', 0, 0, price_version, 0, 'recovered', at_ms, '', 0 \
+    FROM hold";
 const RELEASE_HELD: &str = "UPDATE account SET held = held - open.sum \
-    FROM (SELECT tenant, sum(amount) AS sum FROM hold WHERE state = 0 GROUP BY tenant) AS open \
+    FROM (SELECT tenant, sum(amount) AS sum FROM hold GROUP BY tenant) AS open \
     WHERE account.id = open.tenant";
+const LAST_NUMBER: &str = "SELECT max(coalesce((SELECT max(seq) FROM usage), 0), \
+    coalesce((SELECT max(hold) FROM transfer WHERE hold IS NOT NULL), 0))";

@@ -1,6 +1,6 @@
 //! One row a call: who, what, how long, how it ended. Never a body.
 
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
 use relay_protocol::{Code, Usage, UsageSource};
 use relay_shared::call::CallId;
@@ -127,13 +127,14 @@ impl fmt::Display for Link {
     }
 }
 
-impl fmt::Display for Ending {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl Ending {
+    /// Its name in a row.
+    pub fn name(&self) -> Cow<'static, str> {
+        Cow::Borrowed(match self {
             Self::Completed => "completed",
             Self::Incomplete => "incomplete",
             Self::Failed => "failed",
-            Self::Refused(code) => return write!(f, "refused:{}", code.name()),
+            Self::Refused(code) => return format!("refused:{}", code.name()).into(),
             Self::VendorError => "vendor_error",
             Self::VendorCut => "vendor_cut",
             Self::VendorTimeout => "vendor_timeout",
@@ -145,5 +146,11 @@ impl fmt::Display for Ending {
             Self::Recovered => "recovered",
             Self::Abandoned => "abandoned",
         })
+    }
+}
+
+impl fmt::Display for Ending {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name())
     }
 }

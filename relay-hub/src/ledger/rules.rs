@@ -22,19 +22,19 @@ pub(super) fn split(charge: Nanos, held: Nanos) -> (Nanos, Nanos) {
 
 /// Sums of changes, one line an account, in a fixed order.
 #[derive(Debug, Default)]
-pub(super) struct Changes {
-    order: Vec<String>,
-    sums: HashMap<String, (i64, i64)>,
+pub(super) struct Changes<'a> {
+    order: Vec<&'a str>,
+    sums: HashMap<&'a str, (i64, i64)>,
 }
 
-impl Changes {
+impl<'a> Changes<'a> {
     /// Adds to what an account holds and has. `None` where a sum is out of range; nothing is changed then.
-    pub(super) fn add(&mut self, account: &str, held: i64, posted: i64) -> Option<()> {
+    pub(super) fn add(&mut self, account: &'a str, held: i64, posted: i64) -> Option<()> {
         if let Some(sum) = self.sums.get_mut(account) {
             *sum = (sum.0.checked_add(held)?, sum.1.checked_add(posted)?);
         } else {
-            self.sums.insert(account.to_owned(), (held, posted));
-            self.order.push(account.to_owned());
+            self.sums.insert(account, (held, posted));
+            self.order.push(account);
         }
         Some(())
     }
@@ -43,7 +43,7 @@ impl Changes {
     pub(super) fn iter(&self) -> impl Iterator<Item = (&str, i64, i64)> {
         self.order
             .iter()
-            .filter_map(|name| self.sums.get(name).map(|sum| (name.as_str(), sum.0, sum.1)))
+            .filter_map(|name| self.sums.get(name).map(|sum| (*name, sum.0, sum.1)))
     }
 }
 

@@ -45,11 +45,13 @@ impl Books {
     }
 
     async fn balance(&self, tenant: &TenantId) -> (i64, i64) {
+        post(&self.hub.store).await.unwrap();
         let row = tenants::find(&self.hub.store, tenant.as_str()).await.unwrap();
         (row.balance.get(), row.held.get())
     }
 
     async fn endings(&self) -> HashMap<String, i64> {
+        post(&self.hub.store).await.unwrap();
         let rows =
             sqlx::query("SELECT ending, count(*) FROM usage GROUP BY ending").fetch_all(self.hub.store.readers());
         rows.await.unwrap().iter().map(|row| (row.get(0), row.get(1))).collect()
@@ -157,17 +159,20 @@ async fn what_hardly_any_call_has_stands_in_one_text_beside_its_row() {
 }
 
 #[tokio::test]
-async fn a_call_that_ends_at_once_is_written_once_as_settled() {
+async fn a_call_that_ends_at_once_leaves_no_hold_and_tells_what_was_held() {
     let books = Books::open().await;
     let tenant = books.tenant(1_000).await;
-    for (charge, state) in [(150, 1), (0, 2)] {
+    for charge in [150, 0] {
         let wish = wish(&tenant, 400);
         let hold = books.ledger.reserve(wish.clone()).await.unwrap();
         let settled = hold.settle(Nanos::new(charge), row(&wish, Ending::Completed)).await;
         assert_eq!(settled, Ok(Nanos::new(charge)));
-        let found = sqlx::query("SELECT state, amount FROM hold WHERE call = $1").bind(wish.call.as_bytes().to_vec());
+        post(&books.hub.store).await.unwrap();
+        let found = sqlx::query("SELECT held, charged, (SELECT count(*) FROM hold) FROM usage WHERE call = $1")
+            .bind(wish.call.as_bytes().to_vec());
         let found = found.fetch_one(books.hub.store.readers()).await.unwrap();
-        assert_eq!((found.get::<i64, _>(0), found.get::<i64, _>(1)), (state, 400));
+        let found: (i64, i64, i64) = (found.get(0), found.get(1), found.get(2));
+        assert_eq!(found, (400, charge, 0));
     }
     assert_eq!(books.balance(&tenant).await, (850, 0));
     books.close().await;
@@ -345,28 +350,146 @@ async fn a_locked_database_delays_settlements_and_loses_none() {
 }
 
 #[tokio::test]
-async fn a_wish_that_cannot_be_written_spoils_no_settlement() {
+async fn an_entry_that_the_tables_refuse_spoils_no_other_and_is_told() {
+    let books = Books::open().await;
+    let (gone, stays) = (books.tenant(1_000).await, books.tenant(1_000).await);
+    let (lost, kept) = (wish(&gone, 300), wish(&stays, 300));
+    let holds = [
+        books.ledger.reserve(lost.clone()).await.unwrap(),
+        books.ledger.reserve(kept.clone()).await.unwrap(),
+    ];
+    // Behind the hub's back: what it books for that tenant has no place any more.
+    sqlx::query("DELETE FROM account WHERE id = $1")
+        .bind(gone.as_str())
+        .execute(&mut books.hub.store.connection().await.unwrap())
+        .await
+        .unwrap();
+    let [first, second] = holds;
+    let settled = tokio::join!(
+        first.settle(Nanos::new(200), row(&lost, Ending::Completed)),
+        second.settle(Nanos::new(200), row(&kept, Ending::Completed)),
+    );
+    assert_eq!(settled, (Ok(Nanos::new(200)), Ok(Nanos::new(200))));
+    assert_eq!(books.balance(&stays).await, (800, 0));
+    assert_eq!(books.endings().await, HashMap::from([("completed".into(), 1)]));
+    assert_eq!(books.tasks.shutdown(Duration::from_secs(20)).await, 0);
+    let problems = verify(&books.hub.store).await.unwrap().problems;
+    assert!(
+        problems.iter().any(|problem| problem.contains("refused")),
+        "{problems:?}"
+    );
+}
+
+#[tokio::test]
+async fn whoever_posts_the_tables_have_every_call_once() {
+    let books = Books::open().await;
+    let tenant = books.tenant(1_000_000).await;
+    let is_over = CancellationToken::new();
+    // Another process, such as a command, that posts all the time.
+    let others = async {
+        while !is_over.is_cancelled() {
+            post(&books.hub.store).await.unwrap();
+        }
+    };
+    let calls = async {
+        for round in 0..20 {
+            join_all((0..40).map(|at| {
+                let (ledger, wish) = (books.ledger.clone(), wish(&tenant, 100));
+                async move {
+                    let hold = ledger.reserve(wish.clone()).await.unwrap();
+                    if at % 2 == 0 {
+                        hold.durable().await.unwrap();
+                    }
+                    let settled = hold.settle(Nanos::new(round), row(&wish, Ending::Completed)).await;
+                    assert_eq!(settled, Ok(Nanos::new(round)));
+                }
+            }))
+            .await;
+        }
+        is_over.cancel();
+    };
+    tokio::join!(others, calls);
+    assert_eq!(books.balance(&tenant).await, (1_000_000 - 40 * (0..20).sum::<i64>(), 0));
+    assert_eq!(books.endings().await, HashMap::from([("completed".into(), 800)]));
+    books.close().await;
+}
+
+#[tokio::test]
+async fn a_zombie_whose_books_were_taken_over_settles_nothing() {
     let books = Books::open().await;
     let tenant = books.tenant(1_000).await;
-    let (first, second) = (wish(&tenant, 300), wish(&tenant, 100));
-    let hold = books.ledger.reserve(first.clone()).await.unwrap();
-    // An open hold of that call which the writer does not know of: the database refuses another one.
-    sqlx::query(
-        "INSERT INTO hold (id, call, tenant, caller, model, amount, price_version, epoch, state, at_ms) \
-         VALUES (1000, $1, $2, '', '', 0, 1, 1, 0, 1)",
-    )
-    .bind(second.call.as_bytes().to_vec())
-    .bind(tenant.as_str())
-    .execute(&mut books.hub.store.connection().await.unwrap())
-    .await
-    .unwrap();
-    // Both wait before the writer gets its turn: one batch.
-    let settled = hold.settle(Nanos::new(200), row(&first, Ending::Completed));
-    let granted = books.ledger.reserve(second).await.unwrap();
-    assert_eq!(granted.durable().await, Err(LedgerDown));
-    drop(granted);
-    assert_eq!(settled.await, Ok(Nanos::new(200)));
-    drop(books.ledger.reserve(wish(&tenant, 800)).await.unwrap());
+    let wish = wish(&tenant, 300);
+    let hold = books.ledger.reserve(wish.clone()).await.unwrap();
+    hold.durable().await.unwrap();
+    // What a hub on another machine does, where the lock of the directory does not reach.
+    let database = books.hub.store.data().database();
+    let taken = recover::take_over(&database, PATIENCE, 1).unwrap();
+    assert_eq!(taken.holds, 1);
+    let settled = hold.settle(Nanos::new(200), row(&wish, Ending::Completed)).await;
+    assert_eq!(settled, Err(LedgerDown));
+    assert_eq!(books.balance(&tenant).await, (1_000, 0));
+    assert_eq!(books.endings().await, HashMap::from([("recovered".into(), 1)]));
+    books.close().await;
+}
+
+/// A database as the first schema had it: a credit, a charged call, a free one and one that runs.
+fn first_schema() -> String {
+    let tenant = TenantId::random();
+    let entry = |kind, hold, idem, debit, credit, amount| rules::Transfer {
+        kind,
+        hold,
+        idem,
+        debit,
+        credit,
+        amount: Nanos::new(amount),
+        at_ms: 1,
+        note: "",
+    };
+    let credited = entry("credit", None, Some("r"), "funding", tenant.as_str(), 1_000);
+    let charged = entry("charge", Some(1), None, tenant.as_str(), "revenue", 150);
+    let first = rules::Head::START.next(&credited).unwrap();
+    let second = first.next(&charged).unwrap();
+    let hex = |hash: [u8; 32]| hash.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let mut sql = include_str!("../store/schema.sql").to_owned();
+    sql += &format!(
+        "INSERT INTO tenant (id, name, created_ms) VALUES ('{tenant}', 'acme', 1);
+         INSERT INTO account (id, posted, held) VALUES ('{tenant}', 850, 400);
+         UPDATE account SET posted = -1000 WHERE id = 'funding';
+         UPDATE account SET posted = 150 WHERE id = 'revenue';
+         INSERT INTO transfer VALUES (1, 'credit', NULL, 'r', 'funding', '{tenant}', 1000, 1, '', x'{}');
+         INSERT INTO transfer VALUES (2, 'charge', 1, NULL, '{tenant}', 'revenue', 150, 1, '', x'{}');",
+        hex(first.hash),
+        hex(second.hash),
+    );
+    for (hold, state, charged) in [(1, 1, Some(150)), (2, 2, Some(0)), (7, 0, None)] {
+        sql += &format!(
+            "INSERT INTO hold VALUES ({hold}, randomblob(16), '{tenant}', 'key', 'm', 400, 1, 1, {state}, 1);"
+        );
+        if let Some(charged) = charged {
+            sql += &format!(
+                "INSERT INTO usage (at_ms, call, hold, tenant, caller, endpoint, model, upstream_model, cost, charged, \
+                 price_version, status, ending, started_ms, link, streamed) VALUES (1, randomblob(16), {hold}, \
+                 '{tenant}', 'key', '', 'm', 'm', {charged}, {charged}, 1, 200, 'completed', 1, 'quic', 0);"
+            );
+        }
+    }
+    sql + "PRAGMA user_version = 1;"
+}
+
+#[tokio::test]
+async fn a_database_of_the_first_schema_keeps_its_books() {
+    let hub = TestHub::over(&first_schema()).await;
+    let verdict = verify(&hub.store).await.unwrap();
+    assert!(verdict.ok, "{:?}", verdict.problems);
+    assert_eq!((verdict.transfers, verdict.open_holds, verdict.holds), (2, 1, 3));
+    let books = Books::over(hub).await;
+    let tenant = tenants::list(&books.hub.store).await.unwrap().remove(0).id;
+    let wish = wish(&tenant, 300);
+    let hold = books.ledger.reserve(wish.clone()).await.unwrap();
+    hold.settle(Nanos::new(200), row(&wish, Ending::Completed))
+        .await
+        .unwrap();
+    assert_eq!(books.balance(&tenant).await, (1_000 - 150 - 200, 0));
     books.close().await;
 }
 
@@ -418,7 +541,7 @@ async fn tamper(statements: &[&'static str]) -> Vec<String> {
 #[tokio::test]
 async fn every_change_behind_the_hubs_back_is_found() {
     let unguard = "DROP TRIGGER transfer_no_update; DROP TRIGGER transfer_no_delete; DROP TRIGGER usage_no_update; \
-                   DROP TRIGGER hold_resolved_once; DROP TRIGGER hold_no_delete;";
+                   DROP TRIGGER hold_no_update;";
     for change in [
         "UPDATE transfer SET amount = amount + 1 WHERE seq = 2",
         "UPDATE transfer SET at_ms = at_ms + 1 WHERE seq = 1",
@@ -428,8 +551,9 @@ async fn every_change_behind_the_hubs_back_is_found() {
         "UPDATE account SET posted = posted + 1 WHERE id LIKE 'ten_%'",
         "UPDATE account SET held = held + 1 WHERE id LIKE 'ten_%'",
         "UPDATE usage SET charged = charged + 1 WHERE seq = 1",
-        "UPDATE hold SET state = 2 WHERE id = 1",
-        "UPDATE hold SET state = 0 WHERE id = 3",
+        "UPDATE usage SET hold = 1 WHERE hold = 3",
+        "INSERT INTO hold VALUES (3, zeroblob(16), 'ten_x', '', '', 0, 1, 1, 1)",
+        "INSERT INTO unposted VALUES (9, 1, 'why', x'00')",
         "DELETE FROM usage WHERE seq = 2",
     ] {
         let problems = tamper(&[unguard, change]).await;
@@ -453,8 +577,6 @@ async fn the_database_refuses_to_change_the_past() {
         "UPDATE transfer SET amount = 1",
         "DELETE FROM transfer",
         "UPDATE usage SET charged = 0",
-        "UPDATE hold SET state = 0",
-        "DELETE FROM hold",
         "UPDATE account SET posted = -1 WHERE id LIKE 'ten_%'",
         "UPDATE account SET held = -1",
     ] {

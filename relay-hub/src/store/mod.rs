@@ -18,7 +18,7 @@ use std::{
 
 use sqlx::{
     ConnectOptions as _, Sqlite, SqlitePool, Transaction,
-    sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 
 use crate::{config::DataDir, ids::IdError};
@@ -60,6 +60,9 @@ pub enum StoreError {
     /// SQLite refused.
     #[error("the database failed")]
     Sql(#[from] sqlx::Error),
+    /// What is durable could not be brought into the tables.
+    #[error("the books cannot be brought up to date")]
+    Books(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// A row that no version of ours wrote.
     #[error("the database holds something impossible: {0}")]
     Corrupt(String),
@@ -127,7 +130,8 @@ impl Store {
     }
 
     /// A connection of one's own.
-    pub(crate) async fn connection(&self) -> Result<SqliteConnection, StoreError> {
+    #[cfg(test)]
+    pub(crate) async fn connection(&self) -> Result<sqlx::SqliteConnection, StoreError> {
         Ok(options(&self.data).connect().await?)
     }
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use sqlx::ConnectOptions as _;
 use tempfile::TempDir;
 
 use super::Store;
@@ -32,9 +33,21 @@ impl TestHub {
 
     /// Database and sealing key alone.
     pub(crate) async fn bare() -> Self {
+        Self::over("").await
+    }
+
+    /// The same over a database that these statements make first.
+    pub(crate) async fn over(sql: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let data = DataDir::new(dir.path());
         files::write_new(&data.seal_key(), &fresh_key(), Readable::OwnerOnly).unwrap();
+        if !sql.is_empty() {
+            let mut connection = super::options(&data).create_if_missing(true).connect().await.unwrap();
+            sqlx::raw_sql(sqlx::AssertSqlSafe(sql.to_owned()))
+                .execute(&mut connection)
+                .await
+                .unwrap();
+        }
         let store = Store::create(&data).await.unwrap();
         let sealer = Arc::new(Sealer::open(&data).unwrap());
         Self {

@@ -40,6 +40,8 @@ pub struct CallRow {
     pub reasoning: Option<i64>,
     /// `reported` by the vendor or `estimated` by us.
     pub usage_source: Option<String>,
+    /// What was set aside, where anything was.
+    pub held: Option<Nanos>,
     /// By the price list.
     pub cost: Nanos,
     /// The same in billionths.
@@ -104,7 +106,7 @@ pub async fn count(store: &Store) -> Result<u64, StoreError> {
     Ok(row.try_get::<i64, _>(0)?.unsigned_abs())
 }
 
-/// The last calls, the one booked last first.
+/// The last calls, the one that began last first.
 pub async fn last(store: &Store, tenant: Option<&TenantId>, count: u32) -> Result<Vec<CallRow>, StoreError> {
     let rows = sqlx::query(
         "SELECT u.*, lower(hex(u.call)) AS call_hex, t.name AS tenant_name \
@@ -134,6 +136,7 @@ pub async fn last(store: &Store, tenant: Option<&TenantId>, count: u32) -> Resul
                 output: row.try_get("output")?,
                 reasoning: row.try_get("reasoning")?,
                 usage_source: row.try_get("source")?,
+                held: row.try_get::<Option<i64>, _>("held")?.map(Nanos::new),
                 cost: Nanos::new(row.try_get("cost")?),
                 cost_nanos: row.try_get("cost")?,
                 charged: Nanos::new(row.try_get("charged")?),

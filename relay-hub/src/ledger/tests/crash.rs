@@ -98,6 +98,7 @@ async fn nothing_that_was_acknowledged_is_lost_by_kill_9() {
     assert_eq!(books.balance(&tenant).await.1, 0);
     let recovered = books.endings().await.get("recovered").copied().unwrap_or_default();
     assert!(recovered >= 4 * LEFT_OPEN, "{recovered} holds were closed");
+    post(&books.hub.store).await.unwrap();
     let rows = sqlx::query("SELECT lower(hex(call)), charged FROM usage")
         .fetch_all(books.hub.store.readers())
         .await

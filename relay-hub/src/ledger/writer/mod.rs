@@ -1,10 +1,11 @@
-//! The one thread that writes money: takes what queued, writes it as one transaction, tells those who wait.
+//! The one thread that writes money: takes what queued, writes it to the journal as one transaction, tells those who
+//! wait, and brings the tables up to the journal many calls at a time.
 //!
 //! It speaks to SQLite directly: through an asynchronous connection each batch would be handed to another thread and
 //! back, statement by statement, at a cost above that of the batch itself.
 
 mod batch;
-mod sql;
+mod lines;
 
 use std::{
     collections::HashSet,
@@ -14,7 +15,7 @@ use std::{
 };
 
 use relay_shared::clock::{Clock as _, SystemClock};
-use rusqlite::{Connection, ErrorCode};
+use rusqlite::Connection;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
@@ -22,45 +23,70 @@ use super::{
     Hold, HoldError, LedgerDown,
     book::{Book, NotGranted},
     inbox::{Inbox, Op, Settle, Wish},
+    journal::Page,
+    post::{self, BooksError},
+    recover::Recovered,
+    sql,
 };
 use crate::{ids::TenantId, money::Nanos, store::millis};
-use batch::{Available, Batch, Plan, close, told};
+use batch::{Batch, Plan};
 
 /// Owner of the write connection.
 pub(super) struct Writer {
     database: PathBuf,
     inbox: Arc<Inbox>,
     epoch: i64,
-    /// Open holds that stand in the database.
-    written: HashSet<i64>,
+    /// Open holds that the journal or the tables have.
+    opened: HashSet<i64>,
     connection: Option<Connection>,
-    /// Batches that failed in a row.
+    /// Tries that failed in a row.
     failures: u32,
     /// No try before that.
     not_before: Option<Instant>,
-    /// Ops to write one at a time: one of them spoils every batch it is in.
-    singles: usize,
+    /// A batch of which it is not known whether it was written.
+    doubtful: Option<Written>,
+    next: Place,
+    backlog: Backlog,
 }
 
-/// Why a batch was not written.
-#[derive(Debug, thiserror::Error)]
-enum BatchError {
-    #[error("the database failed")]
-    Sql(#[from] rusqlite::Error),
-    #[error("the books do not fit what was decided: {0}")]
-    Books(&'static str),
+/// Where in the journal a page goes.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    /// The page's number; no two have the same.
+    seq: i64,
+    /// Where it is written. What stood there is posted.
+    slot: i64,
 }
 
-impl BatchError {
-    /// Whether the same ops may succeed later: the database is locked, full or not reachable.
-    fn may_pass(&self) -> bool {
-        match self {
-            Self::Sql(rusqlite::Error::SqliteFailure(failure, _)) => !matches!(
-                failure.code,
-                ErrorCode::Unknown | ErrorCode::ConstraintViolation | ErrorCode::TypeMismatch
-            ),
-            Self::Sql(_) | Self::Books(_) => false,
-        }
+/// A batch with its pages and their place.
+struct Written {
+    batch: Batch,
+    at: Place,
+    pages: Vec<Page>,
+}
+
+/// What the tables do not have yet.
+#[derive(Debug, Default)]
+struct Backlog {
+    calls: usize,
+    since: Option<Instant>,
+}
+
+impl Backlog {
+    fn add(&mut self, calls: usize) {
+        self.calls = self.calls.saturating_add(calls);
+        self.since.get_or_insert_with(Instant::now);
+    }
+
+    /// How long it may still wait; `None` where there is nothing.
+    fn patience(&self) -> Option<Duration> {
+        let waited = self.since?.elapsed();
+        let most = if self.calls < MOST_UNPOSTED {
+            UNPOSTED_FOR
+        } else {
+            Duration::ZERO
+        };
+        Some(most.saturating_sub(waited))
     }
 }
 
@@ -74,16 +100,21 @@ impl Drop for CloseOnDrop {
 }
 
 impl Writer {
-    pub(super) fn new(database: PathBuf, inbox: Arc<Inbox>, epoch: i64) -> Self {
+    pub(super) fn new(database: PathBuf, inbox: Arc<Inbox>, recovered: &Recovered) -> Self {
         Self {
             database,
             inbox,
-            epoch,
-            written: HashSet::new(),
+            epoch: recovered.epoch,
+            opened: HashSet::new(),
             connection: None,
             failures: 0,
             not_before: None,
-            singles: 0,
+            doubtful: None,
+            next: Place {
+                seq: recovered.page.saturating_add(1),
+                slot: 0,
+            },
+            backlog: Backlog::default(),
         }
     }
 
@@ -93,15 +124,18 @@ impl Writer {
         while !cut.is_cancelled() {
             if let Some(pause) = self.pause() {
                 std::thread::sleep(pause);
-                continue;
-            }
-            let ops = self.take();
-            if !ops.is_empty() {
-                self.write(ops);
-            } else if stop.is_cancelled() && self.inbox.close_if_empty() {
-                break;
-            } else {
-                self.inbox.wait(LONGEST_WAIT);
+            } else if let Some(again) = self.doubtful.take() {
+                self.append(again, true).ok();
+            } else if self.backlog.patience() == Some(Duration::ZERO) {
+                self.post().ok();
+            } else if !self.write_next() {
+                if stop.is_cancelled() && self.inbox.close_if_empty() {
+                    // What is left the next start posts.
+                    self.post().ok();
+                    break;
+                }
+                let most = self.backlog.patience().unwrap_or(LONGEST_WAIT);
+                self.inbox.wait(most.min(LONGEST_WAIT));
             }
         }
     }
@@ -115,70 +149,131 @@ impl Writer {
         left.map(|left| left.min(LONGEST_WAIT))
     }
 
-    fn take(&mut self) -> Vec<Op> {
-        if self.singles > 0 {
-            self.singles = self.singles.saturating_sub(1);
-            return self.inbox.take(1);
+    /// Writes what waits; false where nothing does.
+    fn write_next(&mut self) -> bool {
+        let ops = self.inbox.take(LARGEST_BATCH);
+        if ops.is_empty() {
+            return false;
         }
-        self.inbox.take(LARGEST_BATCH)
-    }
-
-    fn write(&mut self, ops: Vec<Op>) {
-        let Plan { batch, above, wishes } = Plan::of(ops);
-        if let Err(cause) = self.commit(batch) {
+        let Plan { batch, above, wishes } = Plan::of(ops, &self.inbox);
+        if self.write(batch).is_err() {
             self.inbox.put_back(above.into_iter().map(Op::Settle).collect());
-            if cause.may_pass() {
-                return refuse(wishes);
-            }
-            // Behind what comes again: settlements give back what they held.
-            for wish in wishes {
-                self.inbox.push(Op::Ask(Box::new(wish)));
-            }
-            return;
+            refuse(wishes);
+            return true;
         }
         if !above.is_empty() {
-            self.commit_above(above);
+            self.write_above(above);
         }
         if !wishes.is_empty() {
             self.decide(wishes);
         }
+        true
     }
 
-    /// Writes a batch and tells everybody in it; what could not be written is queued again.
-    fn commit(&mut self, mut batch: Batch) -> Result<(), BatchError> {
-        match self.transact(&mut batch) {
-            Ok(available) => {
-                if batch.len() > 0 {
-                    self.failures = 0;
-                }
-                batch.done(&self.inbox, &mut self.written, available);
+    fn write(&mut self, batch: Batch) -> Result<(), BooksError> {
+        if batch.len() == 0 {
+            return Ok(());
+        }
+        match batch.pages(self.epoch, &self.opened) {
+            Ok(pages) => {
+                let at = self.next;
+                let count = i64::try_from(pages.len()).unwrap_or(i64::MAX);
+                self.next.seq = at.seq.saturating_add(count);
+                self.next.slot = at.slot.saturating_add(count);
+                self.append(Written { batch, at, pages }, false)
+            }
+            Err(cause) => {
+                self.shaken(&cause);
+                batch.lost(&self.inbox, &mut self.opened);
+                Err(cause)
+            }
+        }
+    }
+
+    /// Makes a batch durable and tells everybody in it. `again` where it was tried before.
+    fn append(&mut self, written: Written, again: bool) -> Result<(), BooksError> {
+        match self.transact(&written, again) {
+            Ok(()) => {
+                self.failures = 0;
+                self.backlog.add(written.batch.len());
+                written.batch.done(&self.inbox, &mut self.opened);
                 Ok(())
             }
             Err(cause) => {
-                self.failed(batch, &cause);
+                self.shaken(&cause);
+                if cause.may_pass() {
+                    written.batch.doubt();
+                    self.doubtful = Some(written);
+                } else {
+                    error!("calls can never be booked: `ledger verify` tells more");
+                    written.batch.lost(&self.inbox, &mut self.opened);
+                }
+                Err(cause)
+            }
+        }
+    }
+
+    /// One transaction. The same pages at the same place change nothing, unless they were posted meanwhile.
+    fn transact(&mut self, written: &Written, again: bool) -> Result<(), BooksError> {
+        let epoch = self.epoch;
+        let connection = self.connected()?;
+        sql::begin(connection)?;
+        let standing = sql::standing(connection)?;
+        if standing.epoch != epoch {
+            return Err(BooksError::Books("a later hub has taken over"));
+        }
+        if !(again && standing.posted >= written.at.seq) {
+            let at_ms = millis(SystemClock.wall());
+            let Place { mut seq, mut slot } = written.at;
+            for page in &written.pages {
+                sql::page(connection, slot, seq, at_ms, page)?;
+                (seq, slot) = (seq.saturating_add(1), slot.saturating_add(1));
+            }
+        }
+        sql::commit(connection)?;
+        Ok(())
+    }
+
+    /// Brings the tables up to the journal; from then on its slots are free.
+    fn post(&mut self) -> Result<(), BooksError> {
+        if self.backlog.since.is_none() {
+            return Ok(());
+        }
+        match self.connected().and_then(post::post) {
+            Ok(posted) => {
+                self.backlog = Backlog::default();
+                self.next.slot = 0;
+                // Credit from elsewhere is seen here.
+                self.inbox.book(|book| {
+                    for (account, available) in &posted.accounts {
+                        book.refresh(account, *available);
+                    }
+                });
+                Ok(())
+            }
+            Err(cause) => {
+                self.shaken(&cause);
                 Err(cause)
             }
         }
     }
 
     /// Charges above their holds, on balances fresh from the database.
-    fn commit_above(&mut self, settles: Vec<Settle>) {
+    fn write_above(&mut self, settles: Vec<Settle>) {
         let tenants = settles.iter().map(|settle| settle.facts.reserve.tenant.clone());
-        if let Err(cause) = self.learn(tenants.collect()) {
-            self.inbox.put_back(settles.into_iter().map(Op::Settle).collect());
-            return self.shaken(&cause);
+        if self.learn(tenants.collect()).is_err() {
+            return self.inbox.put_back(settles.into_iter().map(Op::Settle).collect());
         }
         let batch = self.inbox.book(|book| Batch::above(settles, book));
-        // A failure was told and its ops are queued again.
-        drop(self.commit(batch));
+        // A failure was told, and what it hit is kept.
+        self.write(batch).ok();
     }
 
     /// Decides wishes in their order, on balances fresh from the database.
     fn decide(&mut self, wishes: Vec<Wish>) {
         let tenants = wishes.iter().map(|wish| wish.reserve.tenant.clone()).collect();
-        if let Err(cause) = self.probe().and_then(|()| self.learn(tenants)) {
-            refuse(wishes);
-            return self.shaken(&cause);
+        if self.learn(tenants).is_err() {
+            return refuse(wishes);
         }
         for Wish { reserve, reply } in wishes {
             if reply.is_closed() {
@@ -195,24 +290,32 @@ impl Writer {
         }
     }
 
-    /// Settlements are tried again until they are written. What can never be written is given up alone.
-    fn failed(&mut self, batch: Batch, cause: &BatchError) {
-        let size = batch.len();
-        self.shaken(cause);
-        if cause.may_pass() {
-            self.inbox.put_back(batch.doubtful(&self.inbox));
-        } else if size > 1 {
-            // Not known which of them it was.
-            let again = batch.undone(&self.inbox);
-            self.singles = again.len();
-            self.inbox.put_back(again);
-        } else {
-            self.give_up(batch.undone(&self.inbox));
+    /// Tells the book what these tenants can spend, all that is durable included. After a failure it is seen first
+    /// whether the database takes writes again.
+    fn learn(&mut self, tenants: HashSet<TenantId>) -> Result<(), BooksError> {
+        self.post()?;
+        let learned = self.look_up(tenants);
+        if let Err(cause) = &learned {
+            self.shaken(cause);
         }
+        learned
     }
 
-    /// The database failed: nothing that was known of it holds any more. The connection's transaction goes with it.
-    fn shaken(&mut self, cause: &BatchError) {
+    fn look_up(&mut self, tenants: HashSet<TenantId>) -> Result<(), BooksError> {
+        if self.failures > 0 {
+            sql::probe(self.connected()?)?;
+            self.failures = 0;
+        }
+        for tenant in tenants {
+            if let Some(available) = sql::available(self.connected()?, tenant.as_str())? {
+                self.inbox.book(|book| book.learn(tenant, available));
+            }
+        }
+        Ok(())
+    }
+
+    /// The database failed: nothing that was known of it holds any more, and nobody waits for it who need not.
+    fn shaken(&mut self, cause: &BooksError) {
         self.failures = self.failures.saturating_add(1);
         warn!(
             error = cause as &dyn std::error::Error,
@@ -220,111 +323,18 @@ impl Writer {
             "the ledger cannot write"
         );
         self.inbox.book(Book::doubt);
+        self.inbox.refuse_waiting();
+        // The connection's transaction goes with it.
         self.connection = None;
-        if cause.may_pass() {
-            self.not_before = Instant::now().checked_add(pause(self.failures));
-        }
+        self.not_before = Instant::now().checked_add(pause(self.failures));
     }
 
-    fn give_up(&mut self, ops: Vec<Op>) {
-        for op in ops {
-            match op {
-                Op::Settle(settle) => {
-                    error!(
-                        hold = settle.facts.id,
-                        "a settlement does not fit the books: `ledger verify` tells more"
-                    );
-                    self.finish(settle, Err(LedgerDown));
-                }
-                Op::Open(facts) => drop(facts.written.set(Err(LedgerDown))),
-                Op::Note(_) | Op::Ask(_) => {}
-            }
-        }
-    }
-
-    fn finish(&mut self, settle: Settle, result: Result<Nanos, LedgerDown>) {
-        let written = &mut self.written;
-        self.inbox.book(|book| close(&settle.facts, book, written));
-        told(settle, result);
-    }
-
-    fn transact(&mut self, batch: &mut Batch) -> Result<Available, BatchError> {
-        self.clear_doubts(batch)?;
-        if batch.len() == 0 {
-            return Ok(Available::new());
-        }
-        self.connect()?;
-        let connection = self.connection.as_ref().ok_or(NO_CONNECTION)?;
-        sql::begin(connection)?;
-        let available = batch.write(connection, self.epoch, &self.written, millis(SystemClock.wall()))?;
-        sql::commit(connection)?;
-        Ok(available)
-    }
-
-    /// After a failure it is not certain what was written: settlements that were, and holds that were not, are told
-    /// apart here. A hold that should have been written and was not has delivered nothing, so nothing is charged; one
-    /// that was to be written with its settlement is settled now.
-    fn clear_doubts(&mut self, batch: &mut Batch) -> Result<(), BatchError> {
-        let has_failed = |settle: &Settle| settle.facts.written.get().is_some_and(Result::is_err);
-        let in_doubt = |settle: &Settle| settle.tries > 0 || has_failed(settle);
-        if !batch.resolves.iter().any(|resolve| in_doubt(&resolve.settle)) {
-            return Ok(());
-        }
-        self.connect()?;
-        let connection = self.connection.as_ref().ok_or(NO_CONNECTION)?;
-        let mut standing = Vec::with_capacity(batch.resolves.len());
-        for resolve in &batch.resolves {
-            standing.push(sql::standing(connection, resolve.settle.facts.id)?);
-        }
-        for (resolve, stands) in std::mem::take(&mut batch.resolves).into_iter().zip(standing) {
-            let facts = resolve.settle.facts.clone();
-            match stands {
-                _ if !in_doubt(&resolve.settle) => batch.resolves.push(resolve),
-                Some((sql::OPEN, _)) => {
-                    if self.written.insert(facts.id) {
-                        self.inbox.book(|book| book.kept(&facts.reserve.tenant, facts.amount()));
-                    }
-                    batch.resolves.push(resolve);
-                }
-                Some((_, charged)) => self.finish(resolve.settle, Ok(charged)),
-                None if has_failed(&resolve.settle) => {
-                    let mut settle = resolve.settle;
-                    batch.notes.extend(settle.row.take().map(|row| *row));
-                    self.finish(settle, Err(LedgerDown));
-                }
-                None => batch.resolves.push(resolve),
-            }
-        }
-        Ok(())
-    }
-
-    /// Tells the book what these tenants can spend.
-    fn learn(&mut self, tenants: HashSet<TenantId>) -> Result<(), BatchError> {
-        self.connect()?;
-        let connection = self.connection.as_ref().ok_or(NO_CONNECTION)?;
-        for tenant in tenants {
-            if let Some(available) = sql::available(connection, &tenant)? {
-                self.inbox.book(|book| book.learn(tenant, available));
-            }
-        }
-        Ok(())
-    }
-
-    /// After a failure: whether the database takes writes again, before more is promised.
-    fn probe(&mut self) -> Result<(), BatchError> {
-        if self.failures > 0 {
-            self.connect()?;
-            sql::probe(self.connection.as_ref().ok_or(NO_CONNECTION)?)?;
-            self.failures = 0;
-        }
-        Ok(())
-    }
-
-    fn connect(&mut self) -> Result<(), BatchError> {
-        if self.connection.is_none() {
-            self.connection = Some(sql::open(&self.database)?);
-        }
-        Ok(())
+    fn connected(&mut self) -> Result<&Connection, BooksError> {
+        let connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => sql::open(&self.database, PATIENCE)?,
+        };
+        Ok(self.connection.insert(connection))
     }
 }
 
@@ -342,7 +352,11 @@ fn pause(failures: u32) -> Duration {
         .min(Duration::from_secs(1))
 }
 
-const NO_CONNECTION: BatchError = BatchError::Books("no connection");
+/// New calls wait no longer for a locked database.
+const PATIENCE: Duration = Duration::from_secs(2);
 const LARGEST_BATCH: usize = 256;
+/// So many entries share the cost of the tables, or as many as come in that time.
+const MOST_UNPOSTED: usize = 512;
+const UNPOSTED_FOR: Duration = Duration::from_millis(50);
 /// The writer looks up at least this often, for it may have been cut.
 const LONGEST_WAIT: Duration = Duration::from_millis(250);

@@ -1,0 +1,242 @@
+//! Posting: what the journal has and the tables have not, brought into the tables in one transaction. Any process may
+//! post at any time; what another one posted meanwhile is not there any more.
+
+use std::collections::BTreeMap;
+
+use rusqlite::{Connection, ErrorCode};
+use tracing::error;
+
+use super::{
+    journal::{CallLine, CloseLine, Entry, HoldLine},
+    rules::{Changes, OPERATOR_LOSS, REVENUE, Transfer},
+    sql::{self, Paid, Unposted},
+};
+use crate::money::Nanos;
+
+/// Why the books cannot be written.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum BooksError {
+    #[error("the database failed")]
+    Sql(#[from] rusqlite::Error),
+    #[error("the books do not fit what was decided: {0}")]
+    Books(&'static str),
+    #[error("a page of the journal cannot be read: a later relay-hub may have written it")]
+    Unreadable(#[from] rmp_serde::decode::Error),
+    #[error("an entry of the journal cannot be written")]
+    Unwritable(#[from] rmp_serde::encode::Error),
+}
+
+impl BooksError {
+    /// Whether the same may succeed later: the database is locked, full or not reachable.
+    pub(super) fn may_pass(&self) -> bool {
+        matches!(self, Self::Sql(rusqlite::Error::SqliteFailure(..))) && !self.is_refused()
+    }
+
+    /// Whether it is the entry that the tables do not take.
+    fn is_refused(&self) -> bool {
+        match self {
+            Self::Sql(rusqlite::Error::SqliteFailure(failure, _)) => matches!(
+                failure.code,
+                ErrorCode::Unknown | ErrorCode::ConstraintViolation | ErrorCode::TypeMismatch
+            ),
+            Self::Sql(_) | Self::Books(_) => true,
+            Self::Unreadable(_) | Self::Unwritable(_) => false,
+        }
+    }
+}
+
+/// What posting found and did.
+#[derive(Debug, Default)]
+pub(super) struct Posted {
+    /// The last page that the tables have now.
+    pub(super) page: i64,
+    /// The accounts it changed, and what each can spend now.
+    pub(super) accounts: Vec<(String, Nanos)>,
+}
+
+/// Brings the tables up to the journal.
+pub(super) fn post(connection: &Connection) -> Result<Posted, BooksError> {
+    sql::begin(connection)?;
+    let posted = within(connection)?;
+    sql::commit(connection)?;
+    Ok(posted)
+}
+
+/// The same inside an open transaction.
+pub(super) fn within(connection: &Connection) -> Result<Posted, BooksError> {
+    let posted = sql::standing(connection)?.posted;
+    let unposted = sql::pages_after(connection, posted)?;
+    let Some(page) = unposted.last().map(|last| last.seq) else {
+        return Ok(Posted {
+            page: posted,
+            ..Posted::default()
+        });
+    };
+    let mut lines = Vec::new();
+    for Unposted { seq, at_ms, page } in &unposted {
+        let entries = page.read()?.into_iter();
+        lines.extend(entries.map(|entry| Line {
+            seq: *seq,
+            at_ms: *at_ms,
+            entry,
+        }));
+    }
+    let accounts = all_or_each(connection, &lines)?;
+    sql::set_posted(connection, page)?;
+    Ok(Posted { page, accounts })
+}
+
+/// An entry with its page's number and time.
+struct Line<'a> {
+    seq: i64,
+    at_ms: i64,
+    entry: Entry<'a>,
+}
+
+/// All lines together; where the tables refuse one, each alone, and the refused ones are set aside.
+fn all_or_each(connection: &Connection, lines: &[Line<'_>]) -> Result<Vec<(String, Nanos)>, BooksError> {
+    match attempt(connection, lines) {
+        Err(cause) if cause.is_refused() => {}
+        done => return done,
+    }
+    let mut accounts = Vec::new();
+    for line in lines {
+        match attempt(connection, std::slice::from_ref(line)) {
+            Ok(changed) => accounts.extend(changed),
+            Err(cause) if cause.is_refused() => set_aside(connection, line, &cause)?,
+            Err(cause) => return Err(cause),
+        }
+    }
+    Ok(accounts)
+}
+
+fn attempt(connection: &Connection, lines: &[Line<'_>]) -> Result<Vec<(String, Nanos)>, BooksError> {
+    sql::savepoint(connection)?;
+    let done = Posting::of(lines).and_then(|posting| posting.write(connection));
+    if done.is_err() {
+        sql::rollback_to_savepoint(connection)?;
+    }
+    sql::release_savepoint(connection)?;
+    done
+}
+
+fn set_aside(connection: &Connection, line: &Line<'_>, cause: &BooksError) -> Result<(), BooksError> {
+    error!(
+        error = cause as &dyn std::error::Error,
+        page = line.seq,
+        "the tables refuse an entry of the journal: `ledger verify` tells more"
+    );
+    let body = rmp_serde::to_vec(&line.entry)?;
+    sql::set_aside(connection, line.seq, line.at_ms, &cause.to_string(), &body)?;
+    Ok(())
+}
+
+/// What lines do to the tables, a hold that opened and closed among them left out.
+#[derive(Default)]
+struct Posting<'a> {
+    changes: Changes<'a>,
+    opens: BTreeMap<i64, &'a HoldLine<'a>>,
+    closes: Vec<(i64, &'a CloseLine<'a>)>,
+    notes: Vec<(i64, &'a CallLine<'a>)>,
+    /// Closed here, open in the tables.
+    ended: Vec<i64>,
+}
+
+impl<'a> Posting<'a> {
+    fn of(lines: &'a [Line<'a>]) -> Result<Self, BooksError> {
+        let mut posting = Self::default();
+        for Line { at_ms, entry, .. } in lines {
+            match entry {
+                Entry::Open(hold) => drop(posting.opens.insert(hold.id, hold)),
+                Entry::Close(close) => posting.close(*at_ms, close).ok_or(OUT_OF_RANGE)?,
+                Entry::Note(call) => posting.notes.push((*at_ms, call)),
+            }
+        }
+        for hold in posting.opens.values() {
+            posting.changes.add(hold.tenant, hold.amount, 0).ok_or(OUT_OF_RANGE)?;
+        }
+        Ok(posting)
+    }
+
+    fn close(&mut self, at_ms: i64, close: &'a CloseLine<'a>) -> Option<()> {
+        let CallLine { number, tenant, .. } = &close.call;
+        let was_posted = close.was_open && self.opens.remove(number).is_none();
+        let released = if was_posted { close.held.checked_neg()? } else { 0 };
+        if was_posted {
+            self.ended.push(*number);
+        }
+        self.changes.add(tenant, released, close.charge.checked_neg()?)?;
+        if close.charge != 0 || close.loss != 0 {
+            self.changes.add(REVENUE, 0, close.charge.checked_add(close.loss)?)?;
+        }
+        if close.loss != 0 {
+            self.changes.add(OPERATOR_LOSS, 0, close.loss.checked_neg()?)?;
+        }
+        self.closes.push((at_ms, close));
+        Some(())
+    }
+
+    fn write(&self, connection: &Connection) -> Result<Vec<(String, Nanos)>, BooksError> {
+        for id in &self.ended {
+            if !sql::close_hold(connection, *id)? {
+                return Err(BooksError::Books("a hold is not open"));
+            }
+        }
+        for hold in self.opens.values() {
+            sql::open_hold(connection, hold)?;
+        }
+        let mut changed = Vec::new();
+        for (account, held, posted) in self.changes.iter() {
+            sql::change(connection, account, held, posted)?;
+            let available = sql::available(connection, account)?;
+            let available = available.ok_or(BooksError::Books("an account is missing"))?;
+            changed.push((account.to_owned(), available));
+        }
+        self.transfers(connection)?;
+        self.usage(connection)?;
+        Ok(changed)
+    }
+
+    fn transfers(&self, connection: &Connection) -> Result<(), BooksError> {
+        let head = sql::head(connection)?;
+        let mut head = head.ok_or(BooksError::Books("a hash is not 32 bytes long"))?;
+        for (at_ms, close) in &self.closes {
+            let sides = [
+                ("charge", close.call.tenant, close.charge),
+                ("loss", OPERATOR_LOSS, close.loss),
+            ];
+            for (kind, debit, amount) in sides.into_iter().filter(|(_, _, amount)| *amount != 0) {
+                let row = Transfer {
+                    kind,
+                    hold: Some(close.call.number),
+                    idem: None,
+                    debit,
+                    credit: REVENUE,
+                    amount: Nanos::new(amount),
+                    at_ms: *at_ms,
+                    note: "",
+                };
+                head = head.next(&row).ok_or(OUT_OF_RANGE)?;
+                sql::transfer(connection, &row, &head)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn usage(&self, connection: &Connection) -> Result<(), BooksError> {
+        for (at_ms, close) in &self.closes {
+            let paid = Paid {
+                held: Some(close.held),
+                charged: close.charge,
+            };
+            sql::usage(connection, &close.call, &paid, *at_ms)?;
+        }
+        for (at_ms, call) in &self.notes {
+            let paid = Paid { held: None, charged: 0 };
+            sql::usage(connection, call, &paid, *at_ms)?;
+        }
+        Ok(())
+    }
+}
+
+const OUT_OF_RANGE: BooksError = BooksError::Books("a sum is out of range");
