@@ -20,11 +20,13 @@ use tracing::{error, warn};
 
 use crate::{
     ids::{AccountId, DeviceId, KeyId, TenantId},
+    limit::Rules,
     money::Price,
     seal::Sealer,
     store::{
         Store, StoreError,
         accounts::{self, AccountRow},
+        limits,
         prices::{
             self, PriceRow,
             tenant::{self, Terms},
@@ -49,6 +51,8 @@ pub struct Directory {
     pub prices: HashMap<String, Arc<Listed>>,
     /// What single tenants pay otherwise than by the list.
     pub terms: HashMap<TenantId, Terms>,
+    /// What operators allow.
+    pub rules: Rules,
 }
 
 /// Who pays.
@@ -307,6 +311,7 @@ async fn load(store: &Store, sealer: &Sealer) -> Result<Directory, StoreError> {
         directory.prices.insert(model, Arc::new(listed));
     }
     directory.terms = tenant::read_all(&mut tx, i64::MAX).await?;
+    directory.rules = limits::read_all(&mut tx).await?.into_iter().collect();
     tx.commit().await?;
     Ok(directory)
 }

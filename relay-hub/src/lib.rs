@@ -15,6 +15,7 @@ mod files;
 pub mod identity;
 pub mod ids;
 pub mod ledger;
+pub mod limit;
 pub mod money;
 pub mod price_list;
 pub mod refusal;

@@ -7,6 +7,7 @@ mod devices;
 mod failure;
 mod init;
 mod keys;
+mod limits;
 mod prices;
 mod print;
 mod serve;
@@ -73,6 +74,9 @@ enum Command {
     /// The operator's accounts at vendors.
     #[command(subcommand)]
     Account(accounts::Account),
+    /// What callers may use: rates, calls at once, spending, models, addresses, sizes.
+    #[command(subcommand)]
+    Limit(limits::LimitCommand),
     /// What models cost.
     #[command(subcommand)]
     Price(prices::PriceCommand),
@@ -149,6 +153,7 @@ async fn perform(command: Command, desk: &mut Desk<'_>) -> Result<(), Failure> {
         Command::Key(key) => keys::run(desk, key).await,
         Command::Device(device) => devices::run(desk, device).await,
         Command::Account(account) => accounts::run(desk, account).await,
+        Command::Limit(limit) => limits::run(desk, limit).await,
         Command::Price(price) => prices::run(desk, price).await,
         Command::Usage(usage) => books::usage(desk, usage).await,
         Command::Ledger(books::LedgerCommand::Verify) => books::verify(desk).await,

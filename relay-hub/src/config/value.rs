@@ -220,6 +220,11 @@ impl Value for Door {
     }
 }
 
+/// A size in bytes, written as a number or with a binary unit.
+pub fn parse_size(text: &str) -> Option<usize> {
+    Size::from_text(text).map(|size| size.0)
+}
+
 fn count_and_unit(text: &str) -> Option<(u64, &str)> {
     let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (count, unit) = text.split_at(end);

@@ -3,6 +3,7 @@
 pub mod accounts;
 pub mod devices;
 pub mod keys;
+pub mod limits;
 pub mod lock;
 pub mod prices;
 mod schema;

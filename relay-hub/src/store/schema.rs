@@ -10,6 +10,7 @@ const STEPS: &[&str] = &[
     include_str!("schema/usage_detail.sql"),
     include_str!("schema/prices.sql"),
     include_str!("schema/journal.sql"),
+    include_str!("schema/limits.sql"),
 ];
 
 /// Applies what is missing, each step in one transaction.
