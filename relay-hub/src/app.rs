@@ -19,10 +19,10 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use crate::{
-    admission::Admission,
+    admission::{Admission, Bounds, Defaults},
     ca::{Authority, CaError, ServerIdentity, load_quic_key},
     catalogue::Catalogue,
-    config::Config,
+    config::{Config, Limits},
     directory::{Directory, DirectoryHandle},
     egress::Egress,
     enrolment::Enrolment,
@@ -91,7 +91,8 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let ledger = Ledger::start(&store, &back).await?;
     let sealer = Arc::new(Sealer::open(&config.data)?);
     let directory = Directory::watch(&store, sealer, &back).await?;
-    let exchange = Arc::new(exchange(&config, &directory, ledger, &front)?);
+    let admission = Admission::start(ledger.clone(), directory.clone(), &store, defaults(&config.limits)).await?;
+    let exchange = Arc::new(exchange(&config, &directory, admission, ledger, &front)?);
 
     let bound = Bound::open(tunnel_config(&config)?)?;
     let tunnel = bound.local_addr();
@@ -121,6 +122,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
 fn exchange(
     config: &Config,
     directory: &DirectoryHandle,
+    admission: Admission,
     ledger: Ledger,
     tasks: &Tasks,
 ) -> Result<Exchange, StartError> {
@@ -131,7 +133,7 @@ fn exchange(
     let limits = &config.limits;
     Ok(Exchange::new(
         Identity::new(directory.clone()),
-        Admission::new(ledger.clone(), limits.calls_per_tenant, limits.default_hold_output),
+        admission,
         Catalogue::new(directory.clone(), config.aliases.clone()),
         Routing::new(directory.clone()),
         Egress::new(&roots, limits.vendor_connect_timeout, tasks.clone())?,
@@ -139,6 +141,19 @@ fn exchange(
         limits.clone(),
         tasks.clone(),
     ))
+}
+
+fn defaults(limits: &Limits) -> Defaults {
+    Defaults {
+        calls_per_tenant: limits.calls_per_tenant,
+        body_bytes: limits.body_bytes,
+        output: limits.default_hold_output,
+        line: Bounds {
+            calls: limits.queue_calls,
+            calls_per_tenant: limits.queue_calls_per_tenant,
+            wait: limits.queue_wait,
+        },
+    }
 }
 
 fn tunnel_config(config: &Config) -> Result<TunnelConfig, StartError> {

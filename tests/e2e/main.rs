@@ -15,6 +15,7 @@ mod crash;
 mod faults;
 mod hosts;
 mod keys;
+mod limits;
 mod money;
 mod room;
 mod truncation;

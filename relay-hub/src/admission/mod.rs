@@ -1,43 +1,112 @@
-//! Who may go on: a slot to stand in line with, then a hold to spend. Knows tenants and money; knows no vendor.
+//! Who may go on: what the caller and the head of a call decide, then a slot to run in, then what its envelope decides,
+//! then a hold to spend. Knows callers, limits and money; knows no vendor.
+
+mod counters;
+mod gcra;
+mod refusals;
+mod slots;
+mod spend;
+#[cfg(test)]
+mod testing;
 
 use std::{
-    collections::HashMap,
+    net::IpAddr,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
 
-use relay_protocol::{Code, Envelope, Refusal, Tokens};
-use relay_shared::call::CallId;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use relay_protocol::{Code, Endpoint, Envelope, Refusal, Tokens};
+use relay_shared::{
+    call::CallId,
+    clock::{Clock as _, SystemClock},
+};
 
+use self::{
+    counters::MemoryCounters,
+    slots::{Gate, Place, Slot, Slots},
+    spend::{Budget, Pledge, Span, Spend},
+};
 use crate::{
     catalogue::Model,
-    identity::Caller,
-    ids::TenantId,
+    directory::DirectoryHandle,
+    identity::{By, Caller},
+    ids::{DeviceId, KeyId, TenantId},
     ledger::{Hold, Ledger, Reserve},
-    money::Most,
+    limit::{Rule, Scope},
+    money::{Most, Nanos},
     refusal::Refused,
+    store::{Store, StoreError, limits},
 };
+
+pub use counters::{Charge, Counters, Short, Unit};
+pub use slots::Bounds;
 
 /// One token of text is taken to be at least this many bytes when money is set aside for an input.
 const BYTES_PER_INPUT_TOKEN: u64 = 2;
+/// One token of text is taken to be this many bytes when a rate is charged for an input; what is missing is charged
+/// once the usage is known, and nothing is ever given back.
+const BYTES_PER_RATED_TOKEN: u64 = 4;
+
+/// What bounds every tenant, whatever its limits.
+#[derive(Debug, Clone, Copy)]
+pub struct Defaults {
+    /// Calls of one tenant that run at once.
+    pub calls_per_tenant: usize,
+    /// The largest request body.
+    pub body_bytes: usize,
+    /// Output that is paid for in advance when the call names no maximum.
+    pub output: Tokens,
+    /// The line of calls that wait for a slot.
+    pub line: Bounds,
+}
 
 /// Decides which callers go on.
 pub struct Admission {
     ledger: Ledger,
-    calls_per_tenant: usize,
-    /// Output that is paid for in advance when the call names no maximum.
-    default_output: Tokens,
-    lines: Mutex<HashMap<TenantId, Arc<Semaphore>>>,
+    directory: DirectoryHandle,
+    defaults: Defaults,
+    counters: Arc<dyn Counters>,
+    spend: Spend<SystemClock>,
+    calls: Slots,
+    /// Of models: known only once a call runs, so they have a line of their own.
+    models: Slots,
+    sockets: Slots,
     is_draining: AtomicBool,
 }
 
-/// May stand in line: owns one of the tenant's slots.
+/// What is known of a call before its body.
+#[derive(Debug, Clone, Copy)]
+pub struct Head {
+    /// Where it was sent.
+    pub endpoint: Endpoint,
+    /// Where the client is.
+    pub address: IpAddr,
+    /// How long its body will be, if it says so.
+    pub length: Option<usize>,
+}
+
+/// Passed all that its head decides: has a slot, or a place in line for one.
+pub struct Entry {
+    place: Place,
+    rules: Vec<Arc<Rule>>,
+    /// No more of the body need be read.
+    pub body_bytes: usize,
+}
+
+/// May run: owns a slot.
 pub struct Ticket {
-    _slot: OwnedSemaphorePermit,
+    _slot: Slot,
+    rules: Vec<Arc<Rule>>,
+    /// Of its model, once that is known.
+    _of_model: Option<Slot>,
+}
+
+/// A socket may stay open. The calls on it take slots of their own.
+pub struct SocketTicket {
+    _slot: Slot,
 }
 
 /// May spend up to its hold.
@@ -46,80 +115,235 @@ pub struct Permit {
     pub ticket: Ticket,
     /// The money set aside.
     pub hold: Hold,
+    /// What is counted once the call's usage is known.
+    pub tally: Tally,
+}
+
+/// What a call counts for in the limits beside its slot and its hold. Dropped, it was charged nothing.
+pub struct Tally {
+    pledge: Pledge,
+    counters: Arc<dyn Counters>,
+    tokens: Vec<Charge>,
+}
+
+impl Tally {
+    /// The call ended: what it was charged, and the tokens it used.
+    pub fn settle(mut self, charged: Nanos, used: Tokens) {
+        self.pledge.settle(charged, SystemClock.wall());
+        for charge in &mut self.tokens {
+            charge.cost = used.get().saturating_sub(charge.cost);
+        }
+        self.tokens.retain(|owed| owed.cost > 0);
+        if !self.tokens.is_empty() {
+            self.counters.debit(&self.tokens);
+        }
+    }
+}
+
+impl Entry {
+    /// Waits in line, if there is one. Dropped, the place is free again.
+    ///
+    /// # Errors
+    /// The wait was too long, or the hub ends.
+    pub async fn ticket(self) -> Result<Ticket, Refused> {
+        let slot = self.place.slot().await.map_err(refusals::full)?;
+        Ok(Ticket {
+            _slot: slot,
+            rules: self.rules,
+            _of_model: None,
+        })
+    }
 }
 
 impl Admission {
-    /// `calls_per_tenant` bounds the calls that one tenant has running at once.
-    pub fn new(ledger: Ledger, calls_per_tenant: usize, default_output: Tokens) -> Self {
-        Self {
+    /// With the limits of `directory`, counting from what the books say was spent today and this month.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub async fn start(
+        ledger: Ledger,
+        directory: DirectoryHandle,
+        store: &Store,
+        defaults: Defaults,
+    ) -> Result<Self, StoreError> {
+        let spend = Spend::new(SystemClock);
+        recall(&spend, store).await?;
+        let no_line = Bounds {
+            calls: 0,
+            calls_per_tenant: 0,
+            wait: Duration::ZERO,
+        };
+        Ok(Self {
             ledger,
-            calls_per_tenant,
-            default_output,
-            lines: Mutex::default(),
+            directory,
+            counters: Arc::new(MemoryCounters::new(SystemClock)),
+            spend,
+            calls: Slots::new(defaults.line),
+            models: Slots::new(defaults.line),
+            sockets: Slots::new(no_line),
+            defaults,
             is_draining: AtomicBool::new(false),
-        }
+        })
     }
 
-    /// Lets the caller stand in line.
+    /// Lets a call in by what its caller and its head tell, cheapest first, before a byte of its body is read.
     ///
     /// # Errors
-    /// The hub is draining, or the tenant has all its calls running.
-    pub fn enter(&self, caller: &Caller) -> Result<Ticket, Refused> {
-        if self.is_draining.load(Ordering::Relaxed) {
-            return Err(
-                Refusal::new(Code::Draining, "The relay is restarting; try again in a moment.")
-                    .retry_after(Duration::from_secs(1))
-                    .into(),
-            );
+    /// The hub is draining, the address or the size is not allowed, the rate is used up, or the line is full.
+    pub async fn enter(&self, caller: &Caller, head: &Head) -> Result<Entry, Refused> {
+        let rules = self.check(caller, head)?;
+        let most = rules.iter().filter_map(|rule| rule.body_bytes).min();
+        let body_bytes = most.map_or(self.defaults.body_bytes, |most| most.min(self.defaults.body_bytes));
+        if head.length.is_some_and(|length| length > body_bytes) {
+            return Err(refusals::body(body_bytes));
         }
-        let line = self.line(caller.tenant_id());
-        let slot = line.try_acquire_owned().map_err(|_| {
-            Refusal::new(
-                Code::RateLimited,
-                format!("This tenant has {} calls running, its limit.", self.calls_per_tenant),
-            )
-            .retry_after(Duration::from_secs(1))
-        })?;
-        Ok(Ticket { _slot: slot })
+        self.take(&charges(&rules, Unit::Requests, |_| 1)).await?;
+        let place = self
+            .calls
+            .ask(caller.tenant_id(), self.gates(caller, &rules))
+            .map_err(refusals::full)?;
+        Ok(Entry {
+            place,
+            rules,
+            body_bytes,
+        })
     }
 
-    fn line(&self, tenant: &TenantId) -> Arc<Semaphore> {
-        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(line) = lines.get(tenant) {
-            return line.clone();
-        }
-        let line = Arc::new(Semaphore::new(self.calls_per_tenant));
-        lines.insert(tenant.clone(), line.clone());
-        line
-    }
-
-    /// Sets money aside for the call; the hold is granted but need not be durable yet.
+    /// Lets a socket open. It costs no request and takes no slot of a call: those are for each call on it.
     ///
     /// # Errors
-    /// The tenant's credit does not cover the call, or the ledger is away.
+    /// The hub is draining, the address is not allowed, or the tenant has as many sockets as it may have calls.
+    pub async fn open(&self, caller: &Caller, head: &Head) -> Result<SocketTicket, Refused> {
+        self.check(caller, head)?;
+        let tenant = caller.tenant_id();
+        let gate = (Scope::Tenant(tenant.clone()), self.defaults.calls_per_tenant);
+        let place = self.sockets.ask(tenant, vec![gate]).map_err(refusals::full)?;
+        let slot = place.slot().await.map_err(refusals::full)?;
+        Ok(SocketTicket { _slot: slot })
+    }
+
+    /// The rules that the call falls under whatever its body says, once it may come at all.
+    ///
+    /// # Errors
+    /// The hub is draining, or the address is not allowed.
+    pub fn check(&self, caller: &Caller, head: &Head) -> Result<Vec<Arc<Rule>>, Refused> {
+        if self.is_draining() {
+            return Err(refusals::draining());
+        }
+        let rules = self.rules(&scopes(caller, head.endpoint));
+        match rules.iter().find(|rule| !rule.allows_address(head.address)) {
+            Some(rule) => Err(refusals::address(rule, head.address)),
+            None => Ok(rules),
+        }
+    }
+
+    /// Whether the rules let their caller use a model.
+    pub fn allows(rules: &[Arc<Rule>], model: &Model) -> bool {
+        rules.iter().all(|rule| rule.allows_model(&model.name, &model.upstream))
+    }
+
+    fn rules(&self, scopes: &[Scope]) -> Vec<Arc<Rule>> {
+        let directory = self.directory.load();
+        if directory.rules.is_empty() {
+            return Vec::new();
+        }
+        scopes
+            .iter()
+            .filter_map(|scope| directory.rules.of(scope).cloned())
+            .collect()
+    }
+
+    async fn take(&self, charges: &[Charge]) -> Result<(), Refused> {
+        if charges.is_empty() {
+            return Ok(());
+        }
+        self.counters
+            .take(charges)
+            .await
+            .map_err(|short| refusals::rate(&short))
+    }
+
+    /// A tenant always has a gate: without a limit of its own, that of hub.toml.
+    fn gates(&self, caller: &Caller, rules: &[Arc<Rule>]) -> Vec<Gate> {
+        let most = self.defaults.calls_per_tenant;
+        let own = Scope::Tenant(caller.tenant_id().clone());
+        let mut gates = gates(rules);
+        match gates.iter_mut().find(|(scope, _)| *scope == own) {
+            Some(gate) => gate.1 = gate.1.min(most),
+            None => gates.push((own, most)),
+        }
+        gates
+    }
+
+    /// Sets money aside for the call, once its envelope passed every limit; the hold is granted but need not be
+    /// durable yet.
+    ///
+    /// # Errors
+    /// The model is not allowed, the output asked for is too much, a rate or a budget is used up, the model has all
+    /// its calls running, the tenant's credit does not cover the call, or the ledger is away.
     pub async fn hold(
         &self,
-        ticket: Ticket,
+        mut ticket: Ticket,
         call: CallId,
         caller: &Caller,
         model: &Model,
         envelope: &Envelope,
     ) -> Result<Permit, Refused> {
-        let hold = self.reserve(call, caller, model, envelope).await?;
-        Ok(Permit { ticket, hold })
+        let mut rules = std::mem::take(&mut ticket.rules);
+        if !Self::allows(&rules, model) {
+            return Err(refusals::model(&model.name));
+        }
+        let of_model = self.rules(&scopes_of_model(caller.tenant_id(), model));
+        let gates = gates(&of_model);
+        rules.extend(of_model);
+        let most = check_envelope(&rules, envelope)?;
+        if !gates.is_empty() {
+            let place = self.models.ask(caller.tenant_id(), gates).map_err(refusals::full)?;
+            ticket._of_model = Some(place.slot().await.map_err(refusals::full)?);
+        }
+        let reserve = self.sized(call, caller, model, envelope, most)?;
+        let tally = self.tally(&rules, caller, model, envelope, reserve.amount).await?;
+        let hold = self.ledger.reserve(reserve).await?;
+        Ok(Permit { ticket, hold, tally })
     }
 
-    /// The money part of [`Admission::hold`]: for each call on a socket that already holds its ticket.
-    ///
-    /// # Errors
-    /// As for [`Admission::hold`].
-    pub async fn reserve(
+    async fn tally(
+        &self,
+        rules: &[Arc<Rule>],
+        caller: &Caller,
+        model: &Model,
+        envelope: &Envelope,
+        amount: Nanos,
+    ) -> Result<Tally, Refused> {
+        let mut counted = scopes(caller, envelope.endpoint).to_vec();
+        counted.extend(scopes_of_model(caller.tenant_id(), model));
+        let pledge = self.spend.pledge(counted, budgets(rules), amount);
+        let pledge = pledge.map_err(|over| refusals::over(&over, amount))?;
+        let about = (envelope.bytes as u64).div_ceil(BYTES_PER_RATED_TOKEN);
+        // A warm-up makes no tokens.
+        let tokens = if envelope.generate {
+            charges(rules, Unit::Tokens, |per_minute| about.min(per_minute))
+        } else {
+            Vec::new()
+        };
+        self.take(&tokens).await?;
+        let counters = self.counters.clone();
+        Ok(Tally {
+            pledge,
+            counters,
+            tokens,
+        })
+    }
+
+    /// The most that the call may cost.
+    fn sized(
         &self,
         call: CallId,
         caller: &Caller,
         model: &Model,
         envelope: &Envelope,
-    ) -> Result<Hold, Refused> {
+        most: Option<Tokens>,
+    ) -> Result<Reserve, Refused> {
         if envelope.background {
             return Err(Refusal::new(
                 Code::InvalidRequest,
@@ -129,7 +353,8 @@ impl Admission {
             .into());
         }
         let input = Tokens::new((envelope.bytes as u64).div_ceil(BYTES_PER_INPUT_TOKEN)).min(model.context);
-        let asked = envelope.max_output.unwrap_or(self.default_output).min(model.max_output);
+        let default = most.map_or(self.defaults.output, |most| most.min(self.defaults.output));
+        let asked = envelope.max_output.unwrap_or(default).min(model.max_output);
         let output = Tokens::new(asked.get().saturating_mul(u64::from(envelope.n.max(1))));
         let amount = model.offer.bound(
             &Most {
@@ -139,15 +364,14 @@ impl Admission {
             },
             None,
         );
-        let reserve = Reserve {
+        Ok(Reserve {
             call,
             tenant: caller.tenant_id().clone(),
             by: caller.by.clone(),
             model: model.name.clone(),
             amount,
             price_version: model.offer.version,
-        };
-        Ok(self.ledger.reserve(reserve).await?)
+        })
     }
 
     /// Whether new calls are refused.
@@ -155,8 +379,115 @@ impl Admission {
         self.is_draining.load(Ordering::Relaxed)
     }
 
-    /// From here on every new call is refused.
+    /// From here on every new call is refused, those that wait in line among them.
     pub fn drain(&self) {
         self.is_draining.store(true, Ordering::Relaxed);
+        self.calls.close();
+        self.models.close();
     }
 }
+
+fn scopes(caller: &Caller, endpoint: Endpoint) -> [Scope; 4] {
+    let by = match &caller.by {
+        By::Key(id) => Scope::Key(id.clone()),
+        By::Device(id) => Scope::Device(id.clone()),
+    };
+    let tenant = Scope::Tenant(caller.tenant_id().clone());
+    [Scope::Global, tenant, by, Scope::Endpoint(endpoint)]
+}
+
+/// Under both its names: an alias gets around no limit of the model that it stands for.
+fn scopes_of_model(tenant: &TenantId, model: &Model) -> Vec<Scope> {
+    let mut names = vec![&model.name];
+    if model.upstream != model.name {
+        names.push(&model.upstream);
+    }
+    let scopes = |name: &String| {
+        [
+            Scope::Model(name.clone()),
+            Scope::TenantModel(tenant.clone(), name.clone()),
+        ]
+    };
+    names.into_iter().flat_map(scopes).collect()
+}
+
+fn charges(rules: &[Arc<Rule>], unit: Unit, cost: impl Fn(u64) -> u64) -> Vec<Charge> {
+    let limit = |rule: &Rule| match unit {
+        Unit::Requests => rule.requests_per_minute,
+        Unit::Tokens => rule.tokens_per_minute,
+    };
+    let charge = |rule: &Arc<Rule>| {
+        let per_minute = limit(rule)?;
+        Some(Charge {
+            scope: rule.scope.clone(),
+            unit,
+            per_minute,
+            cost: cost(per_minute),
+        })
+    };
+    rules.iter().filter_map(charge).collect()
+}
+
+fn gates(rules: &[Arc<Rule>]) -> Vec<Gate> {
+    let gate = |rule: &Arc<Rule>| Some((rule.scope.clone(), rule.concurrent_calls?));
+    rules.iter().filter_map(gate).collect()
+}
+
+fn budgets(rules: &[Arc<Rule>]) -> Vec<Budget> {
+    let budget = |rule: &Rule, span, most: Option<Nanos>| {
+        let scope = rule.scope.clone();
+        most.map(|most| Budget { scope, span, most })
+    };
+    let both = |rule: &Arc<Rule>| {
+        [
+            budget(rule, Span::Day, rule.daily_spend),
+            budget(rule, Span::Month, rule.monthly_spend),
+        ]
+    };
+    rules.iter().flat_map(both).flatten().collect()
+}
+
+/// Checks what the envelope asks for. The most output that one answer may have, where a rule says so.
+fn check_envelope(rules: &[Arc<Rule>], envelope: &Envelope) -> Result<Option<Tokens>, Refused> {
+    let answers = u64::from(envelope.n.max(1));
+    let mut least = None;
+    for rule in rules {
+        if let Some(most) = rule.body_bytes.filter(|most| envelope.bytes > *most) {
+            return Err(refusals::body(most));
+        }
+        let Some(most) = rule.max_output else { continue };
+        let asked = envelope.max_output.map(|asked| asked.saturating_mul(answers));
+        if let Some(asked) = asked.filter(|asked| *asked > most) {
+            return Err(refusals::output(rule, envelope.endpoint, asked, most));
+        }
+        let each = Tokens::new(most.get().div_ceil(answers));
+        least = Some(least.map_or(each, |least: Tokens| least.min(each)));
+    }
+    Ok(least)
+}
+
+/// Everything that was charged since the month began, to every scope that it counts for.
+async fn recall(spend: &Spend<SystemClock>, store: &Store) -> Result<(), StoreError> {
+    let now = SystemClock.wall();
+    let (day, month) = (Span::Day.start_ms(now), Span::Month.start_ms(now));
+    for row in limits::charged(store, day, month).await? {
+        let by = KeyId::parse(&row.caller).map(Scope::Key);
+        let by = by.or_else(|_| DeviceId::parse(&row.caller).map(Scope::Device));
+        let mut scopes = vec![Scope::Global, Scope::Tenant(row.tenant.clone())];
+        scopes.extend(by.ok());
+        scopes.extend(Endpoint::parse(&row.endpoint).map(Scope::Endpoint));
+        let mut names = vec![row.model];
+        names.extend(Some(row.upstream_model).filter(|upstream| *upstream != names[0]));
+        for name in names {
+            scopes.push(Scope::TenantModel(row.tenant.clone(), name.clone()));
+            scopes.push(Scope::Model(name));
+        }
+        for scope in scopes {
+            spend.recall(scope, row.today, row.this_month);
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

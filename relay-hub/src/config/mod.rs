@@ -108,6 +108,12 @@ pub struct Limits {
     pub body_memory: usize,
     /// Running calls of one tenant.
     pub calls_per_tenant: usize,
+    /// Calls of all tenants that wait for others to end.
+    pub queue_calls: usize,
+    /// Calls of one tenant that wait.
+    pub queue_calls_per_tenant: usize,
+    /// How long a call may wait for others to end.
+    pub queue_wait: Duration,
     /// Calls at once over one connection of an agent.
     pub calls_per_connection: u32,
     /// Output tokens held for a call that names no maximum.

@@ -6,7 +6,7 @@ mod public;
 mod sips;
 mod tunnel;
 
-use std::{sync::Arc, time::Instant};
+use std::{net::IpAddr, sync::Arc, time::Instant};
 
 use aws_lc_rs::digest;
 use base64::Engine;
@@ -36,6 +36,7 @@ struct Arrival {
     credential: Option<Credential>,
     socket: Option<SocketClient>,
     call: CallId,
+    address: IpAddr,
     link: Link,
     /// What the agent carries in a POST was a GET of its client.
     is_socket_post: bool,
@@ -50,6 +51,7 @@ async fn admit(exchange: &Arc<Exchange>, arrival: Arrival) -> Response<ReplyBody
         credential,
         socket,
         call,
+        address,
         link,
         is_socket_post,
     } = arrival;
@@ -89,6 +91,7 @@ async fn admit(exchange: &Arc<Exchange>, arrival: Arrival) -> Response<ReplyBody
                 credential,
                 head,
                 socket,
+                address: address.to_canonical(),
                 link,
                 started,
             },

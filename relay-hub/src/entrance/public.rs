@@ -1,6 +1,6 @@
 //! The public entrance: HTTPS with HTTP/1.1 and 2, or plain HTTP on loopback. Callers show an API key.
 
-use std::{convert::Infallible, io, sync::Arc, time::Duration};
+use std::{convert::Infallible, io, net::IpAddr, sync::Arc, time::Duration};
 
 use futures_util::TryFutureExt as _;
 use http::{Request, Response};
@@ -58,7 +58,7 @@ pub async fn serve_public(public: Public, exchange: Arc<Exchange>, tasks: Tasks)
             accepted = public.listener.accept() => accepted,
             () = public.drain.cancelled() => return,
         };
-        let Ok((tcp, _)) = accepted else {
+        let Ok((tcp, from)) = accepted else {
             tokio::time::sleep(ACCEPT_PAUSE).await;
             continue;
         };
@@ -67,6 +67,7 @@ pub async fn serve_public(public: Public, exchange: Arc<Exchange>, tasks: Tasks)
         }
         let connection = Connection {
             exchange: exchange.clone(),
+            from: from.ip(),
             drain: public.drain.clone(),
         };
         match acceptor.clone() {
@@ -88,6 +89,7 @@ const PREFACE: [u8; 4] = *b"PRI ";
 
 struct Connection {
     exchange: Arc<Exchange>,
+    from: IpAddr,
     drain: CancellationToken,
 }
 
@@ -111,13 +113,13 @@ impl Connection {
     }
 
     async fn speak(self, version: Version, io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, link: Link) {
-        let exchange = self.exchange;
+        let (exchange, from) = (self.exchange, self.from);
         let head_bytes = exchange.limits.head_bytes;
         let (io, written) = Telling::new(io);
         let service = service_fn(move |request: Request<Incoming>| {
             let (version, written) = (request.version(), written.clone());
             // Boxed: a connection would keep the room of the future for as long as its answer streams.
-            let answer = Box::pin(answer(exchange.clone(), request, link));
+            let answer = Box::pin(answer(exchange.clone(), request, from, link));
             answer.map_ok(move |answer| answer.map(|body| InTurn::new(body, version, written)))
         });
         match version {
@@ -176,6 +178,7 @@ fn http2(head_bytes: usize) -> http2::Builder<TokioExecutor> {
 async fn answer(
     exchange: Arc<Exchange>,
     mut request: Request<Incoming>,
+    address: IpAddr,
     link: Link,
 ) -> Result<Response<ReplyBody>, Infallible> {
     let upgrade = request.extensions_mut().remove::<hyper::upgrade::OnUpgrade>();
@@ -187,6 +190,7 @@ async fn answer(
         head,
         body: ClientBody::Public(Box::new(body)),
         call: CallId::random(),
+        address,
         link,
         is_socket_post: false,
     };

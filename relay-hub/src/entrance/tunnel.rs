@@ -45,6 +45,7 @@ async fn answer(exchange: Arc<Exchange>, request: Request<InBody>, peer: Peer) -
         head,
         body: ClientBody::Tunnel(Box::new(body)),
         call: call.unwrap_or_else(CallId::random),
+        address: peer.addr.ip(),
         link: match peer.transport {
             Transport::Quic => Link::Quic,
             Transport::H2 => Link::H2,

@@ -9,6 +9,7 @@ mod socket;
 mod upstream;
 
 use std::{
+    net::IpAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -27,7 +28,7 @@ use self::{
     upstream::Upstreams,
 };
 use crate::{
-    admission::Admission,
+    admission::{Admission, Head},
     catalogue::Catalogue,
     config::Limits,
     egress::Egress,
@@ -82,8 +83,21 @@ pub struct Inbound {
     pub head: http::request::Parts,
     /// The client asks for a WebSocket.
     pub socket: Option<SocketClient>,
+    /// Where the client is, or its agent.
+    pub address: IpAddr,
     pub link: Link,
     pub started: Instant,
+}
+
+impl Inbound {
+    /// What admission decides by before the body.
+    fn asks(&self) -> Head {
+        Head {
+            endpoint: self.endpoint,
+            address: self.address,
+            length: request::announced(&self.head.headers),
+        }
+    }
 }
 
 impl Exchange {
@@ -160,6 +174,7 @@ impl Exchange {
         body: &mut ClientBody,
         record: &mut Option<Record>,
     ) -> Result<Response<ReplyBody>, Refused> {
+        let asks = inbound.asks();
         let Inbound {
             call,
             endpoint,
@@ -171,8 +186,10 @@ impl Exchange {
         } = inbound;
         let caller = self.identify(credential).await?;
         let row = record.insert(Record::begin(call, &caller, endpoint, link, started));
-        let ticket = self.admission.enter(&caller)?;
-        let body = request::read(&head.headers, body, &self.limits, &self.bodies).await?;
+        let entry = self.admission.enter(&caller, &asks).await?;
+        // A client that leaves while it stands in line is noticed by its body.
+        let read = request::read(&head.headers, body, entry.body_bytes, &self.limits, &self.bodies);
+        let (ticket, body) = tokio::try_join!(entry.ticket(), read)?;
         let envelope = Envelope::read(endpoint, body.plain.as_slice())?;
         row.asked(&envelope);
         let model = self.catalogue.model(&caller, &envelope.model).await?;
@@ -193,7 +210,7 @@ impl Exchange {
         let meter = Meter {
             way: upstream.way,
             _ticket: lease.permit.ticket,
-            bill: Bill::new(lease.permit.hold, &model, &envelope, record),
+            bill: Bill::new(lease.permit.hold, lease.permit.tally, &model, &envelope, record),
             wire: endpoint.wire(),
             is_streamed: envelope.stream,
             removes_usage: asks_usage,

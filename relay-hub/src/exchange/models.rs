@@ -5,13 +5,19 @@ use http::{HeaderValue, Response, StatusCode, header};
 use relay_protocol::catalog::{ModelCard, codex_catalog, etag, openai_list};
 
 use super::{Exchange, Inbound, body::ReplyBody};
-use crate::{catalogue::Model, refusal::Refused};
+use crate::{admission::Admission, catalogue::Model, refusal::Refused};
 
 impl Exchange {
     /// `GET /v1/models`: OpenAI's list, or Codex's catalogue when the query names a `client_version`.
     pub(super) async fn models(&self, inbound: Inbound) -> Result<Response<ReplyBody>, Refused> {
+        let asks = inbound.asks();
         let caller = self.identify(inbound.credential).await?;
-        let models: Vec<_> = self.catalogue.models(&caller).into_iter().map(card).collect();
+        let rules = self.admission.check(&caller, &asks)?;
+        let models = self.catalogue.models(&caller).into_iter();
+        let models: Vec<_> = models
+            .filter(|model| Admission::allows(&rules, model))
+            .map(card)
+            .collect();
         let is_codex = inbound.head.uri.query().is_some_and(asks_for_codex);
         let list = if is_codex {
             codex_catalog(&models)

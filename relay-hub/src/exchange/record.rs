@@ -8,6 +8,7 @@ use relay_shared::call::CallId;
 use tracing::debug;
 
 use crate::{
+    admission::Tally,
     catalogue::Model,
     identity::Caller,
     ids::AccountId,
@@ -111,6 +112,8 @@ impl Record {
 /// A call that may be charged.
 pub(super) struct Bill {
     hold: Option<Hold>,
+    /// Settled with the hold.
+    tally: Option<Tally>,
     offer: Offer,
     /// The size of the request, for the estimate.
     input_bytes: usize,
@@ -120,10 +123,11 @@ pub(super) struct Bill {
 }
 
 impl Bill {
-    pub(super) fn new(hold: Hold, model: &Model, envelope: &Envelope, record: Record) -> Self {
+    pub(super) fn new(hold: Hold, tally: Tally, model: &Model, envelope: &Envelope, record: Record) -> Self {
         let is_free = !envelope.generate;
         Self {
             hold: Some(hold),
+            tally: Some(tally),
             offer: model.offer.clone(),
             input_bytes: envelope.bytes,
             is_free,
@@ -159,6 +163,9 @@ impl Bill {
     ) -> impl Future<Output = Result<(), Refused>> + Send + use<> {
         let settled = self.hold.take().map(|hold| {
             let row = self.row(observed, ending);
+            if let Some(tally) = self.tally.take() {
+                tally.settle(row.cost, row.tokens());
+            }
             hold.settle(row.cost, row)
         });
         async move {

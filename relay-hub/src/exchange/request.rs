@@ -81,19 +81,25 @@ enum Coding {
     Zstd,
 }
 
-/// Reads the whole body: bounded in size, in silence and in the hub's memory.
+/// How long the body says that it will be.
+pub(super) fn announced(headers: &HeaderMap) -> Option<usize> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// Reads the whole body: at most `most` bytes as it came and decoded, bounded in silence and in the hub's memory.
 ///
 /// # Errors
 /// A body too large, cut, silent, or in a coding that is not known or does not decode.
 pub(super) async fn read(
     headers: &HeaderMap,
     body: &mut ClientBody,
+    most: usize,
     limits: &Limits,
     pool: &Arc<Semaphore>,
 ) -> Result<RequestBody, Refused> {
     let coding = coding(headers)?;
     let mut memory = Memory::new(pool.clone());
-    let raw = collect(headers, body, limits, &mut memory).await?;
+    let raw = collect(headers, body, most, &mut memory).await?;
     let Some(coding) = coding else {
         let raw = Payload::new(raw);
         return Ok(RequestBody {
@@ -103,10 +109,8 @@ pub(super) async fn read(
             memory,
         });
     };
-    let most = limits
-        .body_bytes
-        .min(raw.len().saturating_mul(limits.ratio).max(RATIO_FLOOR));
-    memory.borrow(most.min(limits.body_bytes))?;
+    let most = most.min(raw.len().saturating_mul(limits.ratio).max(RATIO_FLOOR));
+    memory.borrow(most)?;
     let encoded = raw.clone();
     // Decoding megabytes takes milliseconds, which no other call of this thread should wait for.
     let plain = tokio::task::spawn_blocking(move || decode(coding, &encoded, most))
@@ -123,14 +127,12 @@ pub(super) async fn read(
 async fn collect(
     headers: &HeaderMap,
     body: &mut ClientBody,
-    limits: &Limits,
+    most: usize,
     memory: &mut Memory,
 ) -> Result<Bytes, Refused> {
-    let announced = headers
-        .get(header::CONTENT_LENGTH)
-        .and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
-    if announced.is_some_and(|length| length > limits.body_bytes) {
-        return Err(too_large(limits));
+    let announced = announced(headers);
+    if announced.is_some_and(|length| length > most) {
+        return Err(too_large(most));
     }
     let mut room = announced.unwrap_or(0);
     memory.borrow(room)?;
@@ -144,8 +146,8 @@ async fn collect(
             continue;
         };
         let so_far = first.len() + joined.len() + chunk.len();
-        if so_far > limits.body_bytes {
-            return Err(too_large(limits));
+        if so_far > most {
+            return Err(too_large(most));
         }
         if so_far > room {
             let more = (so_far - room).max(STEP);
@@ -217,10 +219,10 @@ fn decode(coding: Coding, encoded: &[u8], most: usize) -> Result<Bytes, Refused>
     }
 }
 
-fn too_large(limits: &Limits) -> Refused {
+fn too_large(most: usize) -> Refused {
     Refusal::new(
         Code::BodyTooLarge,
-        format!("The request body is over the limit of {} bytes.", limits.body_bytes),
+        format!("The request body is over the limit of {most} bytes."),
     )
     .into()
 }

@@ -4,13 +4,18 @@ use std::{fmt, sync::Arc};
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use relay_protocol::{Code, Refusal};
-use relay_shared::{secret::Secret, tls::DeviceIdentity};
+use relay_shared::{
+    clock::{Clock as _, SystemClock},
+    secret::Secret,
+    tls::DeviceIdentity,
+};
 
 use crate::{
     directory::{Directory, DirectoryHandle, Tenant},
     ids::{DeviceId, KeyId, TenantId},
+    limit::Scope,
     refusal::Refused,
-    store::keys::KeyText,
+    store::{keys::KeyText, millis},
 };
 
 /// What a client shows.
@@ -77,10 +82,38 @@ impl Identity {
     /// The caller, or a refusal that does not tell which part was wrong. What is not known is looked for in the
     /// store once, so that a key works as soon as it was made.
     pub async fn authenticate(&self, credential: &Credential) -> Result<Caller, Refused> {
-        match look_up(&self.directory.load(), credential) {
-            Err(Stranger::Unknown) => Ok(look_up(&*self.directory.refresh().await, credential)?),
+        let now_ms = millis(SystemClock.wall());
+        match look_up(&self.directory.load(), credential, now_ms) {
+            Err(Stranger::Unknown) => Ok(look_up(&*self.directory.refresh().await, credential, now_ms)?),
             other => Ok(other?),
         }
+    }
+
+    /// The same caller as it is by now: for each call on a socket that was opened long ago.
+    ///
+    /// # Errors
+    /// It was revoked or suspended meanwhile, or its time is over.
+    pub fn again(&self, caller: &Caller) -> Result<Caller, Refused> {
+        let directory = self.directory.load();
+        let tenant = match &caller.by {
+            By::Key(id) => directory
+                .keys
+                .get(id)
+                .filter(|key| !key.is_revoked)
+                .map(|key| &key.tenant),
+            By::Device(id) => directory
+                .devices
+                .get(id)
+                .filter(|device| !device.is_revoked)
+                .map(|device| &device.tenant),
+        };
+        let tenant = tenant.ok_or(Stranger::Revoked)?;
+        Ok(admitted(
+            &directory,
+            tenant,
+            caller.by.clone(),
+            millis(SystemClock.wall()),
+        )?)
     }
 }
 
@@ -93,8 +126,12 @@ enum Stranger {
     Unknown,
     #[error("revoked")]
     Revoked,
+    #[error("the time of the key or the device is over")]
+    Expired,
     #[error("the tenant is suspended")]
     Suspended,
+    #[error("the tenant's time is over")]
+    TenantExpired,
 }
 
 impl From<Stranger> for Refused {
@@ -104,6 +141,10 @@ impl From<Stranger> for Refused {
                 Refusal::new(Code::InvalidKey, "The API key or device is not valid here")
                     .hint("check the key, or ask the operator of the relay for another one")
             }
+            Stranger::Expired => Refusal::new(Code::InvalidKey, "The API key or device has expired")
+                .hint("ask the operator of the relay for another one"),
+            Stranger::TenantExpired => Refusal::new(Code::TenantSuspended, "This tenant's access has expired")
+                .hint("ask the operator of the relay"),
             Stranger::Suspended => {
                 Refusal::new(Code::TenantSuspended, "This tenant is suspended").hint("ask the operator of the relay")
             }
@@ -112,7 +153,7 @@ impl From<Stranger> for Refused {
     }
 }
 
-fn look_up(directory: &Directory, credential: &Credential) -> Result<Caller, Stranger> {
+fn look_up(directory: &Directory, credential: &Credential, now_ms: i64) -> Result<Caller, Stranger> {
     let (tenant, by) = match credential {
         Credential::Key(text) => {
             let shown = KeyText::read(text.expose()).ok_or(Stranger::Malformed)?;
@@ -138,9 +179,23 @@ fn look_up(directory: &Directory, credential: &Credential) -> Result<Caller, Str
             (&device.tenant, By::Device(device.id.clone()))
         }
     };
+    admitted(directory, tenant, by, now_ms)
+}
+
+fn admitted(directory: &Directory, tenant: &TenantId, by: By, now_ms: i64) -> Result<Caller, Stranger> {
     let tenant = directory.tenants.get(tenant).ok_or(Stranger::Unknown)?;
     if tenant.is_suspended {
         return Err(Stranger::Suspended);
+    }
+    let scope = match &by {
+        By::Key(id) => Scope::Key(id.clone()),
+        By::Device(id) => Scope::Device(id.clone()),
+    };
+    if directory.rules.is_expired(&scope, now_ms) {
+        return Err(Stranger::Expired);
+    }
+    if directory.rules.is_expired(&Scope::Tenant(tenant.id.clone()), now_ms) {
+        return Err(Stranger::TenantExpired);
     }
     Ok(Caller {
         tenant: tenant.clone(),

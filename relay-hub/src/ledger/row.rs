@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, fmt};
 
-use relay_protocol::{Code, Usage, UsageSource};
+use relay_protocol::{Code, Tokens, Usage, UsageSource};
 use relay_shared::call::CallId;
 
 use super::detail::Flags;
@@ -61,6 +61,14 @@ pub struct UsageRow {
     pub tier: Option<String>,
     /// What an operator should know of its bill.
     pub flags: Flags,
+}
+
+impl UsageRow {
+    /// Input and output together; none where nothing was counted.
+    pub fn tokens(&self) -> Tokens {
+        let usage = self.usage.as_ref().map(|(usage, _)| *usage).unwrap_or_default();
+        usage.input.saturating_add(usage.output)
+    }
 }
 
 /// How a client came.

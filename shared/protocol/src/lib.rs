@@ -21,7 +21,7 @@ pub mod ws;
 pub use edits::Edits;
 pub use envelope::{Envelope, EnvelopeError, Frame};
 pub use payload::Payload;
-pub use refusal::{Code, Refusal, Rendered};
+pub use refusal::{Code, Rate, RateUnit, Refusal, Rendered};
 pub use tap::{Ending, Meter, Observed, Piece, Pieces, Shape, Tap, TapOptions};
 pub use tokens::Tokens;
 pub use told::tell_model;

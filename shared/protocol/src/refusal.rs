@@ -19,6 +19,8 @@ pub enum Code {
     InvalidKey,
     /// 400: the tenant may not call. Not 403, which Codex repeats.
     TenantSuspended,
+    /// 400: the client is at an address from which it may not call. Not 403, which Codex repeats.
+    AddressNotAllowed,
     /// 404 `model_not_found`.
     ModelNotFound,
     /// 404: no such path.
@@ -69,11 +71,70 @@ pub struct Refusal {
     /// What happened, as a sentence.
     pub message: String,
     /// What helps.
-    pub hint: Option<String>,
+    pub hint: Option<Box<str>>,
     /// When to come back. Written in whole seconds, at least 1.
     pub retry_after: Option<Duration>,
     /// When a usage limit ends, in seconds since 1970.
     pub resets_at: Option<u64>,
+    /// The field of the request that is at fault.
+    pub param: Option<&'static str>,
+    /// The rate that is used up.
+    pub rate: Option<Box<Rate>>,
+}
+
+/// How much of a rate is used, as OpenAI's clients read it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rate {
+    /// What is counted.
+    pub unit: RateUnit,
+    /// So many a minute.
+    pub limit: u64,
+    /// So many may still come at once.
+    pub remaining: u64,
+    /// Until then all of it is there again.
+    pub reset: Duration,
+}
+
+/// What a rate counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RateUnit {
+    /// Calls.
+    Requests,
+    /// Tokens.
+    Tokens,
+}
+
+impl Rate {
+    fn headers(&self) -> [(&'static str, String); 3] {
+        let [limit, remaining, reset] = match self.unit {
+            RateUnit::Requests => [
+                "x-ratelimit-limit-requests",
+                "x-ratelimit-remaining-requests",
+                "x-ratelimit-reset-requests",
+            ],
+            RateUnit::Tokens => [
+                "x-ratelimit-limit-tokens",
+                "x-ratelimit-remaining-tokens",
+                "x-ratelimit-reset-tokens",
+            ],
+        };
+        [
+            (limit, self.limit.to_string()),
+            (remaining, self.remaining.to_string()),
+            (reset, span(self.reset)),
+        ]
+    }
+}
+
+/// As OpenAI writes it: `120ms`, `2s`, `6m0s`. Rounded up.
+fn span(time: Duration) -> String {
+    let millis = time.as_nanos().div_ceil(1_000_000);
+    let seconds = millis.div_ceil(1_000);
+    match (millis, seconds) {
+        (..1_000, _) => format!("{millis}ms"),
+        (_, ..60) => format!("{seconds}s"),
+        (_, seconds) => format!("{}m{}s", seconds / 60, seconds % 60),
+    }
 }
 
 /// An HTTP answer, ready to send.
@@ -97,13 +158,15 @@ impl Refusal {
             hint: None,
             retry_after: None,
             resets_at: None,
+            param: None,
+            rate: None,
         }
     }
 
     /// Adds what helps.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
-        self.hint = Some(hint.into());
+        self.hint = Some(hint.into().into());
         self
     }
 
@@ -118,6 +181,20 @@ impl Refusal {
     #[must_use]
     pub fn resets_at(mut self, unix_seconds: u64) -> Self {
         self.resets_at = Some(unix_seconds);
+        self
+    }
+
+    /// Names the field of the request that is at fault.
+    #[must_use]
+    pub const fn param(mut self, field: &'static str) -> Self {
+        self.param = Some(field);
+        self
+    }
+
+    /// Adds the rate that is used up.
+    #[must_use]
+    pub fn rate(mut self, rate: Rate) -> Self {
+        self.rate = Some(Box::new(rate));
         self
     }
 
@@ -140,6 +217,7 @@ impl Refusal {
         if let Some(seconds) = self.retry_seconds() {
             headers.push(("retry-after", seconds.to_string()));
         }
+        headers.extend(self.rate.iter().flat_map(|rate| rate.headers()));
         headers.extend(self.special_headers());
         let body = match (text, wire) {
             (true, Wire::Responses | Wire::Chat) => Bytes::from(format!("{}\n", self.words())),
@@ -173,16 +251,27 @@ impl Refusal {
             "status": self.code.rule().status,
             "error": self.error_object(request_id),
         });
-        if let Some(seconds) = self.retry_seconds() {
-            frame["headers"] = json!({ "retry-after": seconds.to_string() });
+        let wait = self.retry_seconds().map(|seconds| ("retry-after", seconds.to_string()));
+        let rate = self.rate.iter().flat_map(|rate| rate.headers());
+        let headers: serde_json::Map<_, _> = wait
+            .into_iter()
+            .chain(rate)
+            .map(|(name, value)| (name.to_owned(), Value::String(value)))
+            .collect();
+        if !headers.is_empty() {
+            frame["headers"] = headers.into();
         }
         json(&frame)
     }
 
     fn error_object(&self, request_id: &str) -> Value {
         let Rule { kind, code, .. } = self.code.rule();
+        let kind = match self.rate.as_ref().map(|rate| rate.unit) {
+            Some(RateUnit::Tokens) => "tokens",
+            Some(RateUnit::Requests) | None => kind,
+        };
         let mut error = json!({
-            "message": self.words(), "type": kind, "code": code, "param": null, "request_id": request_id,
+            "message": self.words(), "type": kind, "code": code, "param": self.param, "request_id": request_id,
         });
         if let Some(at) = self.resets_at {
             error["resets_at"] = at.into();
@@ -293,6 +382,7 @@ impl Code {
             Self::InvalidRequest => Rule::fatal(400, "invalid_request"),
             Self::InvalidKey => Rule::fatal(401, "invalid_api_key"),
             Self::TenantSuspended => Rule::fatal(400, "tenant_suspended"),
+            Self::AddressNotAllowed => Rule::fatal(400, "address_not_allowed"),
             Self::ModelNotFound => Rule::fatal(404, "model_not_found"),
             Self::NotFound => Rule::fatal(404, "unknown_url"),
             Self::MethodNotAllowed => Rule::fatal(405, "method_not_allowed"),

@@ -45,18 +45,20 @@ impl Exchange {
         body: &mut ClientBody,
         record: &mut Option<Record>,
     ) -> Result<Response<ReplyBody>, Refused> {
+        let asks = inbound.asks();
         let Inbound {
             call,
             endpoint,
             credential,
             head,
             socket,
+            address,
             link,
             started,
         } = inbound;
         let caller = self.identify(credential).await?;
         let row = record.insert(Record::begin(call, &caller, endpoint, link, started));
-        let ticket = self.admission.enter(&caller)?;
+        let ticket = self.admission.open(&caller, &asks).await?;
         let account = self.routing.account(caller.tenant_id()).await?;
         self.routing.check_socket(&account)?;
         let upstream = self.upstreams.of(&account, &self.egress)?;
@@ -77,7 +79,7 @@ impl Exchange {
             caller,
             ticket,
             (account.id.clone(), upstream.way.name()),
-            (call, link),
+            (call, link, address),
         );
         self.tasks.spawn("socket", session.run(client, vendor));
         Ok(response)

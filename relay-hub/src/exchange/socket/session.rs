@@ -3,6 +3,8 @@
 
 use std::{
     collections::VecDeque,
+    net::IpAddr,
+    pin::pin,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -22,7 +24,7 @@ use relay_shared::call::CallId;
 
 use super::ends::{ClientEnd, Sink, Source, split};
 use crate::{
-    admission::Ticket,
+    admission::{Head, Permit, SocketTicket, Ticket},
     catalogue::Model,
     exchange::{
         Exchange, keepalive,
@@ -43,11 +45,12 @@ const TURNS: usize = 16;
 pub(super) struct Session {
     exchange: Arc<Exchange>,
     caller: Caller,
-    _ticket: Ticket,
+    _ticket: SocketTicket,
     account: AccountId,
     egress: &'static str,
     socket: CallId,
     link: Link,
+    address: IpAddr,
     turns: Mutex<VecDeque<Turn>>,
     started: Instant,
     /// Milliseconds after `started` at which the vendor was last heard.
@@ -60,6 +63,8 @@ struct Turn {
     meter: Meter,
     /// The model's public name, when the vendor knows it by another.
     renamed: Option<String>,
+    /// Its slot, kept until it ended.
+    _ticket: Ticket,
 }
 
 /// Why a session ended.
@@ -82,9 +87,9 @@ impl Session {
     pub(super) fn new(
         exchange: Arc<Exchange>,
         caller: Caller,
-        ticket: Ticket,
+        ticket: SocketTicket,
         (account, egress): (AccountId, &'static str),
-        (socket, link): (CallId, Link),
+        (socket, link, address): (CallId, Link, IpAddr),
     ) -> Self {
         let (started, heard) = (Instant::now(), AtomicU64::new(0));
         Self {
@@ -95,6 +100,7 @@ impl Session {
             egress,
             socket,
             link,
+            address,
             turns: Mutex::default(),
             started,
             heard,
@@ -123,6 +129,7 @@ impl Session {
 
     async fn upwards(&self, from: &mut Source, to_vendor: &mut Sink, to_client: &tokio::sync::Mutex<Sink>) -> End {
         let mut messages = Messages::new(self.exchange.limits.body_bytes);
+        let mut from = Ahead { from, chunk: None };
         loop {
             let Some(chunk) = from.next().await else {
                 return End::ClientGone;
@@ -133,16 +140,16 @@ impl Session {
             };
             for item in items {
                 let (raw, is_close) = match item {
-                    Item::Text { raw, text } => match self.admit(&text).await {
-                        Ok(None) => (raw, false),
-                        Ok(Some(edited)) => (edited, false),
-                        Err(refused) => {
+                    Item::Text { raw, text } => match from.unless_gone(self.admit(&text)).await {
+                        Ok(Ok(edited)) => (edited.unwrap_or(raw), false),
+                        Ok(Err(refused)) => {
                             let told = encode_text(&refused.public.socket_frame(&self.socket.to_string()), None);
                             if to_client.lock().await.send(told).await.is_err() {
                                 return End::ClientGone;
                             }
                             continue;
                         }
+                        Err(end) => return end,
                     },
                     Item::Binary { raw } | Item::Control { raw, .. } => (raw, false),
                     Item::Close { raw, .. } => (raw, true),
@@ -195,20 +202,30 @@ impl Session {
         if self.turns().len() >= TURNS {
             return Err(Refusal::new(Code::RateLimited, format!("{TURNS} calls wait on this socket already.")).into());
         }
-        let model = self.exchange.catalogue.model(&self.caller, &envelope.model).await?;
+        let Exchange {
+            identity,
+            admission,
+            catalogue,
+            ..
+        } = self.exchange.as_ref();
+        let caller = identity.again(&self.caller)?;
+        let asks = Head {
+            endpoint: Endpoint::Responses,
+            address: self.address,
+            length: Some(envelope.bytes),
+        };
+        let ticket = admission.enter(&caller, &asks).await?.ticket().await?;
+        let model = catalogue.model(&caller, &envelope.model).await?;
         row.priced(&model);
-        let hold = self
-            .exchange
-            .admission
-            .reserve(call, &self.caller, &model, envelope)
-            .await?;
+        let Permit { ticket, hold, tally } = admission.hold(ticket, call, &caller, &model, envelope).await?;
         hold.hasten();
         row.held();
         if let Some(row) = record.take() {
             let turn = Turn {
-                bill: Bill::new(hold, &model, envelope, row),
+                bill: Bill::new(hold, tally, &model, envelope, row),
                 meter: Meter::new(Wire::Responses),
                 renamed: (model.upstream != model.name).then(|| model.name.clone()),
+                _ticket: ticket,
             };
             self.mark_heard();
             self.turns().push_back(turn);
@@ -334,6 +351,34 @@ impl Session {
             // Nobody waits for these settlements; the ledger counts what it could not write.
             drop(turn.bill.settle(turn.meter.observed(), ending(end)).await);
         }
+    }
+}
+
+/// A client's bytes, of which one chunk may be read before its turn.
+struct Ahead<'a> {
+    from: &'a mut Source,
+    chunk: Option<Bytes>,
+}
+
+impl Ahead<'_> {
+    async fn next(&mut self) -> Option<Bytes> {
+        match self.chunk.take() {
+            Some(chunk) => Some(chunk),
+            None => self.from.next().await,
+        }
+    }
+
+    /// Does something that may wait in line, as long as the client is there: one that leaves gives its place up.
+    async fn unless_gone<T>(&mut self, work: impl Future<Output = T>) -> Result<T, End> {
+        let mut work = pin!(work);
+        if self.chunk.is_none() {
+            tokio::select! {
+                biased;
+                done = &mut work => return Ok(done),
+                chunk = self.from.next() => self.chunk = Some(chunk.ok_or(End::ClientGone)?),
+            }
+        }
+        Ok(work.await)
     }
 }
 

@@ -1,9 +1,10 @@
 use super::*;
 
-const ALL: [Code; 23] = [
+const ALL: [Code; 24] = [
     Code::InvalidRequest,
     Code::InvalidKey,
     Code::TenantSuspended,
+    Code::AddressNotAllowed,
     Code::ModelNotFound,
     Code::NotFound,
     Code::MethodNotAllowed,
@@ -64,6 +65,7 @@ fn every_code_is_told_as_codex_needs_it() {
 InvalidRequest 400 - invalid_request_error invalid_request invalid_prompt
 InvalidKey 401 - invalid_request_error invalid_api_key invalid_prompt
 TenantSuspended 400 - invalid_request_error tenant_suspended invalid_prompt
+AddressNotAllowed 400 - invalid_request_error address_not_allowed invalid_prompt
 ModelNotFound 404 - invalid_request_error model_not_found invalid_prompt
 NotFound 404 - invalid_request_error unknown_url invalid_prompt
 MethodNotAllowed 405 - invalid_request_error method_not_allowed invalid_prompt
@@ -192,4 +194,57 @@ fn a_usage_limit_says_when_it_ends_and_what_helps() {
     assert_eq!(body["error"]["type"], "usage_limit_reached");
     assert_eq!(body["error"]["resets_at"], 1_700_000_000);
     assert_eq!(header(&rendered, "x-codex-promo-message"), Some("Top up at the desk."));
+}
+
+#[test]
+fn a_used_up_rate_is_told_in_headers_and_in_a_frame() {
+    let rate = |unit, reset| Rate {
+        unit,
+        limit: 60,
+        remaining: 0,
+        reset: Duration::from_millis(reset),
+    };
+    let refused = refusal(Code::RateLimited).retry_after(Duration::from_secs(7));
+    let rendered = refused
+        .clone()
+        .rate(rate(RateUnit::Requests, 59_001))
+        .render(Wire::Responses, "r");
+    assert_eq!(header(&rendered, "retry-after"), Some("7"));
+    assert_eq!(header(&rendered, "x-ratelimit-limit-requests"), Some("60"));
+    assert_eq!(header(&rendered, "x-ratelimit-remaining-requests"), Some("0"));
+    assert_eq!(header(&rendered, "x-ratelimit-reset-requests"), Some("1m0s"));
+    let tokens = refused.rate(rate(RateUnit::Tokens, 20));
+    let rendered = tokens.render(Wire::Chat, "r");
+    assert_eq!(header(&rendered, "x-ratelimit-reset-tokens"), Some("20ms"));
+    let body: Value = serde_json::from_slice(&rendered.body).unwrap();
+    assert_eq!(
+        (&body["error"]["type"], &body["error"]["code"]),
+        (&"tokens".into(), &"rate_limit_exceeded".into())
+    );
+    let frame: Value = serde_json::from_slice(&tokens.socket_frame("r")).unwrap();
+    assert_eq!(frame["headers"]["retry-after"], "7");
+    assert_eq!(frame["headers"]["x-ratelimit-limit-tokens"], "60");
+}
+
+#[test]
+fn a_span_is_written_as_openai_writes_it() {
+    for (millis, text) in [
+        (0, "0ms"),
+        (999, "999ms"),
+        (1_000, "1s"),
+        (1_001, "2s"),
+        (59_999, "1m0s"),
+        (360_000, "6m0s"),
+    ] {
+        assert_eq!(span(Duration::from_millis(millis)), text);
+    }
+}
+
+#[test]
+fn a_field_at_fault_is_named() {
+    let rendered = refusal(Code::InvalidRequest)
+        .param("max_output_tokens")
+        .render(Wire::Chat, "r");
+    let body: Value = serde_json::from_slice(&rendered.body).unwrap();
+    assert_eq!(body["error"]["param"], "max_output_tokens");
 }
