@@ -233,7 +233,7 @@ async fn a_day_s_money_stops_at_its_limit_and_a_restart_remembers() {
 async fn an_expired_key_device_and_tenant_are_refused() {
     let world = setup().start().await;
     let (key, device) = (first_id(&world, "key").await, first_id(&world, "device").await);
-    let soon = expiry_in(Duration::from_secs(2));
+    let soon = expiry_in(Duration::from_secs(4));
     limit(&world, &["set", "--key", &key, "--expires", &soon]).await;
     limit(&world, &["set", "--device", &device, "--expires", &soon]).await;
     for client in [world.through_hub(), world.through_agent()] {
@@ -259,7 +259,7 @@ async fn an_expired_key_device_and_tenant_are_refused() {
             "--tenant",
             "acme",
             "--expires",
-            &expiry_in(Duration::from_secs(1)),
+            &expiry_in(Duration::from_secs(4)),
         ],
     )
     .await;
@@ -482,6 +482,47 @@ async fn a_client_that_leaves_the_line_frees_its_place() {
         gate.release(1_000);
         assert_eq!((first.await.status.as_u16(), next.await.status.as_u16()), (200, 200));
     }
+    world.assert_sound().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tenant_with_a_long_line_does_not_keep_up_another() {
+    let hub_toml = "[limits]\nqueue_calls = 11\nqueue_calls_per_tenant = 10\nqueue_wait = \"10m\"".to_owned();
+    let world = crate::Setup { hub_toml, ..setup() }.start().await;
+    let calm = world.hub.add_tenant("calm", "100").await;
+    let calm = Client::new(
+        &format!("http://{}/v1", world.hub.http()),
+        &world.hub.add_key(&calm).await,
+    );
+    let busy = world.through_hub();
+    limit(&world, &["set", "--global", "--concurrent-calls", "1"]).await;
+    let from = |name: &str| json!({"model": MODEL, "input": name, "stream": true}).to_string();
+    let (gate, first) = running(&world, &busy).await;
+    // The eleventh finds ten in line, which are there for certain.
+    let line = (0..11).map(|_| post(&busy, from("busy")).boxed());
+    let (full, _, mut line) = select_all(line).await;
+    assert_eq!(
+        (full.status.as_u16(), full.error_code().as_str()),
+        (503, "server_is_overloaded")
+    );
+    // The second of the calm tenant finds the whole line full, and gets the place of the last in the longest.
+    line.extend((0..2).map(|_| post(&calm, from("calm")).boxed()));
+    let (displaced, at, mut line) = select_all(line).await;
+    assert!(displaced.status == 503 && at < 10, "{at}: {}", displaced.text());
+    line.push(first);
+    gate.release(1_000);
+    assert!(join_all(line).await.iter().all(|answer| answer.status == 200));
+    let order = world.vendor.posts().into_iter().skip(1).map(|call| {
+        let body: Value = serde_json::from_slice(&call.body).unwrap();
+        body["input"].as_str().unwrap().to_owned()
+    });
+    let order: Vec<_> = order.collect();
+    assert_eq!(
+        order[..5],
+        ["busy", "calm", "busy", "calm", "busy"],
+        "tenants take turns"
+    );
+    assert_eq!(order.len(), 11);
     world.assert_sound().await;
 }
 

@@ -1,7 +1,10 @@
 use relay_shared::tasks::Tasks;
 
 use super::*;
-use crate::store::{Store, keys, tenants, testing::TestHub};
+use crate::{
+    limit::Limit,
+    store::{Store, keys, limits, tenants, testing::TestHub},
+};
 
 async fn identity(hub: &TestHub, tasks: &Tasks) -> Identity {
     Identity::new(Directory::watch(&hub.store, hub.sealer.clone(), tasks).await.unwrap())
@@ -111,4 +114,35 @@ async fn add_device(store: &Store, tenant: &TenantId) -> DeviceId {
     };
     redeem(store, secret.expose(), device).await.unwrap();
     id
+}
+
+#[tokio::test]
+async fn who_has_expired_is_refused_and_so_is_a_caller_from_before() {
+    let hub = TestHub::new().await;
+    let tasks = Tasks::new();
+    let identity = identity(&hub, &tasks).await;
+    let tenant = tenants::add(&hub.store, "acme", 1).await.unwrap();
+    let (id, text) = keys::add(&hub.store, &tenant, "ci", 1).await.unwrap();
+    let caller = identity.authenticate(&key(text.expose())).await.unwrap();
+    let again = |identity: &Identity| identity.again(&caller).err().map(|refused| refused.public.code);
+    assert_eq!(again(&identity), None);
+    let moments = [("2099-01-01", false), ("2001-01-01", true)];
+    for (scope, refusal) in [
+        (Scope::Key(id.clone()), Code::InvalidKey),
+        (Scope::Tenant(tenant.clone()), Code::TenantSuspended),
+    ] {
+        for (moment, is_over) in moments {
+            let set = [(Limit::Expires, moment.to_owned())];
+            limits::change(&hub.store, &scope, &set, &[], 1).await.unwrap();
+            identity.directory.refresh().await;
+            let expected = is_over.then_some(refusal);
+            assert_eq!(code(&identity, &key(text.expose())).await, expected, "{scope} {moment}");
+            assert_eq!(again(&identity), expected, "{scope} {moment}");
+        }
+        limits::change(&hub.store, &scope, &[], &Limit::ALL, 1).await.unwrap();
+        identity.directory.refresh().await;
+    }
+    keys::revoke(&hub.store, &tenant, &id, 2).await.unwrap();
+    identity.directory.refresh().await;
+    assert_eq!(again(&identity), Some(Code::InvalidKey));
 }
