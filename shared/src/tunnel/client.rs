@@ -1,85 +1,31 @@
-//! The agent's end of the tunnel: dials a hub and sends requests. Knows no retries and no choice of transport.
+//! The agent's end of the tunnel: one connection to a hub, and the requests on it. Knows no retries and no choice of
+//! transport.
 
 use std::{
     fmt,
-    future::Future,
-    io,
-    net::SocketAddr,
-    pin::Pin,
     sync::{
-        Arc, Mutex, OnceLock, PoisonError,
+        Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
-    task::{Context, Poll},
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
 use http::{HeaderValue, Request, Response, StatusCode, Uri, uri::PathAndQuery};
 use quinn::VarInt;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
-};
-use tokio_rustls::TlsConnector;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    ALPN_H2, ALPN_H3, CALLS, HELLO_PATH, INSTANCE, Transport,
+    CALLS, HELLO_PATH, INSTANCE, Transport,
     body::{self, BodyError, InBody, OutBody},
     calls::{Call, Calls, Full},
-    h2client, h3client, params,
-    watch::{self, Watched},
+    h2client, h3client,
 };
-use crate::{
-    http::remove_hop_by_hop,
-    tasks::Tasks,
-    tls::{self, HUB_NAME, TlsError},
+use crate::{http::remove_hop_by_hop, tasks::Tasks, tls::HUB_NAME};
+
+pub use super::{
+    dial::{DialError, Dialer, Identity},
+    enrol::{HubTrust, enrol},
 };
-
-pub use super::enrol::{HubTrust, enrol};
-
-/// What the agent shows to the hub.
-pub struct Identity {
-    /// The device's certificate.
-    pub chain: Vec<CertificateDer<'static>>,
-    /// Its key.
-    pub key: PrivateKeyDer<'static>,
-}
-
-/// Why no connection came up.
-#[derive(Clone, Debug, thiserror::Error)]
-pub enum DialError {
-    /// Nobody answered in time.
-    #[error("no answer from {addr} over {transport} within {after:?}")]
-    Timeout {
-        /// Where.
-        addr: SocketAddr,
-        /// How.
-        transport: Transport,
-        /// How long was waited.
-        after: Duration,
-    },
-    /// The network said no.
-    #[error("cannot reach {addr} over {transport}: {reason}")]
-    Network {
-        /// Where.
-        addr: SocketAddr,
-        /// How.
-        transport: Transport,
-        /// What the system or the other side said.
-        reason: String,
-    },
-    /// Certificates were not accepted, by us or by the hub.
-    #[error("the hub at {addr} and this device do not trust each other: {reason}")]
-    Trust {
-        /// Where.
-        addr: SocketAddr,
-        /// What TLS said.
-        reason: String,
-    },
-}
 
 /// Why a request got no answer.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -125,145 +71,6 @@ pub struct Ended {
     pub is_silent: bool,
 }
 
-/// Makes connections to hubs.
-#[derive(Clone)]
-pub struct Dialer(Arc<Dials>);
-
-struct Dials {
-    quic: quinn::ClientConfig,
-    h2: TlsConnector,
-    tasks: Tasks,
-}
-
-impl Dialer {
-    /// A dialer that trusts `ca` and shows `identity`.
-    ///
-    /// # Errors
-    /// When key and certificates do not fit.
-    pub fn new(ca: &CertificateDer<'static>, identity: &Identity, tasks: &Tasks) -> Result<Self, TlsError> {
-        let (chain, key) = (identity.chain.clone(), identity.key.clone_key());
-        let quic = tls::client_mutual(ca, chain.clone(), key.clone_key(), &[ALPN_H3])?;
-        let quic = quinn::crypto::rustls::QuicClientConfig::try_from(quic);
-        let quic = quic.map_err(|e| TlsError::Ca(e.to_string()))?;
-        let mut quic = quinn::ClientConfig::new(Arc::new(quic));
-        quic.transport_config(Arc::new(params::agent_transport()));
-        let h2 = TlsConnector::from(Arc::new(tls::client_mutual(ca, chain, key, &[ALPN_H2])?));
-        Ok(Self(Arc::new(Dials {
-            quic,
-            h2,
-            tasks: tasks.clone(),
-        })))
-    }
-
-    /// Connects over QUIC, says hello and hears the answer.
-    ///
-    /// # Errors
-    /// When that does not work within 10 s.
-    pub async fn quic(&self, addr: SocketAddr) -> Result<Connection, DialError> {
-        within(addr, Transport::Quic, self.dial_quic(addr)).await
-    }
-
-    /// Connects over TCP, says hello and hears the answer.
-    ///
-    /// # Errors
-    /// When that does not work within 10 s.
-    pub async fn h2(&self, addr: SocketAddr) -> Result<Connection, DialError> {
-        within(addr, Transport::H2, self.dial_h2(addr)).await
-    }
-
-    async fn dial_quic(&self, addr: SocketAddr) -> Result<Connection, DialError> {
-        let network = |reason: String| DialError::Network {
-            addr,
-            transport: Transport::Quic,
-            reason,
-        };
-        let endpoint = params::agent_endpoint(addr).map_err(|e| network(e.to_string()))?;
-        let connecting = endpoint.connect_with(self.0.quic.clone(), addr, HUB_NAME);
-        let quic = connecting
-            .map_err(|e| network(e.to_string()))?
-            .await
-            .map_err(|e| quic_error(addr, &e))?;
-        // Until hello is answered, giving up must not leave a connection behind.
-        let closing = CloseOnDrop(Some(quic.clone()));
-        let (driver, sender) = match h3client::start(quic.clone()).await {
-            Ok(started) => started,
-            Err(reason) => return Err(refusal(&quic, addr).unwrap_or_else(|| network(reason))),
-        };
-        let connection = Connection::new(Sender::H3(sender), Carrier::Quic(quic.clone()), &self.0.tasks);
-        self.0.tasks.spawn("h3 driver", drive_h3(driver, connection.clone()));
-        if let Err(error) = connection.hello().await {
-            return Err(refusal(&quic, addr).unwrap_or_else(|| network(error.reason)));
-        }
-        closing.keep();
-        Ok(connection.watched())
-    }
-
-    async fn dial_h2(&self, addr: SocketAddr) -> Result<Connection, DialError> {
-        let network = |reason: String| DialError::Network {
-            addr,
-            transport: Transport::H2,
-            reason,
-        };
-        let tcp = TcpStream::connect(addr).await.map_err(|e| network(e.to_string()))?;
-        params::tune_tcp(&tcp).map_err(|e| network(e.to_string()))?;
-        let name = ServerName::try_from(HUB_NAME).map_err(|e| network(e.to_string()))?;
-        let tls = self.0.h2.connect(name, tcp).await.map_err(|e| tcp_error(addr, &e))?;
-        let received = Arc::new(AtomicU64::new(0));
-        let trouble = Arc::new(Mutex::new(None));
-        let io = Counted {
-            io: tls,
-            received: Arc::clone(&received),
-            trouble: Arc::clone(&trouble),
-        };
-        let (mut driver, sender) = h2client::start(io).await.map_err(|e| network(e.to_string()))?;
-        let Some(pings) = driver.ping_pong() else {
-            return Err(network("no pings".to_owned()));
-        };
-        let carrier = Carrier::H2 {
-            received,
-            closed: CancellationToken::new(),
-        };
-        let connection = Connection::new(Sender::H2(sender), carrier, &self.0.tasks);
-        self.0.tasks.spawn("h2 driver", drive_h2(driver, connection.clone()));
-        if let Err(error) = connection.hello().await {
-            connection.close();
-            // What TLS said about our certificate comes with the first read.
-            let trouble = trouble.lock().unwrap_or_else(PoisonError::into_inner).take();
-            return Err(trouble.map_or_else(|| network(error.reason), |e| tcp_error(addr, &e)));
-        }
-        Ok(connection.watched_with(pings))
-    }
-}
-
-async fn within(
-    addr: SocketAddr,
-    transport: Transport,
-    dial: impl Future<Output = Result<Connection, DialError>>,
-) -> Result<Connection, DialError> {
-    let dialled = tokio::time::timeout(DIAL_TIMEOUT, dial).await;
-    dialled.unwrap_or(Err(DialError::Timeout {
-        addr,
-        transport,
-        after: DIAL_TIMEOUT,
-    }))
-}
-
-struct CloseOnDrop(Option<quinn::Connection>);
-
-impl CloseOnDrop {
-    fn keep(mut self) {
-        self.0 = None;
-    }
-}
-
-impl Drop for CloseOnDrop {
-    fn drop(&mut self) {
-        if let Some(quic) = &self.0 {
-            quic.close(NO_ERROR, b"not used");
-        }
-    }
-}
-
 fn full(Full(size): Full) -> SendError {
     SendError {
         is_full: true,
@@ -273,104 +80,28 @@ fn full(Full(size): Full) -> SendError {
     }
 }
 
-fn refusal(quic: &quinn::Connection, addr: SocketAddr) -> Option<DialError> {
-    quic.close_reason().map(|error| quic_error(addr, &error))
-}
-
-fn quic_error(addr: SocketAddr, error: &quinn::ConnectionError) -> DialError {
-    let code = match error {
-        quinn::ConnectionError::TransportError(error) => u64::from(error.code),
-        quinn::ConnectionError::ConnectionClosed(close) => u64::from(close.error_code),
-        quinn::ConnectionError::VersionMismatch
-        | quinn::ConnectionError::ApplicationClosed(_)
-        | quinn::ConnectionError::Reset
-        | quinn::ConnectionError::TimedOut
-        | quinn::ConnectionError::LocallyClosed
-        | quinn::ConnectionError::CidsExhausted => 0,
-    };
-    let reason = error.to_string();
-    // RFC 9001, 4.8: a TLS alert is a code of 0x100 and the alert.
-    if (0x100..0x200).contains(&code) {
-        DialError::Trust { addr, reason }
-    } else {
-        DialError::Network {
-            addr,
-            transport: Transport::Quic,
-            reason,
-        }
-    }
-}
-
-fn tcp_error(addr: SocketAddr, error: &io::Error) -> DialError {
-    let reason = error.to_string();
-    if error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()) {
-        DialError::Trust { addr, reason }
-    } else {
-        DialError::Network {
-            addr,
-            transport: Transport::H2,
-            reason,
-        }
-    }
-}
-
-async fn drive_h3(driver: h3client::Driver, connection: Connection) {
-    let Carrier::Quic(quic) = &connection.0.carrier else {
-        return;
-    };
-    tokio::select! {
-        () = driver.run(|| connection.retire("the hub is going away")) => {}
-        _ = quic.closed() => {}
-    }
-    let error = quic.closed().await;
-    let is_silent = error == quinn::ConnectionError::TimedOut;
-    connection.retire_as(Ended {
-        reason: error.to_string(),
-        is_silent,
-    });
-}
-
-async fn drive_h2<T>(driver: h2::client::Connection<T, Bytes>, connection: Connection)
-where
-    T: AsyncRead + AsyncWrite + Unpin,
-{
-    let (Carrier::H2 { closed, .. }, Sender::H2(sender)) = (&connection.0.carrier, &connection.0.sender) else {
-        return;
-    };
-    let going = || connection.retire("the hub is going away");
-    let ended = tokio::select! {
-        ended = h2client::drive(driver, sender, going) => ended,
-        () = closed.cancelled() => return connection.retire("closed"),
-    };
-    closed.cancel();
-    match ended {
-        Ok(()) => connection.retire("the hub closed the connection"),
-        Err(error) => connection.retire(&error.to_string()),
-    }
-}
-
 /// One connection to a hub; clones share it.
 #[derive(Clone)]
-pub struct Connection(Arc<Shared>);
+pub struct Connection(pub(super) Arc<Shared>);
 
-struct Shared {
-    sender: Sender,
-    carrier: Carrier,
-    calls: Arc<Calls>,
+pub(super) struct Shared {
+    pub(super) sender: Sender,
+    pub(super) carrier: Carrier,
+    pub(super) calls: Arc<Calls>,
     since: Instant,
     rtt_micros: AtomicU64,
-    retired: CancellationToken,
+    pub(super) retired: CancellationToken,
     ended: OnceLock<Ended>,
     instance: OnceLock<HeaderValue>,
-    tasks: Tasks,
+    pub(super) tasks: Tasks,
 }
 
-enum Sender {
+pub(super) enum Sender {
     H3(h3client::Sender),
     H2(h2client::Sender),
 }
 
-enum Carrier {
+pub(super) enum Carrier {
     Quic(quinn::Connection),
     H2 {
         received: Arc<AtomicU64>,
@@ -379,7 +110,7 @@ enum Carrier {
 }
 
 impl Connection {
-    fn new(sender: Sender, carrier: Carrier, tasks: &Tasks) -> Self {
+    pub(super) fn new(sender: Sender, carrier: Carrier, tasks: &Tasks) -> Self {
         Self(Arc::new(Shared {
             sender,
             carrier,
@@ -557,14 +288,14 @@ impl Connection {
     }
 
     /// No new requests from here on; when the running ones are through, it is closed.
-    fn retire(&self, reason: &str) {
+    pub(super) fn retire(&self, reason: &str) {
         self.retire_as(Ended {
             reason: reason.to_owned(),
             is_silent: false,
         });
     }
 
-    fn retire_as(&self, ended: Ended) {
+    pub(super) fn retire_as(&self, ended: Ended) {
         // The first reason is the true one.
         let _later = self.0.ended.set(ended);
         self.0.retired.cancel();
@@ -580,155 +311,6 @@ impl Connection {
     fn ended_reason(&self) -> Option<String> {
         (!self.is_open()).then(|| self.reason())
     }
-
-    fn watched(self) -> Self {
-        let Carrier::Quic(quic) = &self.0.carrier else {
-            return self;
-        };
-        let watched = WatchedQuic {
-            quic: quic.clone(),
-            connection: self.clone(),
-        };
-        self.0.tasks.spawn("quic watch", keep(self.clone(), watched));
-        self
-    }
-
-    fn watched_with(self, pings: h2::PingPong) -> Self {
-        let Carrier::H2 { received, .. } = &self.0.carrier else {
-            return self;
-        };
-        let watched = WatchedH2 {
-            received: Arc::clone(received),
-            pings,
-            connection: self.clone(),
-        };
-        self.0.tasks.spawn("h2 watch", keep(self.clone(), watched));
-        self
-    }
-}
-
-/// Ends a connection that is dead, or retired and idle.
-async fn keep(connection: Connection, watched: impl Watched) {
-    let token = connection.0.tasks.token();
-    let retired = async {
-        connection.0.retired.cancelled().await;
-        connection.0.calls.idle().await;
-    };
-    tokio::select! {
-        reason = watch::watch(watched, &connection.0.calls) => {
-            connection.retire_as(Ended { reason, is_silent: true });
-        }
-        () = retired => {}
-        () = token.cancelled() => {}
-    }
-    connection.close();
-}
-
-struct WatchedQuic {
-    quic: quinn::Connection,
-    connection: Connection,
-}
-
-impl Watched for WatchedQuic {
-    fn received(&self) -> u64 {
-        self.quic.stats().udp_rx.datagrams
-    }
-
-    fn probe(&mut self) {
-        // quinn has no ping; a datagram that nobody reads must be acknowledged all the same.
-        if let Err(error) = self.quic.send_datagram(Bytes::from_static(&[0])) {
-            tracing::debug!(%error, "no probe");
-        }
-    }
-
-    async fn ask(&self) -> bool {
-        matches!(
-            tokio::time::timeout(ASK_TIMEOUT, self.connection.hello()).await,
-            Ok(Ok(_))
-        )
-    }
-}
-
-struct WatchedH2 {
-    received: Arc<AtomicU64>,
-    pings: h2::PingPong,
-    connection: Connection,
-}
-
-impl Watched for WatchedH2 {
-    fn received(&self) -> u64 {
-        self.received.load(Ordering::Relaxed)
-    }
-
-    fn probe(&mut self) {
-        let mut cx = Context::from_waker(std::task::Waker::noop());
-        // The last pong has to be taken before another ping may go.
-        let _pong = self.pings.poll_pong(&mut cx);
-        // Fails while one is under way: then that is the probe.
-        let _under_way = self.pings.send_ping(h2::Ping::opaque());
-    }
-
-    async fn ask(&self) -> bool {
-        matches!(
-            tokio::time::timeout(ASK_TIMEOUT, self.connection.hello()).await,
-            Ok(Ok(_))
-        )
-    }
-}
-
-/// Counts what comes in, and keeps the first error, which h2 shows only in part.
-struct Counted<T> {
-    io: T,
-    received: Arc<AtomicU64>,
-    trouble: Arc<Mutex<Option<io::Error>>>,
-}
-
-impl<T: AsyncRead + Unpin> AsyncRead for Counted<T> {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        let before = buf.filled().len();
-        let read = Pin::new(&mut this.io).poll_read(cx, buf);
-        let got = buf.filled().len() - before;
-        if got > 0 {
-            this.received.fetch_add(got as u64, Ordering::Relaxed);
-        }
-        if let Poll::Ready(Err(error)) = &read
-            && let Some(tls) = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>())
-        {
-            let copy = io::Error::new(error.kind(), tls.clone());
-            this.trouble
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .get_or_insert(copy);
-        }
-        read
-    }
-}
-
-impl<T: AsyncWrite + Unpin> AsyncWrite for Counted<T> {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().io).poll_write(cx, buf)
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().io).poll_flush(cx)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().io).poll_shutdown(cx)
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().io).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
-    }
 }
 
 impl fmt::Debug for Connection {
@@ -740,8 +322,6 @@ impl fmt::Debug for Connection {
 }
 
 /// H3_NO_ERROR.
-const NO_ERROR: VarInt = VarInt::from_u32(0x100);
+pub(super) const NO_ERROR: VarInt = VarInt::from_u32(0x100);
 /// How long a call waits for another one to end when the hub takes no more.
 pub const PLACE_WAIT: Duration = Duration::from_secs(5);
-const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
-const ASK_TIMEOUT: Duration = Duration::from_secs(3);

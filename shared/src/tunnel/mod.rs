@@ -2,9 +2,12 @@
 //! requests, the same mutual TLS and the same promise: a body that was cut never looks complete.
 //! Knows nothing of what the requests mean.
 
+mod accept;
 pub mod body;
 mod calls;
 pub mod client;
+mod counted;
+mod dial;
 mod enrol;
 mod frames;
 mod h2client;
@@ -15,9 +18,11 @@ mod h3quic;
 mod h3server;
 mod params;
 mod pump;
+mod registry;
 mod seen;
 pub mod server;
 pub mod supervisor;
+mod upkeep;
 mod watch;
 
 use std::fmt;

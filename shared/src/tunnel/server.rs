@@ -1,37 +1,23 @@
 //! The hub's end of the tunnel: one port, UDP and TCP, that takes requests of enrolled devices, and enrolment.
 //! Knows devices by their certificate only; who is revoked it is told.
 
-use std::{
-    collections::HashMap,
-    future::Future,
-    io,
-    net::SocketAddr,
-    pin::Pin,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{future::Future, io, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use quinn::{Endpoint, VarInt};
 use rustls::ServerConfig;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
-use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::{TcpListener, TcpStream},
-    sync::{Notify, OwnedSemaphorePermit, Semaphore},
-};
-use tokio_rustls::LazyConfigAcceptor;
+use tokio::{net::TcpListener, sync::Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     ALPN_ENROL, ALPN_H2, ALPN_H3, CALL_ID, CALLS, DUPLICATE, HELLO_PATH, INSTANCE, Transport,
+    accept::{Tls, accept_quic, accept_tcp},
     body::{self, InBody, OutBody},
     calls::Calls,
-    enrol, h2server, h3server, params,
+    params,
+    registry::Registry,
     seen::Seen,
 };
 use crate::{
@@ -240,9 +226,9 @@ pub(super) struct Served {
     seen: Seen,
     instance: HeaderValue,
     pub(super) draining: CancellationToken,
-    aborted: CancellationToken,
-    registry: Registry,
-    places: Arc<Semaphore>,
+    pub(super) aborted: CancellationToken,
+    pub(super) registry: Registry,
+    pub(super) places: Arc<Semaphore>,
     pub(super) limits: TunnelLimits,
     pub(super) tasks: Tasks,
 }
@@ -295,218 +281,6 @@ pub(super) fn priority(headers: &HeaderMap) -> i32 {
         Some(_) => 0,
         // Neither events nor a known length: a WebSocket, mostly.
         None => 100,
-    }
-}
-
-async fn accept_quic(endpoint: Endpoint, served: Arc<Served>) {
-    let token = served.tasks.token();
-    loop {
-        let incoming = tokio::select! {
-            incoming = endpoint.accept() => incoming,
-            () = token.cancelled() => break,
-        };
-        let Some(incoming) = incoming else { break };
-        let place = Arc::clone(&served.places).try_acquire_owned();
-        match place {
-            Ok(place) if !served.draining.is_cancelled() => {
-                served
-                    .tasks
-                    .spawn("quic connection", quic_connection(incoming, Arc::clone(&served), place));
-            }
-            Ok(_) | Err(_) => incoming.refuse(),
-        }
-    }
-    // Agents learn at once that the port is gone, and the last packets get out.
-    endpoint.close(NO_ERROR, b"hub is going away");
-    let _sent = tokio::time::timeout(Duration::from_secs(1), endpoint.wait_idle()).await;
-}
-
-async fn quic_connection(incoming: quinn::Incoming, served: Arc<Served>, _place: OwnedSemaphorePermit) {
-    let addr = incoming.remote_address();
-    let connection = match tokio::time::timeout(served.limits.handshake_timeout, incoming).await {
-        Ok(Ok(connection)) => connection,
-        Ok(Err(error)) => return tracing::debug!(%addr, %error, "a QUIC handshake failed"),
-        Err(_) => return tracing::debug!(%addr, "a QUIC handshake took too long"),
-    };
-    let chain = connection
-        .peer_identity()
-        .and_then(|any| any.downcast::<Vec<CertificateDer<'static>>>().ok());
-    let Some(identity) = chain.as_deref().and_then(|chain| identity(chain)) else {
-        return connection.close(ACCESS_DENIED, b"no device");
-    };
-    let peer = Peer {
-        identity,
-        addr,
-        transport: Transport::Quic,
-    };
-    let _entry = served.registry.enter(&served, &peer, Closer::Quic(connection.clone()));
-    h3server::serve(connection, peer, Arc::clone(&served)).await;
-}
-
-struct Tls {
-    mutual: Arc<ServerConfig>,
-    plain: Arc<ServerConfig>,
-}
-
-async fn accept_tcp(listener: TcpListener, tls: Tls, served: Arc<Served>) {
-    let tls = Arc::new(tls);
-    let token = served.tasks.token();
-    loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            // The listener goes, so that new connections are refused instead of kept waiting.
-            () = served.draining.cancelled() => return,
-            () = served.aborted.cancelled() => return,
-            () = token.cancelled() => return,
-        };
-        let (stream, addr) = match accepted {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                tracing::warn!(%error, "cannot accept a TCP connection");
-                tokio::time::sleep(Duration::from_millis(50)).await;
-                continue;
-            }
-        };
-        if let Ok(place) = Arc::clone(&served.places).try_acquire_owned() {
-            let served = Arc::clone(&served);
-            let tasks = served.tasks.clone();
-            tasks.spawn(
-                "tcp connection",
-                tcp_connection(stream, addr, Arc::clone(&tls), served, place),
-            );
-        }
-    }
-}
-
-async fn tcp_connection(
-    stream: TcpStream,
-    addr: SocketAddr,
-    tls: Arc<Tls>,
-    served: Arc<Served>,
-    _place: OwnedSemaphorePermit,
-) {
-    let shaken = tokio::time::timeout(served.limits.handshake_timeout, handshake(stream, &tls)).await;
-    let stream = match shaken {
-        Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => return tracing::debug!(%addr, %error, "a TLS handshake failed"),
-        Err(_) => return tracing::debug!(%addr, "a TLS handshake took too long"),
-    };
-    let (_, session) = stream.get_ref();
-    if session.alpn_protocol() == Some(ALPN_ENROL) {
-        return enrol::serve(stream, addr, served).await;
-    }
-    let Some(identity) = session.peer_certificates().and_then(identity) else {
-        return;
-    };
-    let peer = Peer {
-        identity,
-        addr,
-        transport: Transport::H2,
-    };
-    let closed = served.aborted.child_token();
-    let _entry = served.registry.enter(&served, &peer, Closer::H2(closed.clone()));
-    let token = served.tasks.token();
-    tokio::select! {
-        () = h2server::serve(stream, peer, Arc::clone(&served), closed) => {}
-        () = token.cancelled() => {}
-    }
-}
-
-/// What the client says it wants to speak decides whether it needs a certificate.
-async fn handshake(stream: TcpStream, tls: &Tls) -> io::Result<tokio_rustls::server::TlsStream<TcpStream>> {
-    params::tune_tcp(&stream)?;
-    let start = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), stream).await?;
-    let is_enrolment = start
-        .client_hello()
-        .alpn()
-        .is_some_and(|mut names| names.any(|name| name == ALPN_ENROL));
-    let config = if is_enrolment { &tls.plain } else { &tls.mutual };
-    let stream = match start.into_stream(Arc::clone(config)).into_fallible().await {
-        Ok(stream) => stream,
-        Err((error, refused)) => {
-            let_the_alert_be_read(refused).await;
-            return Err(error);
-        }
-    };
-    let agreed = stream.get_ref().1.alpn_protocol();
-    if agreed == Some(ALPN_H2) || agreed == Some(ALPN_ENROL) {
-        Ok(stream)
-    } else {
-        Err(io::Error::new(io::ErrorKind::InvalidData, "no protocol was agreed on"))
-    }
-}
-
-/// In TLS 1.3 a client sends on before its certificate is judged. With that unread, closing would reset the connection,
-/// and the reset would take from the client the alert that says why.
-async fn let_the_alert_be_read(mut refused: TcpStream) {
-    let read_on = async {
-        refused.shutdown().await?;
-        tokio::io::copy(&mut refused.take(MOST_REFUSED), &mut tokio::io::sink()).await
-    };
-    // Who has not closed by then has had the time to read it.
-    drop(tokio::time::timeout(REFUSED_FOR, read_on).await);
-}
-
-fn identity(chain: &[CertificateDer<'_>]) -> Option<Arc<DeviceIdentity>> {
-    Some(Arc::new(DeviceIdentity::read(chain.first()?).ok()?))
-}
-
-#[derive(Default)]
-struct Registry {
-    entries: Mutex<HashMap<u64, (Peer, Closer)>>,
-    next: AtomicU64,
-    left: Notify,
-}
-
-enum Closer {
-    Quic(quinn::Connection),
-    H2(CancellationToken),
-}
-
-impl Closer {
-    fn close(&self, reason: &str) {
-        match self {
-            Self::Quic(connection) => connection.close(ACCESS_DENIED, reason.as_bytes()),
-            Self::H2(closed) => closed.cancel(),
-        }
-    }
-}
-
-impl Registry {
-    fn enter(&self, served: &Arc<Served>, peer: &Peer, closer: Closer) -> Entry {
-        let id = self.next.fetch_add(1, Ordering::Relaxed);
-        self.entries().insert(id, (peer.clone(), closer));
-        Entry {
-            id,
-            served: Arc::clone(served),
-        }
-    }
-
-    /// Waits until no connection is left.
-    async fn empty(&self) {
-        loop {
-            let left = self.left.notified();
-            if self.entries().is_empty() {
-                return;
-            }
-            left.await;
-        }
-    }
-
-    fn entries(&self) -> std::sync::MutexGuard<'_, HashMap<u64, (Peer, Closer)>> {
-        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-struct Entry {
-    id: u64,
-    served: Arc<Served>,
-}
-
-impl Drop for Entry {
-    fn drop(&mut self) {
-        self.served.registry.entries().remove(&self.id);
-        self.served.registry.left.notify_waiters();
     }
 }
 
@@ -606,9 +380,6 @@ pub(super) const HEAD_BYTES: u32 = 64 * 1024;
 pub(super) const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a drained connection waits for its agent to close it.
 pub(super) const LINGER: Duration = Duration::from_secs(2);
-const NO_ERROR: VarInt = VarInt::from_u32(0x100);
+pub(super) const NO_ERROR: VarInt = VarInt::from_u32(0x100);
 /// Our own: the device may not (any more).
-const ACCESS_DENIED: VarInt = VarInt::from_u32(0x1000);
-/// A refused client has so long to read why, and so much to say meanwhile.
-const REFUSED_FOR: Duration = Duration::from_secs(1);
-const MOST_REFUSED: u64 = 64 * 1024;
+pub(super) const ACCESS_DENIED: VarInt = VarInt::from_u32(0x1000);
