@@ -92,7 +92,6 @@ pub(super) fn agent_transport() -> TransportConfig {
     config
         // The hub never opens a request.
         .max_concurrent_bidi_streams(VarInt::from_u32(0))
-        // Many readers may stall before they hold up the others: 80 of them.
         .stream_receive_window(VarInt::from_u32(AGENT_STREAM_WINDOW))
         .receive_window(VarInt::from_u32(AGENT_CONNECTION_WINDOW))
         // NATs forget UDP after about 30 s.
@@ -125,9 +124,12 @@ pub(super) const fn streams(calls: u32) -> u32 {
     calls.saturating_add(calls / 6).saturating_add(8)
 }
 
-/// What an agent takes in for one answer before its reader must act: 50 Mbit/s at 150 ms.
-pub(super) const AGENT_STREAM_WINDOW: u32 = 1024 * 1024;
-/// And for all answers together.
-pub(super) const AGENT_CONNECTION_WINDOW: u32 = 80 * 1024 * 1024;
+/// What an agent takes in for one answer before its reader must act: 25 Mbit/s at 150 ms.
+pub(super) const AGENT_STREAM_WINDOW: u32 = 512 * 1024;
+/// And for all answers together: no bound of its own. A bound below calls times stream window would let that many
+/// readers who stall hold up every other call, and the hub sends nothing that was not asked for. So an agent takes in at
+/// most as many stream windows as the hub permits calls: 256 MB with the usual 512, and that only when every one of them
+/// has a client that stopped reading. HTTP/2 has no larger number.
+pub(super) const AGENT_CONNECTION_WINDOW: u32 = (1 << 31) - 1;
 
 const MIB: usize = 1024 * 1024;
