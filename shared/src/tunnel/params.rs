@@ -99,6 +99,10 @@ pub(super) fn agent_transport() -> TransportConfig {
     config
 }
 
+/// CUBIC, although a few lost packets in a hundred slow it to a few Mbit/s. quinn's own BBR is no better answer: its
+/// pacer sends by the window and not by BBR's rate, so that on a full link BBR loses 20 to 40 % of what it sends,
+/// triples the round trip, and makes events beside two downloads wait for seconds, where CUBIC holds them up for half a
+/// second; quinn calls it experimental. An agent that suffers from loss has `link = "h2"`, where the system's TCP decides.
 fn shared_transport() -> TransportConfig {
     let mut congestion = CubicConfig::default();
     // 32 packets: the first upload of 1 MB over 150 ms is a quarter faster than with RFC 9002's ten.
