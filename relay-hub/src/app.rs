@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -22,7 +22,7 @@ use crate::{
     admission::{Admission, Bounds, Defaults},
     ca::{Authority, CaError, ServerIdentity, load_quic_key},
     catalogue::Catalogue,
-    config::{Config, Limits},
+    config::{Config, Limits, on_this_machine},
     directory::{Directory, DirectoryHandle},
     egress::Egress,
     enrolment::Enrolment,
@@ -174,16 +174,8 @@ fn tunnel_config(config: &Config) -> Result<TunnelConfig, StartError> {
 
 /// Where devices reach this hub.
 fn reachable(config: &Config, bound: SocketAddr) -> String {
-    let loopback = match bound.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::from(Ipv4Addr::LOCALHOST),
-        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::from(Ipv6Addr::LOCALHOST),
-        ip => ip,
-    };
-    config
-        .tunnel
-        .advertise
-        .clone()
-        .unwrap_or_else(|| SocketAddr::new(loopback, bound.port()).to_string())
+    let advertised = config.tunnel.advertise.clone();
+    advertised.unwrap_or_else(|| on_this_machine(bound).to_string())
 }
 
 impl Running {

@@ -1,18 +1,18 @@
 //! `relay-hub device …`.
 
-use std::{
-    fs,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-};
+use std::{fs, net::SocketAddr};
 
 use clap::Subcommand;
 use relay_shared::enrolment::Token;
 use serde_json::json;
 
-use super::{Desk, Failure, now_ms, print::moment};
+use super::{
+    Desk, Failure, now_ms,
+    print::{moment, standing},
+};
 use crate::{
     ca::Authority,
-    config::{Config, DataDir, Overrides},
+    config::{Config, DataDir, Overrides, on_this_machine},
     ids::DeviceId,
     store::{
         devices::{self, TOKEN_LIFE_MS},
@@ -97,12 +97,7 @@ fn reachable(data: &DataDir) -> Result<String, Failure> {
                 .hint("start it, or set tunnel.advertise in hub.toml"),
         );
     }
-    let ip = match listen.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
-        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
-        ip => ip,
-    };
-    Ok(SocketAddr::new(ip, listen.port()).to_string())
+    Ok(on_this_machine(listen).to_string())
 }
 
 /// The tunnel's address of the hub that runs here. A file that a crash left says nothing.
@@ -117,18 +112,12 @@ fn running(data: &DataDir) -> Option<SocketAddr> {
 
 async fn list(desk: &mut Desk<'_>, tenant: Option<&str>) -> Result<(), Failure> {
     let store = desk.store().await?;
-    let tenant = match tenant {
-        Some(tenant) => Some(desk.tenant(&store, tenant).await?.id),
-        None => None,
-    };
+    let tenant = desk.tenant_id(&store, tenant).await?;
     let all = devices::list(&store, tenant.as_ref()).await?;
     let names = desk.tenant_names(&store).await?;
     let rows: Vec<_> = all
         .iter()
         .map(|d| {
-            let state = d
-                .revoked_ms
-                .map_or_else(|| "active".to_owned(), |at| format!("revoked {}", moment(at)));
             let (enrolled, until) = (moment(d.created_ms), moment(d.not_after_ms));
             vec![
                 d.id.to_string(),
@@ -136,7 +125,7 @@ async fn list(desk: &mut Desk<'_>, tenant: Option<&str>) -> Result<(), Failure> 
                 d.name.clone(),
                 enrolled,
                 until,
-                state,
+                standing(d.revoked_ms),
             ]
         })
         .collect();

@@ -3,7 +3,10 @@
 use clap::Subcommand;
 use serde_json::json;
 
-use super::{Desk, Failure, now_ms, print::moment};
+use super::{
+    Desk, Failure, now_ms,
+    print::{moment, standing},
+};
 use crate::{
     ids::KeyId,
     store::keys::{self, KeyText},
@@ -62,18 +65,12 @@ async fn add(desk: &mut Desk<'_>, tenant: &str, name: &str) -> Result<(), Failur
 
 async fn list(desk: &mut Desk<'_>, tenant: Option<&str>) -> Result<(), Failure> {
     let store = desk.store().await?;
-    let tenant = match tenant {
-        Some(tenant) => Some(desk.tenant(&store, tenant).await?.id),
-        None => None,
-    };
+    let tenant = desk.tenant_id(&store, tenant).await?;
     let all = keys::list(&store, tenant.as_ref()).await?;
     let names = desk.tenant_names(&store).await?;
     let rows: Vec<_> = all
         .iter()
         .map(|k| {
-            let state = k
-                .revoked_ms
-                .map_or_else(|| "active".to_owned(), |at| format!("revoked {}", moment(at)));
             vec![
                 k.id.to_string(),
                 names.get(&k.tenant).cloned().unwrap_or_default(),
@@ -83,7 +80,7 @@ async fn list(desk: &mut Desk<'_>, tenant: Option<&str>) -> Result<(), Failure> 
                     k.name.clone()
                 },
                 moment(k.created_ms),
-                state,
+                standing(k.revoked_ms),
             ]
         })
         .collect();

@@ -116,6 +116,14 @@ impl Desk<'_> {
         Err(Failure::fixable(error.to_string()).hint(there_are(&names, "relay-hub tenant add NAME")))
     }
 
+    /// The id of the tenant that was named, if one was.
+    async fn tenant_id(&self, store: &Store, name_or_id: Option<&str>) -> Result<Option<TenantId>, Failure> {
+        match name_or_id {
+            Some(tenant) => Ok(Some(self.tenant(store, tenant).await?.id)),
+            None => Ok(None),
+        }
+    }
+
     /// Every tenant's name, for tables that would otherwise show ids alone.
     async fn tenant_names(&self, store: &Store) -> Result<HashMap<TenantId, String>, Failure> {
         let known = tenants::list(store).await?;

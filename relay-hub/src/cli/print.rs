@@ -101,6 +101,11 @@ pub(super) fn moment(ms: i64) -> String {
     jiff::Timestamp::from_second(ms.div_euclid(1000)).map_or_else(|_| "-".to_owned(), |at| at.to_string())
 }
 
+/// Whether a key or a device is still good, and if not since when.
+pub(super) fn standing(revoked_ms: Option<i64>) -> String {
+    revoked_ms.map_or_else(|| "active".to_owned(), |at| format!("revoked {}", moment(at)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -5,7 +5,13 @@ mod layout;
 mod resolve;
 mod value;
 
-use std::{collections::BTreeMap, fs, io, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
 
 use relay_protocol::Tokens;
 use relay_shared::config::Problems;
@@ -52,6 +58,16 @@ impl Config {
         );
         Err(problems)
     }
+}
+
+/// How a program on this machine reaches what listens on `listen`: loopback, when that is every address.
+pub fn on_this_machine(listen: SocketAddr) -> SocketAddr {
+    let ip = match listen.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, listen.port())
 }
 
 /// Everything resolved: nothing here stands for "default".
