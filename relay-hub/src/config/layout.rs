@@ -27,6 +27,11 @@ impl DataDir {
         self.0.join("hub.sqlite")
     }
 
+    /// Holds of the last moments.
+    pub fn flight(&self) -> PathBuf {
+        self.0.join("hub.flight")
+    }
+
     /// Seals vendors' secrets.
     pub fn seal_key(&self) -> PathBuf {
         self.0.join("seal.key")

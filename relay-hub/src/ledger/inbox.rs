@@ -16,6 +16,8 @@ use tokio::sync::{SetOnce, oneshot};
 use super::{
     Hold, HoldError, LedgerDown, Reply, Reserve, UsageRow,
     book::{Book, NotGranted},
+    flight::Flight,
+    lines,
 };
 use crate::{money::Nanos, store::millis};
 
@@ -29,6 +31,8 @@ pub(super) struct Facts {
     pub(super) written: SetOnce<Result<(), LedgerDown>>,
     /// The writer has it, or its settlement.
     is_queued: AtomicBool,
+    /// It stands among the holds of the last moments.
+    is_in_flight: AtomicBool,
 }
 
 impl Facts {
@@ -79,10 +83,11 @@ pub(super) struct Inbox {
     desk: Mutex<Desk>,
     filled: Condvar,
     dropped: AtomicU64,
+    flight: Flight,
 }
 
 impl Inbox {
-    pub(super) fn new(book: Book) -> Self {
+    pub(super) fn new(book: Book, flight: Flight) -> Self {
         let desk = Desk {
             book,
             ..Desk::default()
@@ -91,6 +96,7 @@ impl Inbox {
             desk: Mutex::new(desk),
             filled: Condvar::new(),
             dropped: AtomicU64::new(0),
+            flight,
         }
     }
 
@@ -116,6 +122,7 @@ impl Inbox {
             at_ms: millis(SystemClock.wall()),
             written: SetOnce::new(),
             is_queued: AtomicBool::new(false),
+            is_in_flight: AtomicBool::new(false),
         });
         let now = Instant::now();
         desk.unwritten.push_back((now, facts.clone()));
@@ -129,8 +136,28 @@ impl Inbox {
         Ok(facts)
     }
 
-    /// Has a hold written now.
-    pub(super) fn hasten(&self, facts: &Arc<Facts>) {
+    /// Has a hold written now where it outlives the hub; true where it does already.
+    pub(super) fn hasten(&self, facts: &Arc<Facts>) -> bool {
+        if facts.is_in_flight.load(Ordering::Relaxed) {
+            return true;
+        }
+        let is_in_flight = self.flight.write(&lines::hold(facts, self.flight.epoch()));
+        facts.is_in_flight.store(is_in_flight, Ordering::Relaxed);
+        if !is_in_flight {
+            self.open_now(facts);
+        }
+        is_in_flight
+    }
+
+    /// What is durable needs no other place.
+    pub(super) fn landed(&self, facts: &Facts) {
+        if facts.is_in_flight.swap(false, Ordering::Relaxed) {
+            self.flight.free(facts.id);
+        }
+    }
+
+    /// Has a hold written to the journal now.
+    fn open_now(&self, facts: &Arc<Facts>) {
         if !facts.is_queued.swap(true, Ordering::Relaxed) {
             self.push(Op::Open(facts.clone()));
         }
@@ -295,8 +322,8 @@ impl Desk {
     }
 }
 
-/// A call that ends sooner is written once, settled: its hold and its charge share a commit. What a crash can make the
-/// books forget is a call that began no longer ago than this and of which nobody saw a byte.
+/// A call that ends sooner is written once, settled: its hold and its charge share a commit. What the hub's death can
+/// make the books forget is a call that began no longer ago than this and of which nobody saw a byte.
 const UNWRITTEN_FOR: Duration = Duration::from_millis(50);
 const MOST_WISHES: usize = 16 * 1024;
 const MOST_NOTES: usize = 64 * 1024;

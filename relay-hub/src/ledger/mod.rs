@@ -13,8 +13,10 @@
 mod book;
 mod credit;
 mod detail;
+mod flight;
 mod inbox;
 mod journal;
+mod lines;
 mod post;
 mod recover;
 mod row;
@@ -43,6 +45,7 @@ use crate::{
     store::{Store, StoreError, lock::HubLock, millis},
 };
 use book::{Book, NotGranted};
+use flight::Flight;
 use inbox::{Facts, Inbox, Op, Settle, Wish};
 use post::BooksError;
 use writer::Writer;
@@ -144,8 +147,10 @@ impl Ledger {
     /// then the writer runs until its tasks shut down and the last hold is settled or dropped.
     pub async fn start(store: &Store, tasks: &Tasks) -> Result<Self, StoreError> {
         let lock = HubLock::take(store.data())?;
-        let recovered = blocking(store, |database| {
-            recover::take_over(database, PATIENCE, millis(SystemClock.wall()))
+        let path = store.data().flight();
+        let (recovered, flight) = blocking(store, move |database| {
+            let recovered = recover::take_over(database, &path, PATIENCE, millis(SystemClock.wall()))?;
+            Ok((recovered, Flight::begin(&path, recovered.epoch)?))
         })
         .await?;
         if recovered.holds > 0 {
@@ -154,7 +159,7 @@ impl Ledger {
                 "an earlier hub left calls open: their holds are released, nothing is charged"
             );
         }
-        let inbox = Arc::new(Inbox::new(Book::after(recovered.last_number)));
+        let inbox = Arc::new(Inbox::new(Book::after(recovered.last_number), flight));
         let stop = tasks.token();
         let writer = Writer::new(store.data().database(), inbox.clone(), &recovered);
         let until = stop.clone();
@@ -234,9 +239,11 @@ impl Hold {
         self.inbox.hasten(&self.facts);
     }
 
-    /// The delivery barrier: resolves when the hold survives any crash.
+    /// The delivery barrier: resolves when the hold outlives the hub, whatever ends it.
     pub async fn durable(&self) -> Result<(), LedgerDown> {
-        self.hasten();
+        if self.inbox.hasten(&self.facts) {
+            return Ok(());
+        }
         *self.facts.written.wait().await
     }
 

@@ -22,6 +22,8 @@ pub(super) enum BooksError {
     Books(&'static str),
     #[error("a page of the journal cannot be read: a later relay-hub may have written it")]
     Unreadable(#[from] rmp_serde::decode::Error),
+    #[error("the file of the last moments' holds cannot be used")]
+    Flight(#[from] std::io::Error),
     #[error("an entry of the journal cannot be written")]
     Unwritable(#[from] rmp_serde::encode::Error),
 }
@@ -40,7 +42,7 @@ impl BooksError {
                 ErrorCode::Unknown | ErrorCode::ConstraintViolation | ErrorCode::TypeMismatch
             ),
             Self::Sql(_) | Self::Books(_) => true,
-            Self::Unreadable(_) | Self::Unwritable(_) => false,
+            Self::Unreadable(_) | Self::Unwritable(_) | Self::Flight(_) => false,
         }
     }
 }

@@ -1,13 +1,15 @@
 //! Taking over the books at start: what was durable is posted, a new epoch fences what an earlier hub left, and its
-//! open holds are released.
+//! open holds are released, those of its last moments among them.
 
 use std::{path::Path, time::Duration};
 
 use rusqlite::{Connection, params};
 
 use super::{
+    flight, lines,
     post::{self, BooksError},
-    sql,
+    row::Ending,
+    sql::{self, Paid},
 };
 
 /// What the start found.
@@ -24,12 +26,19 @@ pub(super) struct Recovered {
 }
 
 /// One transaction. Nobody saw the end of the answers that were open, so nobody is charged for them.
-pub(super) fn take_over(database: &Path, patience: Duration, now_ms: i64) -> Result<Recovered, BooksError> {
+pub(super) fn take_over(
+    database: &Path,
+    flight: &Path,
+    patience: Duration,
+    now_ms: i64,
+) -> Result<Recovered, BooksError> {
     let connection = sql::open(database, patience)?;
+    let flight = flight::left(flight)?;
     sql::begin(&connection)?;
     let page = post::within(&connection)?.page;
+    let in_flight = note(&connection, &flight, now_ms)?;
     let epoch = connection.query_row("UPDATE hub SET epoch = epoch + 1 RETURNING epoch", [], |row| row.get(0))?;
-    let holds = release(&connection, now_ms)?;
+    let holds = release(&connection, now_ms)?.saturating_add(in_flight);
     let last_number = connection.query_row(LAST_NUMBER, [], |row| row.get(0))?;
     sql::commit(&connection)?;
     Ok(Recovered {
@@ -38,6 +47,23 @@ pub(super) fn take_over(database: &Path, patience: Duration, now_ms: i64) -> Res
         last_number,
         page,
     })
+}
+
+/// Rows for the holds of the last moments that the tables know nothing of. They were taken from no balance.
+fn note(connection: &Connection, flight: &[u8], now_ms: i64) -> rusqlite::Result<usize> {
+    let epoch = sql::standing(connection)?.epoch;
+    let mut noted = 0_usize;
+    for hold in flight::holds(flight).filter(|hold| hold.epoch == epoch) {
+        if !sql::is_known(connection, hold.id)? {
+            let paid = Paid {
+                held: Some(hold.amount),
+                charged: 0,
+            };
+            sql::usage(connection, &lines::unsettled(hold, &Ending::Recovered), &paid, now_ms)?;
+            noted = noted.saturating_add(1);
+        }
+    }
+    Ok(noted)
 }
 
 fn release(connection: &Connection, now_ms: i64) -> rusqlite::Result<usize> {

@@ -180,6 +180,15 @@ pub(super) fn close_hold(connection: &Connection, id: i64) -> rusqlite::Result<b
     Ok(delete.execute([id])? == 1)
 }
 
+/// Whether a hold of that number is open, or was.
+pub(super) fn is_known(connection: &Connection, id: i64) -> rusqlite::Result<bool> {
+    connection
+        .prepare_cached(
+            "SELECT EXISTS (SELECT 1 FROM usage WHERE seq = ?1 UNION ALL SELECT 1 FROM hold WHERE id = ?1)",
+        )?
+        .query_row([id], |row| row.get(0))
+}
+
 /// A transfer at its place in the chain.
 pub(super) fn transfer(connection: &Connection, row: &Transfer<'_>, at: &Head) -> rusqlite::Result<()> {
     let mut insert = connection.prepare_cached(

@@ -118,8 +118,10 @@ pub(crate) async fn paced(
     let mut tasks = JoinSet::new();
     for at in 0..streams {
         let (target, warm, request, start) = (target.clone(), warm.clone(), request.clone(), start.clone());
-        // One after the other, so that the time to the first byte is not that of a queue at the door.
-        let apart = Duration::from_millis(interval_ms) * u32::try_from(at)?;
+        // One after the other, so that the time to the first byte is not that of a queue at the door; and out of step,
+        // as conversations are: in step, each event would wait behind those of all others.
+        let interval = Duration::from_millis(interval_ms);
+        let apart = (interval + interval / u32::try_from(streams)?) * u32::try_from(at)?;
         tasks.spawn(async move {
             let mut connection = target.connect().await?;
             whole(&mut connection, &warm).await?;

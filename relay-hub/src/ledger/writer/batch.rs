@@ -2,16 +2,15 @@
 
 use std::{collections::HashSet, sync::Arc};
 
-use super::{
-    super::{
-        LedgerDown, UsageRow,
-        book::Book,
-        inbox::{Facts, Inbox, Op, Settle, Wish},
-        journal::{self, CloseLine, Entry, Page},
-        post::BooksError,
-        rules,
-    },
+use super::super::{
+    LedgerDown, UsageRow,
+    book::Book,
+    inbox::{Facts, Inbox, Op, Settle, Wish},
+    journal::{self, CloseLine, Entry, Page},
     lines,
+    post::BooksError,
+    row::Ending,
+    rules,
 };
 use crate::money::Nanos;
 
@@ -109,7 +108,10 @@ impl Batch {
                 held: facts.amount().get(),
                 charge: resolve.charge.get(),
                 loss: resolve.loss.get(),
-                call: row.map_or_else(|| lines::abandoned(facts), |row| lines::call(row, facts.id)),
+                call: row.map_or_else(
+                    || lines::unsettled(lines::hold(facts, epoch), &Ending::Abandoned),
+                    |row| lines::call(row, facts.id),
+                ),
             })
         });
         let notes = self
@@ -136,10 +138,12 @@ impl Batch {
             }
         });
         for facts in self.opens.drain(..) {
+            inbox.landed(&facts);
             // Whoever was told before that it was not certain goes by that.
             facts.written.set(Ok(())).ok();
         }
         for Resolve { settle, charge, .. } in self.resolves.drain(..) {
+            inbox.landed(&settle.facts);
             settle.facts.written.set(Ok(())).ok();
             told(settle, Ok(charge));
         }
@@ -160,6 +164,7 @@ impl Batch {
                 close(&settle.facts, book, opened);
                 book.kept(&settle.facts.reserve.tenant, taken);
             });
+            inbox.landed(&settle.facts);
             told(settle, Err(LedgerDown));
         }
     }

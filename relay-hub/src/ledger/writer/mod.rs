@@ -5,7 +5,6 @@
 //! back, statement by statement, at a cost above that of the batch itself.
 
 mod batch;
-mod lines;
 
 use std::{
     collections::HashSet,

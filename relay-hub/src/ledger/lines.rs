@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use relay_protocol::{Tokens, UsageSource};
 use relay_shared::call::CallId;
 
-use super::super::{
+use super::{
     detail::detail,
     inbox::Facts,
     journal::{CallLine, HoldLine, TokenLine},
@@ -65,25 +65,24 @@ pub(super) fn call(row: &UsageRow, at: i64) -> CallLine<'_> {
     }
 }
 
-/// The line of a call whose hold was dropped without a word.
-pub(super) fn abandoned(facts: &Facts) -> CallLine<'_> {
-    let reserve = &facts.reserve;
+/// The line of a call of which only the hold is known.
+pub(super) fn unsettled<'a>(hold: HoldLine<'a>, ending: &Ending) -> CallLine<'a> {
     CallLine {
-        number: facts.id,
-        call: number(reserve.call),
-        tenant: reserve.tenant.as_str(),
-        caller: reserve.by.as_str(),
+        number: hold.id,
+        call: hold.call,
+        tenant: hold.tenant,
+        caller: hold.caller,
         account: None,
         egress: None,
         endpoint: "",
-        model: cut(&reserve.model),
+        model: hold.model,
         upstream_model: Cow::Borrowed(""),
         tokens: None,
         cost: 0,
-        price_version: reserve.price_version,
+        price_version: hold.price_version,
         status: 0,
-        ending: Ending::Abandoned.name(),
-        started_ms: facts.at_ms,
+        ending: ending.name(),
+        started_ms: hold.at_ms,
         hold_us: None,
         first_byte_us: None,
         total_us: None,
