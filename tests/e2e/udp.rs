@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use relay_tests::vendor::Script;
+use relay_tests::vendor::{Gate, Script};
 use relay_tests::world::World;
 
 use crate::{ask, setup};
@@ -94,4 +94,37 @@ async fn a_stream_under_way_when_udp_dies_ends_with_an_error_or_its_end() {
         last["type"] == "response.failed" || last["type"] == "response.completed",
         "{last}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn once_udp_passes_again_new_calls_go_over_quic_and_running_ones_end_where_they_are() {
+    let world = crate::Setup {
+        drop_udp: true,
+        ..setup()
+    }
+    .start()
+    .await;
+    let gate = Gate::new(4);
+    world.vendor.next(Script::deltas(20, 20).gate(&gate));
+    let mut running = world.through_agent().post("/responses", ask(true)).await.unwrap();
+    running.until("response.created").await.unwrap();
+    until_transport(&world, "h2", Duration::from_secs(5)).await;
+    // The first try has been given up: what comes now is a return.
+    let called = Instant::now();
+    while world.agent.status().await["link"]["last_error"].is_null() {
+        assert!(called.elapsed() < Duration::from_secs(15), "the try over QUIC goes on");
+    }
+    world.chaos.drop_udp(false);
+    // The agent asks again by itself, half a minute after the first try failed.
+    until_transport(&world, "quic", Duration::from_secs(45)).await;
+    let before = (world.chaos.udp_packets(), world.chaos.tcp_connections());
+    until_it_works(&world, Duration::from_secs(2)).await;
+    assert!(world.chaos.udp_packets() > before.0, "the call went over QUIC");
+    assert_eq!(world.chaos.tcp_connections(), before.1);
+    gate.release(1_000);
+    let rest = running.rest().await;
+    assert_eq!(rest.cut, None, "{rest:?}");
+    assert_eq!(crate::events(&rest.body).last().unwrap()["type"], "response.completed");
+    world.assert_billed_truly().await;
+    world.assert_sound().await;
 }
