@@ -1,6 +1,7 @@
 //! Who may go on: what the caller and the head of a call decide, then a slot to run in, then what its envelope decides,
 //! then a hold to spend. Knows callers, limits and money; knows no vendor.
 
+mod apply;
 mod counters;
 mod gcra;
 mod refusals;
@@ -25,15 +26,16 @@ use relay_shared::{
 };
 
 use self::{
+    apply::{budgets, charges, check_envelope, gates, scopes, scopes_of_model},
     counters::MemoryCounters,
     slots::{Gate, Place, Slot, Slots},
-    spend::{Budget, Pledge, Span, Spend},
+    spend::{Pledge, Span, Spend},
 };
 use crate::{
     catalogue::Model,
     directory::DirectoryHandle,
-    identity::{By, Caller},
-    ids::{DeviceId, KeyId, TenantId},
+    identity::Caller,
+    ids::{DeviceId, KeyId},
     ledger::{Hold, Ledger, Reserve},
     limit::{Rule, Scope},
     money::{Most, Nanos},
@@ -385,85 +387,6 @@ impl Admission {
         self.calls.close();
         self.models.close();
     }
-}
-
-fn scopes(caller: &Caller, endpoint: Endpoint) -> [Scope; 4] {
-    let by = match &caller.by {
-        By::Key(id) => Scope::Key(id.clone()),
-        By::Device(id) => Scope::Device(id.clone()),
-    };
-    let tenant = Scope::Tenant(caller.tenant_id().clone());
-    [Scope::Global, tenant, by, Scope::Endpoint(endpoint)]
-}
-
-/// Under both its names: an alias gets around no limit of the model that it stands for.
-fn scopes_of_model(tenant: &TenantId, model: &Model) -> Vec<Scope> {
-    let mut names = vec![&model.name];
-    if model.upstream != model.name {
-        names.push(&model.upstream);
-    }
-    let scopes = |name: &String| {
-        [
-            Scope::Model(name.clone()),
-            Scope::TenantModel(tenant.clone(), name.clone()),
-        ]
-    };
-    names.into_iter().flat_map(scopes).collect()
-}
-
-fn charges(rules: &[Arc<Rule>], unit: Unit, cost: impl Fn(u64) -> u64) -> Vec<Charge> {
-    let limit = |rule: &Rule| match unit {
-        Unit::Requests => rule.requests_per_minute,
-        Unit::Tokens => rule.tokens_per_minute,
-    };
-    let charge = |rule: &Arc<Rule>| {
-        let per_minute = limit(rule)?;
-        Some(Charge {
-            scope: rule.scope.clone(),
-            unit,
-            per_minute,
-            cost: cost(per_minute),
-        })
-    };
-    rules.iter().filter_map(charge).collect()
-}
-
-fn gates(rules: &[Arc<Rule>]) -> Vec<Gate> {
-    let gate = |rule: &Arc<Rule>| Some((rule.scope.clone(), rule.concurrent_calls?));
-    rules.iter().filter_map(gate).collect()
-}
-
-fn budgets(rules: &[Arc<Rule>]) -> Vec<Budget> {
-    let budget = |rule: &Rule, span, most: Option<Nanos>| {
-        let scope = rule.scope.clone();
-        most.map(|most| Budget { scope, span, most })
-    };
-    let both = |rule: &Arc<Rule>| {
-        [
-            budget(rule, Span::Day, rule.daily_spend),
-            budget(rule, Span::Month, rule.monthly_spend),
-        ]
-    };
-    rules.iter().flat_map(both).flatten().collect()
-}
-
-/// Checks what the envelope asks for. The most output that one answer may have, where a rule says so.
-fn check_envelope(rules: &[Arc<Rule>], envelope: &Envelope) -> Result<Option<Tokens>, Refused> {
-    let answers = u64::from(envelope.n.max(1));
-    let mut least = None;
-    for rule in rules {
-        if let Some(most) = rule.body_bytes.filter(|most| envelope.bytes > *most) {
-            return Err(refusals::body(most));
-        }
-        let Some(most) = rule.max_output else { continue };
-        let asked = envelope.max_output.map(|asked| asked.saturating_mul(answers));
-        if let Some(asked) = asked.filter(|asked| *asked > most) {
-            return Err(refusals::output(rule, envelope.endpoint, asked, most));
-        }
-        let each = Tokens::new(most.get().div_ceil(answers));
-        least = Some(least.map_or(each, |least: Tokens| least.min(each)));
-    }
-    Ok(least)
 }
 
 /// Everything that was charged since the month began, to every scope that it counts for.

@@ -7,6 +7,7 @@ use super::*;
 use crate::{
     catalogue::Catalogue,
     directory::Directory,
+    identity::By,
     ledger,
     limit::Limit,
     price_list,
