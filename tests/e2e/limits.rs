@@ -336,7 +336,8 @@ async fn a_model_that_may_not_be_used_is_not_listed() {
     assert!(!ids(world.through_hub()).await.contains(&MODEL.into()));
 }
 
-/// `cargo nextest run -p relay-tests --run-ignored only --no-capture refused_call_costs`: what one refused call costs the hub.
+/// What one refused call costs the hub:
+/// `cargo nextest run -p relay-tests --run-ignored only --no-capture refused_call_costs`
 #[cfg(target_os = "linux")]
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "a measurement: it prints, and asserts nothing of time"]
