@@ -17,6 +17,7 @@ mod hosts;
 mod keys;
 mod limits;
 mod money;
+mod prices;
 mod room;
 mod truncation;
 mod udp;

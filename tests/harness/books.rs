@@ -42,6 +42,9 @@ pub struct Row {
     pub ending: String,
     pub response_id: Option<String>,
     pub link: String,
+    pub detail: Option<serde_json::Value>,
+    /// What was set aside for it.
+    pub held: Option<i64>,
 }
 
 /// A tenant's money, billionths.
@@ -89,6 +92,10 @@ impl Books {
                 ending: row.get("ending"),
                 response_id: row.get("response_id"),
                 link: row.get("link"),
+                detail: row
+                    .get::<Option<&str>, _>("detail")
+                    .and_then(|text| serde_json::from_str(text).ok()),
+                held: row.get("held"),
             })
             .collect()
     }

@@ -2,6 +2,7 @@
 //! then a hold to spend. Knows callers, limits and money; knows no vendor.
 
 mod apply;
+mod bound;
 mod counters;
 mod gcra;
 mod refusals;
@@ -38,7 +39,7 @@ use crate::{
     ids::{DeviceId, KeyId},
     ledger::{Hold, Ledger, Reserve},
     limit::{Rule, Scope},
-    money::{Most, Nanos},
+    money::Nanos,
     refusal::Refused,
     store::{Store, StoreError, limits},
 };
@@ -46,8 +47,6 @@ use crate::{
 pub use counters::{Charge, Counters, Short, Unit};
 pub use slots::Bounds;
 
-/// One token of text is taken to be at least this many bytes when money is set aside for an input.
-const BYTES_PER_INPUT_TOKEN: u64 = 2;
 /// One token of text is taken to be this many bytes when a rate is charged for an input; what is missing is charged
 /// once the usage is known, and nothing is ever given back.
 const BYTES_PER_RATED_TOKEN: u64 = 4;
@@ -354,18 +353,10 @@ impl Admission {
             .hint("leave it out, and stream the answer instead")
             .into());
         }
-        let input = Tokens::new((envelope.bytes as u64).div_ceil(BYTES_PER_INPUT_TOKEN)).min(model.context);
+        bound::refuse_unpriced(&model.offer.price, envelope)?;
         let default = most.map_or(self.defaults.output, |most| most.min(self.defaults.output));
-        let asked = envelope.max_output.unwrap_or(default).min(model.max_output);
-        let output = Tokens::new(asked.get().saturating_mul(u64::from(envelope.n.max(1))));
-        let amount = model.offer.bound(
-            &Most {
-                input,
-                output,
-                ..Most::default()
-            },
-            None,
-        );
+        let most = bound::most(model, envelope, default);
+        let amount = model.offer.bound(&most, envelope.service_tier.as_deref());
         Ok(Reserve {
             call,
             tenant: caller.tenant_id().clone(),

@@ -53,13 +53,14 @@ pub(super) async fn usage(desk: &mut Desk<'_>, words: Usage) -> Result<(), Failu
                 .into_iter()
                 .chain(counts)
                 .chain(money)
+                .chain([t.flagged.to_string()])
                 .collect()
         })
         .collect();
     Ok(desk.print.list(
         &totals,
         &[
-            "TENANT", "MODEL", "CALLS", "INPUT", "CACHED", "OUTPUT", "COST", "CHARGED",
+            "TENANT", "MODEL", "CALLS", "INPUT", "CACHED", "OUTPUT", "COST", "CHARGED", "FLAGGED",
         ],
         &rows,
     )?)

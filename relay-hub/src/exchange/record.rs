@@ -5,20 +5,22 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use http::StatusCode;
 use relay_protocol::{Endpoint, Envelope, Observed, Tokens, Usage, UsageSource};
 use relay_shared::call::CallId;
-use tracing::debug;
+use tracing::{debug, warn};
 
 use crate::{
     admission::Tally,
     catalogue::Model,
     identity::Caller,
     ids::AccountId,
-    ledger::{Ending, Flags, Hold, Ledger, Link, UsageRow},
+    ledger::{Ending, Flag, Flags, Hold, Ledger, Link, UsageRow},
     money::{Nanos, Offer},
     refusal::Refused,
 };
 
 /// One token is taken to be this many bytes of text where the vendor reports none.
 const BYTES_PER_TOKEN: u64 = 4;
+/// A usage of so many times what the model can take is nonsense.
+const MOST_ROUNDS: u64 = 64;
 
 /// The usage row of a call, filled in as the call goes on.
 pub(super) struct Record {
@@ -115,6 +117,12 @@ pub(super) struct Bill {
     /// Settled with the hold.
     tally: Option<Tally>,
     offer: Offer,
+    /// What the model can take and give, for what is absurd.
+    sizes: (Tokens, Tokens),
+    /// The tier that was asked for, for an answer that names none.
+    tier: Option<String>,
+    /// Each answer has a search of the web in it, which is not reported.
+    searches: u32,
     /// The size of the request, for the estimate.
     input_bytes: usize,
     /// A warm-up is no turn: it is noted and costs nothing.
@@ -129,6 +137,9 @@ impl Bill {
             hold: Some(hold),
             tally: Some(tally),
             offer: model.offer.clone(),
+            sizes: (model.context, model.max_output.saturating_mul(u64::from(envelope.n))),
+            tier: envelope.service_tier.clone(),
+            searches: u32::from(envelope.carries.always_searches),
             input_bytes: envelope.bytes,
             is_free,
             record,
@@ -162,7 +173,7 @@ impl Bill {
         ending: Ending,
     ) -> impl Future<Output = Result<(), Refused>> + Send + use<> {
         let settled = self.hold.take().map(|hold| {
-            let row = self.row(observed, ending);
+            let row = self.row(observed, ending, hold.amount());
             if let Some(tally) = self.tally.take() {
                 tally.settle(row.cost, row.tokens());
             }
@@ -176,26 +187,42 @@ impl Bill {
         }
     }
 
-    fn row(&self, observed: &Observed, ending: Ending) -> UsageRow {
-        let usage = if self.is_free {
-            None
-        } else {
-            self.usage(observed, ending)
-        };
+    fn row(&self, observed: &Observed, ending: Ending, held: Nanos) -> UsageRow {
         let mut row = self.record.row.clone();
         row.ending = if self.is_free && ending == Ending::Completed {
             Ending::Warmup
         } else {
             ending
         };
-        row.cost = usage
-            .as_ref()
-            .map_or(Nanos::ZERO, |(usage, _)| self.offer.cost(usage, None).amount);
-        row.usage = usage;
         row.response_id.clone_from(&observed.response_id);
+        if !self.is_free {
+            self.charge(&mut row, observed, ending, held);
+        }
         row.total_us = Some(self.record.elapsed_us());
         told(&row);
         row
+    }
+
+    /// Puts the usage and its cost on the row. The tier that the answer names is the one that is paid.
+    fn charge(&self, row: &mut UsageRow, observed: &Observed, ending: Ending, held: Nanos) {
+        let Some((usage, source)) = self.usage(observed, ending, &mut row.flags) else {
+            return;
+        };
+        let tier = observed.service_tier.as_ref().or(self.tier.as_ref());
+        let cost = self.offer.cost(&usage, tier.map(String::as_str));
+        row.cost = cost.amount;
+        if source == UsageSource::Estimated && row.cost > held {
+            row.cost = held;
+            row.flags.set(Flag::Clamped);
+        }
+        if cost.is_unpriced {
+            row.flags.set(Flag::Unpriced);
+        }
+        if cost.is_unknown_tier {
+            row.flags.set(Flag::UnknownTier);
+        }
+        row.tier = tier.filter(|tier| !is_default(tier)).cloned();
+        row.usage = Some((usage, source));
     }
 
     /// Settles a call of which nothing was seen: it costs nothing.
@@ -204,18 +231,36 @@ impl Bill {
         drop(self.settle(&Observed::default(), ending).await);
     }
 
-    /// What is charged: what the vendor reports, whatever the ending. Where it reports nothing, an answer that ended
-    /// well or that the client left is estimated, and one that the vendor or the hub broke off is free.
-    fn usage(&self, observed: &Observed, ending: Ending) -> Option<(Usage, UsageSource)> {
-        if let Some(usage) = &observed.usage {
-            return Some((*usage, UsageSource::Reported));
+    /// What is charged: what the vendor reports, whatever the ending. Where it reports nothing or nonsense, an answer
+    /// that ended well or that the client left is estimated, and one that the vendor or the hub broke off is free.
+    fn usage(&self, observed: &Observed, ending: Ending, flags: &mut Flags) -> Option<(Usage, UsageSource)> {
+        let is_absurd = observed.usage.is_some_and(|usage| self.is_absurd(&usage));
+        let is_well = matches!(ending, Ending::Completed | Ending::Incomplete);
+        if let Some(usage) = observed.usage.filter(|_| !is_absurd) {
+            return Some((self.with_tools(usage, observed, is_well), UsageSource::Reported));
         }
-        let is_estimated = match ending {
-            Ending::Completed | Ending::Incomplete => true,
-            Ending::ClientGone => observed.events > 0,
-            _ => false,
-        };
-        is_estimated.then(|| (self.estimate(observed), UsageSource::Estimated))
+        if observed.is_unsound || is_absurd {
+            flags.set(Flag::Unsound);
+        } else if is_well {
+            flags.set(Flag::Unreported);
+        }
+        let is_estimated = is_well || (ending == Ending::ClientGone && observed.events > 0);
+        let usage = is_estimated.then(|| self.with_tools(self.estimate(observed), observed, is_well))?;
+        Some((usage, UsageSource::Estimated))
+    }
+
+    fn with_tools(&self, usage: Usage, observed: &Observed, is_well: bool) -> Usage {
+        let mut tools = observed.tools;
+        if is_well && tools.web_search == 0 {
+            tools.web_search = self.searches;
+        }
+        Usage { tools, ..usage }
+    }
+
+    /// The vendor's own tools may have a model read its input many times over in one call, but not for ever.
+    fn is_absurd(&self, usage: &Usage) -> bool {
+        let (context, max_output) = self.sizes;
+        usage.input > context.saturating_mul(MOST_ROUNDS) || usage.output > max_output.saturating_mul(MOST_ROUNDS)
     }
 
     fn estimate(&self, observed: &Observed) -> Usage {
@@ -228,8 +273,16 @@ impl Bill {
     }
 }
 
+fn is_default(tier: &str) -> bool {
+    matches!(tier, "default" | "standard" | "auto")
+}
+
 /// What the log says of a call: its row without what its client wrote.
 fn told(row: &UsageRow) {
+    if !row.flags.is_empty() {
+        let flags: Vec<_> = row.flags.iter().map(Flag::as_str).collect();
+        warn!(call = %row.call, model = row.upstream_model, flags = flags.join(" "), "a bill to look at");
+    }
     debug!(
         call = %row.call,
         tenant = %row.tenant,

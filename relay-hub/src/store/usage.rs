@@ -96,6 +96,8 @@ pub struct TotalRow {
     pub cost: Nanos,
     /// What the tenant paid.
     pub charged: Nanos,
+    /// How many bills an operator should look at: usage that was missing or nonsense, or used what has no price.
+    pub flagged: i64,
 }
 
 /// How many calls there are rows of.
@@ -164,7 +166,8 @@ pub async fn last(store: &Store, tenant: Option<&TenantId>, count: u32) -> Resul
 pub async fn totals(store: &Store, tenant: Option<&TenantId>) -> Result<Vec<TotalRow>, StoreError> {
     let rows = sqlx::query(
         "SELECT coalesce(t.name, u.tenant) AS name, u.model, count(*), coalesce(sum(u.input), 0), \
-         coalesce(sum(u.cached), 0), coalesce(sum(u.output), 0), sum(u.cost), sum(u.charged) \
+         coalesce(sum(u.cached), 0), coalesce(sum(u.output), 0), sum(u.cost), sum(u.charged), \
+         count(json_extract(u.detail, '$.flags')) \
          FROM usage u LEFT JOIN tenant t ON t.id = u.tenant WHERE $1 IS NULL OR u.tenant = $1 \
          GROUP BY u.tenant, u.model ORDER BY name, u.model",
     )
@@ -182,6 +185,7 @@ pub async fn totals(store: &Store, tenant: Option<&TenantId>) -> Result<Vec<Tota
                 output: row.try_get(5)?,
                 cost: Nanos::new(row.try_get(6)?),
                 charged: Nanos::new(row.try_get(7)?),
+                flagged: row.try_get(8)?,
             })
         })
         .collect()

@@ -3,12 +3,14 @@
 //! Money hangs on these facts, so a body that two readers could understand differently is refused: doubled keys that
 //! matter, keys spelled in another case, JSON that is not strict. Fields we do not know are none of our business.
 
+mod carries;
 mod fields;
 
 use std::ops::Range;
 
 use thiserror::Error;
 
+pub use self::carries::Carries;
 use self::fields::{Field, Fields};
 use crate::edits::Edits;
 use crate::json::Fault;
@@ -35,6 +37,18 @@ pub struct Envelope {
     pub background: bool,
     /// There is more input than these bytes, behind `previous_response_id`, `conversation` or `prompt`.
     pub continues: bool,
+    /// `previous_response_id`, where it is a text.
+    pub previous_response: Option<String>,
+    /// `conversation` or `prompt` names more.
+    has_more_behind: bool,
+    /// What stands behind `previous_response_id`, where the caller of this crate knows it.
+    pub behind: Option<Tokens>,
+    /// What it carries beside text, and which of the vendor's own tools it offers.
+    pub carries: Carries,
+    /// Says how long a cache is kept, which may change the price of writing it.
+    pub keeps_cache: bool,
+    /// `max_tool_calls`.
+    pub max_tool_calls: Option<u32>,
     /// `service_tier`, which may change the price.
     pub service_tier: Option<String>,
     /// Chat: how many answers are asked for.
@@ -137,7 +151,11 @@ impl Envelope {
                 expected: "a string of 1 to 256 bytes",
             });
         }
-        let behind = [Field::PreviousResponse, Field::Conversation, Field::Prompt];
+        let has_more_behind = fields.is_given(Field::Conversation) || fields.is_given(Field::Prompt);
+        let mut carries = fields.carries;
+        carries.sound |= fields.mentions(Field::Modalities, "\"audio\"");
+        carries.searches |= fields.is_given(Field::WebSearch);
+        carries.always_searches = fields.is_given(Field::WebSearch);
         let (wants_usage, stream_options) = stream_options(fields, body)?;
         Ok(Self {
             endpoint,
@@ -147,7 +165,15 @@ impl Envelope {
             wants_usage,
             generate: true,
             background: fields.flag(Field::Background)?.unwrap_or(false),
-            continues: behind.into_iter().any(|field| fields.is_given(field)),
+            continues: has_more_behind || fields.is_given(Field::PreviousResponse),
+            has_more_behind,
+            previous_response: fields.maybe_text(Field::PreviousResponse),
+            behind: None,
+            carries,
+            keeps_cache: fields.is_given(Field::CacheRetention) || fields.is_given(Field::CacheOptions),
+            max_tool_calls: fields
+                .tokens(Field::MaxToolCalls)?
+                .map(|n| u32::try_from(n.get()).unwrap_or(u32::MAX)),
             service_tier: fields.text(Field::ServiceTier)?,
             n: fields.count(Field::N)?.unwrap_or(1),
             bytes: body.len(),
@@ -157,6 +183,12 @@ impl Envelope {
                 stream_options,
             },
         })
+    }
+
+    /// All that stands behind it is the answer of this id.
+    #[must_use]
+    pub fn goes_on_only_from(&self, id: &str) -> bool {
+        self.previous_response.as_deref() == Some(id) && !self.has_more_behind
     }
 
     /// The edits that rename the model and, for a chat stream which does not ask for its usage, ask for it.

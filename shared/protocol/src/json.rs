@@ -27,6 +27,10 @@ pub(crate) struct Member<'a> {
 pub(crate) struct Walk<'a> {
     text: &'a str,
     at: usize,
+    /// The last key was `type`, or may be once it is unescaped.
+    is_type: bool,
+    /// The last string had an escape in it.
+    is_escaped: bool,
 }
 
 type Walked<T> = Result<T, Fault>;
@@ -39,14 +43,28 @@ impl<'a> Walk<'a> {
             what: "text that is not UTF-8",
             at: error.valid_up_to(),
         })?;
-        Ok(Self { text, at: 0 })
+        Ok(Self {
+            text,
+            at: 0,
+            is_type: false,
+            is_escaped: false,
+        })
     }
 
     /// Gives each member of the outermost object to `member`; says where the inside of that object stands. Nothing may
     /// follow it.
     pub(crate) fn members<E: From<Fault>>(
+        self,
+        member: impl FnMut(Member<'a>) -> Result<(), E>,
+    ) -> Result<Range<usize>, E> {
+        self.members_and_types(member, |_| {})
+    }
+
+    /// The same, and gives each string that stands under a key `type`, on whatever level, to `kind`, as written.
+    pub(crate) fn members_and_types<E: From<Fault>>(
         mut self,
         mut member: impl FnMut(Member<'a>) -> Result<(), E>,
+        mut kind: impl FnMut(&'a str),
     ) -> Result<Range<usize>, E> {
         self.blanks();
         if self.peek() != Some(b'{') {
@@ -61,7 +79,7 @@ impl<'a> Walk<'a> {
             loop {
                 let key = self.key()?;
                 let from = self.at;
-                self.value(1)?;
+                self.value(1, &mut kind)?;
                 member(Member {
                     key,
                     value: from..self.at,
@@ -87,6 +105,7 @@ impl<'a> Walk<'a> {
         let from = self.at + 1;
         self.string()?;
         let key = &self.text[from..self.at - 1];
+        self.is_type = key == "type" || (self.is_escaped && key.len() <= LONGEST_TYPE);
         self.blanks();
         self.expect(b':', "a key without a colon")?;
         self.blanks();
@@ -111,7 +130,7 @@ impl<'a> Walk<'a> {
     }
 
     /// One value. `depth` counts the brackets around it, which are kept here, not on the stack.
-    fn value(&mut self, depth: usize) -> Walked<()> {
+    fn value(&mut self, depth: usize, kind: &mut impl FnMut(&'a str)) -> Walked<()> {
         let mut open = [0_u8; DEEPEST];
         let mut depth = depth;
         let outer = depth;
@@ -119,6 +138,7 @@ impl<'a> Walk<'a> {
             match self.peek() {
                 Some(byte @ (b'{' | b'[')) => {
                     let close = byte + 2;
+                    self.is_type = false;
                     *open
                         .get_mut(depth)
                         .ok_or_else(|| self.fault("nesting that is too deep"))? = close;
@@ -133,7 +153,14 @@ impl<'a> Walk<'a> {
                     }
                     self.at += 1;
                 }
-                Some(b'"') => self.string()?,
+                Some(b'"') => {
+                    let from = self.at + 1;
+                    self.string()?;
+                    if self.is_type {
+                        kind(&self.text[from..self.at - 1]);
+                        self.is_type = false;
+                    }
+                }
                 Some(b't') => self.word("true")?,
                 Some(b'f') => self.word("false")?,
                 Some(b'n') => self.word("null")?,
@@ -159,6 +186,7 @@ impl<'a> Walk<'a> {
     fn string(&mut self) -> Walked<()> {
         let bytes = self.text.as_bytes();
         self.at += 1;
+        self.is_escaped = false;
         loop {
             self.at += plain_len(&bytes[self.at..]);
             match bytes.get(self.at) {
@@ -168,6 +196,7 @@ impl<'a> Walk<'a> {
                 }
                 Some(b'\\') => {
                     self.at += 1;
+                    self.is_escaped = true;
                     self.escape()?;
                 }
                 Some(_) => return Err(self.fault("a control character in a string")),
@@ -292,6 +321,8 @@ fn quotes_and_backslashes(word: u64) -> u64 {
 
 const ONES: u64 = u64::MAX / 255;
 const NEAR: usize = 32;
+/// The length of `"type"` when each of its letters is escaped.
+const LONGEST_TYPE: usize = 24;
 
 #[cfg(test)]
 mod tests {
@@ -323,6 +354,16 @@ mod tests {
             .unwrap();
         assert_eq!(seen, [("a", "[1, {\"b\": \"}\"}]"), ("c", "-1.5e+3")]);
         assert_eq!(&text[inside], " \"a\" : [1, {\"b\": \"}\"}] ,\"c\":-1.5e+3 ");
+    }
+
+    #[test]
+    fn strings_under_type_are_told_on_every_level() {
+        let text = r#"{"type":"a","x":[{"type":"b","y":"c"},{"ty\u0070e":"d"},"type"],"type ":"e","type":["f"],"z":{"type":1}}"#;
+        let mut seen = Vec::new();
+        let walk = Walk::new(text.as_bytes()).unwrap();
+        walk.members_and_types(|_| Ok::<_, Fault>(()), |kind| seen.push(kind))
+            .unwrap();
+        assert_eq!(seen, ["a", "b", "d"]);
     }
 
     #[test]

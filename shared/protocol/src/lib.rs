@@ -19,7 +19,7 @@ mod wire;
 pub mod ws;
 
 pub use edits::Edits;
-pub use envelope::{Envelope, EnvelopeError, Frame};
+pub use envelope::{Carries, Envelope, EnvelopeError, Frame};
 pub use payload::Payload;
 pub use refusal::{Code, Rate, RateUnit, Refusal, Rendered};
 pub use tap::{Ending, Meter, Observed, Piece, Pieces, Shape, Tap, TapOptions};

@@ -4,6 +4,7 @@
 //! is not JSON gives nothing found. Where a key is doubled the last one counts, as for most readers.
 
 use crate::json::string_len;
+use crate::usage::ToolCalls;
 
 /// What the document is.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -77,6 +78,11 @@ pub(crate) struct Scan {
     value: Value,
     /// The value of the outermost `response` is next, or being read.
     response: Response,
+    /// Which level the output items are on while they are being read; 0 elsewhere.
+    items: u32,
+    /// The `type` of the item being read, and whether its `action` is other than a search.
+    item: (Vec<u8>, bool),
+    tools: ToolCalls,
     capture: Option<Capture>,
     found: [Option<Vec<u8>>; Field::COUNT],
     text: usize,
@@ -98,6 +104,10 @@ enum Value {
     Text,
     /// A reason why a choice ended.
     Finish,
+    /// What an output item is.
+    Item,
+    /// What the action of an output item is.
+    Action,
     Other,
 }
 
@@ -139,6 +149,9 @@ impl Scan {
             word_is_long: false,
             value: Value::Unnamed,
             response: Response::Outside,
+            items: 0,
+            item: (Vec::new(), false),
+            tools: ToolCalls::default(),
             capture: None,
             found: [const { None }; Field::COUNT],
             text: 0,
@@ -172,6 +185,11 @@ impl Scan {
     /// Bytes of JSON text that stood as values of keys which carry what a model wrote.
     pub(crate) fn text(&self) -> usize {
         self.text
+    }
+
+    /// Calls of the vendor's own tools among the output items.
+    pub(crate) fn tools(&self) -> ToolCalls {
+        self.tools
     }
 
     /// A `finish_reason` that is a string was seen.
@@ -212,7 +230,7 @@ impl Scan {
                 return end + 2;
             }
             (Some(b'"'), Some(b',' | b'}' | b']')) => {
-                self.count(value, end - from);
+                self.count(value, end - from, &piece[from..end]);
                 return end + 1;
             }
             _ => {}
@@ -242,16 +260,21 @@ impl Scan {
                 piece.len()
             }
             Some(end) => {
-                self.count(string.value, string.len);
+                let word = std::mem::take(&mut self.word);
+                self.count(string.value, string.len, &word);
+                self.word = word;
                 end + 1
             }
         }
     }
 
-    fn count(&mut self, value: Value, len: usize) {
+    /// A string ended. `text` is all of it, unless it is long.
+    fn count(&mut self, value: Value, len: usize, text: &[u8]) {
         match value {
             Value::Text => self.text = self.text.saturating_add(len),
             Value::Finish => self.finished = true,
+            Value::Item => self.item.0 = text.to_vec(),
+            Value::Action => self.item.1 = text != b"search",
             Value::Unnamed | Value::Other => {}
         }
     }
@@ -304,6 +327,8 @@ impl Scan {
             b"finish_reason" => Value::Finish,
             b"delta" | b"text" | b"content" | b"arguments" | b"refusal" | b"input" | b"code" | b"reasoning_content"
             | b"reasoning" => Value::Text,
+            b"type" if self.items > 0 && self.depth == self.items => Value::Item,
+            b"type" if self.items > 0 && self.depth == self.items + 1 => Value::Action,
             _ => Value::Other,
         };
         let field = match (self.depth, self.response) {
@@ -311,8 +336,13 @@ impl Scan {
             (2, Response::Inside) => Field::of_answer(key),
             _ => None,
         };
-        if self.depth == 1 && self.root == Root::Event && key == b"response" {
-            self.response = Response::Next;
+        if self.depth == 1 {
+            match (self.root, key) {
+                (Root::Event, b"response") => self.response = Response::Next,
+                (Root::Event, b"item") => self.items = 2,
+                (Root::Bare, b"output") => self.items = 3,
+                _ => {}
+            }
         }
         if let (Some(field), None) = (field, &self.capture) {
             self.capture = Some(Capture {
@@ -329,6 +359,7 @@ impl Scan {
         self.finish_capture(piece, at);
         if self.depth == 1 {
             self.response = Response::Outside;
+            self.items = 0;
         }
     }
 
@@ -341,6 +372,10 @@ impl Scan {
 
     fn close(&mut self, byte: u8, piece: &[u8], at: usize) {
         self.finish_capture(piece, at);
+        if self.items > 0 && self.depth == self.items && byte == b'}' {
+            let (kind, acts_otherwise) = std::mem::take(&mut self.item);
+            self.tools.count(&kind, acts_otherwise);
+        }
         self.depth = self.depth.saturating_sub(1);
         if self.depth <= 1 {
             self.response = Response::Outside;

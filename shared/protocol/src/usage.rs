@@ -53,6 +53,42 @@ pub struct ToolCalls {
     pub other: u32,
 }
 
+impl ToolCalls {
+    /// Adds what is counted elsewhere.
+    pub const fn add(&mut self, more: Self) {
+        let Self {
+            web_search,
+            file_search,
+            code_interpreter,
+            image_generation,
+            other,
+        } = more;
+        self.web_search = self.web_search.saturating_add(web_search);
+        self.file_search = self.file_search.saturating_add(file_search);
+        self.code_interpreter = self.code_interpreter.saturating_add(code_interpreter);
+        self.image_generation = self.image_generation.saturating_add(image_generation);
+        self.other = self.other.saturating_add(other);
+    }
+
+    /// Counts an output item of this `type`, if it is a call of a tool that costs. Of searches only those that search:
+    /// `acts_otherwise` says that it opened or looked through a page.
+    pub(crate) fn count(&mut self, kind: &[u8], acts_otherwise: bool) {
+        let count = match kind {
+            b"web_search_call" if acts_otherwise => return,
+            b"web_search_call" => &mut self.web_search,
+            b"file_search_call" => &mut self.file_search,
+            b"code_interpreter_call" => &mut self.code_interpreter,
+            b"image_generation_call" => &mut self.image_generation,
+            // Carried out by the client, or paid in tokens.
+            b"function_call" | b"custom_tool_call" | b"local_shell_call" | b"shell_call" | b"apply_patch_call"
+            | b"computer_call" | b"mcp_call" | b"tool_search_call" => return,
+            kind if kind.ends_with(b"_call") => &mut self.other,
+            _ => return,
+        };
+        *count = count.saturating_add(1);
+    }
+}
+
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
 const fn is_none(count: &u32) -> bool {
     *count == 0
@@ -134,39 +170,59 @@ struct Chat {
 struct InputDetails {
     cached_tokens: Option<u64>,
     cache_write_tokens: Option<u64>,
+    cache_write_tokens_details: Option<CacheWrites>,
+    audio_tokens: Option<u64>,
+    image_tokens: Option<u64>,
+}
+
+/// By lifetime. The shorter is the usual one.
+#[derive(Deserialize, Default)]
+struct CacheWrites {
+    ttl_12h_tokens: Option<u64>,
 }
 
 #[derive(Deserialize, Default)]
 struct OutputDetails {
     reasoning_tokens: Option<u64>,
+    audio_tokens: Option<u64>,
+    image_tokens: Option<u64>,
+}
+
+/// The parts of both sides, which both wires spell alike.
+fn parts(input: InputDetails, output: &OutputDetails) -> Usage {
+    let tokens = |count: Option<u64>| Tokens::new(count.unwrap_or(0));
+    Usage {
+        cached: tokens(input.cached_tokens),
+        cache_write: tokens(input.cache_write_tokens),
+        cache_write_long: tokens(input.cache_write_tokens_details.unwrap_or_default().ttl_12h_tokens),
+        input_audio: tokens(input.audio_tokens),
+        input_image: tokens(input.image_tokens),
+        reasoning: tokens(output.reasoning_tokens),
+        output_audio: tokens(output.audio_tokens),
+        output_image: tokens(output.image_tokens),
+        ..Usage::default()
+    }
 }
 
 impl Responses {
     fn usage(self) -> Usage {
-        let input = self.input_tokens_details.unwrap_or_default();
         let output = self.output_tokens_details.unwrap_or_default();
         Usage {
             input: Tokens::new(self.input_tokens),
-            cached: Tokens::new(input.cached_tokens.unwrap_or(0)),
-            cache_write: Tokens::new(input.cache_write_tokens.unwrap_or(0)),
             output: Tokens::new(self.output_tokens),
-            reasoning: Tokens::new(output.reasoning_tokens.unwrap_or(0)),
-            ..Usage::default()
+            ..parts(self.input_tokens_details.unwrap_or_default(), &output)
         }
     }
 }
 
 impl Chat {
     fn usage(self) -> Usage {
-        let input = self.prompt_tokens_details.unwrap_or_default();
-        let output = self.completion_tokens_details.unwrap_or_default();
+        let mut input = self.prompt_tokens_details.unwrap_or_default();
+        input.cached_tokens = input.cached_tokens.or(self.prompt_cache_hit_tokens);
         Usage {
             input: Tokens::new(self.prompt_tokens),
-            cached: Tokens::new(input.cached_tokens.or(self.prompt_cache_hit_tokens).unwrap_or(0)),
-            cache_write: Tokens::new(input.cache_write_tokens.unwrap_or(0)),
             output: Tokens::new(self.completion_tokens),
-            reasoning: Tokens::new(output.reasoning_tokens.unwrap_or(0)),
-            ..Usage::default()
+            ..parts(input, &self.completion_tokens_details.unwrap_or_default())
         }
     }
 }
@@ -204,6 +260,32 @@ mod tests {
         let hit =
             br#"{"prompt_tokens":9,"completion_tokens":1,"prompt_cache_hit_tokens":4,"prompt_cache_miss_tokens":5}"#;
         assert_eq!(Usage::read(Wire::Chat, hit).unwrap().cached, Tokens::new(4));
+    }
+
+    #[test]
+    fn what_is_not_text_is_read_apart() {
+        let usage = responses(
+            r#"{"input_tokens":100,"output_tokens":50,
+                "input_tokens_details":{"cache_write_tokens":20,"cache_write_tokens_details":{"ttl_30m_tokens":15,"ttl_12h_tokens":5},
+                    "audio_tokens":30,"image_tokens":40,"text_tokens":30},
+                "output_tokens_details":{"reasoning_tokens":7,"audio_tokens":8,"image_tokens":9}}"#,
+        )
+        .unwrap();
+        let t = Tokens::new;
+        assert_eq!((usage.cache_write, usage.cache_write_long), (t(20), t(5)));
+        assert_eq!((usage.input_audio, usage.input_image), (t(30), t(40)));
+        assert_eq!((usage.output_audio, usage.output_image), (t(8), t(9)));
+        assert!(!usage.is_plain());
+        for contradiction in [
+            r#""input_tokens_details":{"audio_tokens":60,"image_tokens":41}"#,
+            r#""output_tokens_details":{"reasoning_tokens":42,"audio_tokens":9}"#,
+            r#""input_tokens_details":{"cache_write_tokens":1,"cache_write_tokens_details":{"ttl_12h_tokens":2}}"#,
+        ] {
+            assert_eq!(
+                responses(&format!(r#"{{"input_tokens":100,"output_tokens":50,{contradiction}}}"#)),
+                None
+            );
+        }
     }
 
     #[test]

@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 
 use super::Shared;
 use super::render::{self, Turn};
-use super::script::{Break, Ending, Output, Usage};
+use super::script::{Break, Ending, Output, PLAIN, Usage};
 use super::serve::{Asked, Reply};
 use super::wire::Control;
 
@@ -77,6 +77,7 @@ fn unary(shared: &Shared, path: &str, asked: &Asked) -> Response<Reply> {
         model: &asked.model,
         output: &output,
         usage: Some(USAGE),
+        extra: &PLAIN,
         ending: &Ending::Completed,
     };
     let body = match path.ends_with("/chat/completions") {
@@ -101,6 +102,7 @@ impl Stream {
             model: &self.model,
             output: &text,
             usage: Some(USAGE),
+            extra: &PLAIN,
             ending: &Ending::Completed,
         };
         let events = render::responses_events(&turn);

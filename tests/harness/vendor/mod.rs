@@ -23,7 +23,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-pub use script::{Answer, Break, Ending, Gate, Output, Script, SocketFault, Upgrade, Usage};
+pub use script::{Answer, Break, Ending, Extra, Gate, Output, PLAIN, Script, SocketFault, Upgrade, Usage};
 pub use truth::{Ended, Entry, Totals, Truth};
 
 /// A running vendor. Dropping it closes the listener and every connection.

@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use super::script::{Ending, Output, Usage};
+use super::script::{Ending, Extra, Output, Usage};
 
 /// A turn with all that varies from call to call decided.
 pub(super) struct Turn<'a> {
@@ -11,6 +11,7 @@ pub(super) struct Turn<'a> {
     pub(super) model: &'a str,
     pub(super) output: &'a [Output],
     pub(super) usage: Option<Usage>,
+    pub(super) extra: &'a Extra,
     pub(super) ending: &'a Ending,
 }
 
@@ -34,6 +35,14 @@ pub(super) fn responses_events(turn: &Turn<'_>) -> Vec<Event> {
     events.push("response.created", json!({"response": opening}));
     events.push("response.in_progress", json!({"response": opening}));
     let mut done = Vec::new();
+    for (index, kind) in turn.extra.tools.iter().enumerate() {
+        let item = tool_item(turn.id, index, kind);
+        events.push(
+            "response.output_item.done",
+            json!({"output_index": index, "item": item}),
+        );
+        done.push(item);
+    }
     for (index, output) in turn.output.iter().enumerate() {
         done.push(match output {
             Output::Text(deltas) => message_events(&mut events, turn.id, index, deltas),
@@ -83,6 +92,13 @@ pub(super) fn responses_body(turn: &Turn<'_>) -> Value {
         .iter()
         .enumerate()
         .map(|(at, item)| finished_item(turn.id, at, item))
+        .chain(
+            turn.extra
+                .tools
+                .iter()
+                .enumerate()
+                .map(|(at, kind)| tool_item(turn.id, at, kind)),
+        )
         .collect();
     match turn.ending {
         Ending::Completed | Ending::Missing => response(turn, "completed", &items, turn.usage),
@@ -104,7 +120,7 @@ pub(super) fn compact_body(turn: &Turn<'_>) -> Value {
     json!({
         "id": turn.id, "object": "response.compaction", "created_at": CREATED_AT,
         "output": [{"id": format!("cmp_{}", turn.id), "type": "compaction", "encrypted_content": "Z0FBQUFBQnBjb21wYWN0"}],
-        "usage": turn.usage.map(responses_usage),
+        "usage": turn.usage.map(|usage| responses_usage(usage, turn.extra)),
     })
 }
 
@@ -112,13 +128,17 @@ pub(super) fn compact_body(turn: &Turn<'_>) -> Value {
 pub(super) fn chat_chunks(turn: &Turn<'_>, include_usage: bool) -> Vec<String> {
     let chunk = |choices: Value, usage: Option<Usage>| {
         let usage = match include_usage {
-            true => format!(r#","usage":{}"#, usage.map_or(Value::Null, chat_usage)),
+            true => format!(
+                r#","usage":{}"#,
+                usage.map_or(Value::Null, |usage| chat_usage(usage, turn.extra))
+            ),
             false => String::new(),
         };
         format!(
-            r#"{{"id":"{}","object":"chat.completion.chunk","created":{CREATED_AT},"model":{},"service_tier":"default","system_fingerprint":"fp_c0de","choices":{choices}{usage}}}"#,
+            r#"{{"id":"{}","object":"chat.completion.chunk","created":{CREATED_AT},"model":{},"service_tier":"{}","system_fingerprint":"fp_c0de","choices":{choices}{usage}}}"#,
             turn.id,
             json!(turn.model),
+            turn.extra.tier,
         )
     };
     let delta = |delta: Value, finish: Value| {
@@ -170,10 +190,10 @@ pub(super) fn chat_body(turn: &Turn<'_>) -> Value {
     let mut body = json!({
         "id": turn.id, "object": "chat.completion", "created": CREATED_AT, "model": turn.model,
         "choices": [{"index": 0, "message": message, "logprobs": null, "finish_reason": finish_reason(turn)}],
-        "service_tier": "default", "system_fingerprint": "fp_c0de",
+        "service_tier": turn.extra.tier, "system_fingerprint": "fp_c0de",
     });
     if let Some(usage) = turn.usage {
-        body["usage"] = chat_usage(usage);
+        body["usage"] = chat_usage(usage, turn.extra);
     }
     body
 }
@@ -284,29 +304,44 @@ fn response(turn: &Turn<'_>, status: &str, output: &[Value], usage: Option<Usage
         "id": turn.id, "object": "response", "created_at": CREATED_AT, "status": status, "background": false,
         "error": null, "incomplete_details": null, "instructions": null, "max_output_tokens": null,
         "model": turn.model, "output": output, "parallel_tool_calls": true, "previous_response_id": null,
-        "reasoning": {"effort": null, "summary": null}, "service_tier": "default", "store": false,
+        "reasoning": {"effort": null, "summary": null}, "service_tier": turn.extra.tier, "store": false,
         "temperature": 1.0, "text": {"format": {"type": "text"}, "verbosity": "medium"}, "tool_choice": "auto",
-        "tools": [], "top_p": 1.0, "truncation": "disabled", "usage": usage.map(responses_usage), "user": null,
+        "tools": [], "top_p": 1.0, "truncation": "disabled", "usage": usage.map(|usage| responses_usage(usage, turn.extra)), "user": null,
         "metadata": {},
     })
 }
 
-fn responses_usage(usage: Usage) -> Value {
+fn responses_usage(usage: Usage, extra: &Extra) -> Value {
+    if let Some(nonsense) = &extra.nonsense {
+        return nonsense.clone();
+    }
     json!({
-        "input_tokens": usage.input, "input_tokens_details": {"cached_tokens": usage.cached},
-        "output_tokens": usage.output, "output_tokens_details": {"reasoning_tokens": usage.reasoning},
+        "input_tokens": usage.input,
+        "input_tokens_details": merge(json!({"cached_tokens": usage.cached}), extra.input_details.clone()),
+        "output_tokens": usage.output,
+        "output_tokens_details": merge(json!({"reasoning_tokens": usage.reasoning}), extra.output_details.clone()),
         "total_tokens": usage.input.saturating_add(usage.output),
     })
 }
 
-fn chat_usage(usage: Usage) -> Value {
+fn chat_usage(usage: Usage, extra: &Extra) -> Value {
+    if let Some(nonsense) = &extra.nonsense {
+        return nonsense.clone();
+    }
+    let input = json!({"cached_tokens": usage.cached, "audio_tokens": 0});
+    let output = json!({"reasoning_tokens": usage.reasoning, "audio_tokens": 0,
+        "accepted_prediction_tokens": 0, "rejected_prediction_tokens": 0});
     json!({
         "prompt_tokens": usage.input, "completion_tokens": usage.output,
         "total_tokens": usage.input.saturating_add(usage.output),
-        "prompt_tokens_details": {"cached_tokens": usage.cached, "audio_tokens": 0},
-        "completion_tokens_details": {"reasoning_tokens": usage.reasoning, "audio_tokens": 0,
-            "accepted_prediction_tokens": 0, "rejected_prediction_tokens": 0},
+        "prompt_tokens_details": merge(input, extra.input_details.clone()),
+        "completion_tokens_details": merge(output, extra.output_details.clone()),
     })
+}
+
+/// An output item of one of the vendor's own tools.
+fn tool_item(id: &str, index: usize, kind: &str) -> Value {
+    json!({"id": format!("tool_{id}_{index}"), "type": kind, "status": "completed", "action": {"type": "search"}})
 }
 
 fn merge(mut base: Value, mut more: Value) -> Value {

@@ -18,6 +18,29 @@ pub struct Usage {
     pub reasoning: u64,
 }
 
+/// What a bill has beyond plain tokens.
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+pub struct Extra {
+    /// The service tier that the answer names.
+    pub tier: &'static str,
+    /// Output items of the vendor's own tools, by their `type`.
+    pub tools: Vec<&'static str>,
+    /// More members of the details of input and output.
+    pub input_details: Value,
+    pub output_details: Value,
+    /// In place of the usage object: what makes no sense.
+    pub nonsense: Option<Value>,
+}
+
+/// Plain text in the default tier.
+pub static PLAIN: Extra = Extra {
+    tier: "default",
+    tools: Vec::new(),
+    input_details: Value::Null,
+    output_details: Value::Null,
+    nonsense: None,
+};
+
 /// How a connection is broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 pub enum Break {
@@ -94,6 +117,7 @@ pub struct Script {
     pub answer: Answer,
     /// `None`: the vendor does not report usage.
     pub usage: Option<Usage>,
+    pub extra: Extra,
     pub ending: Ending,
     /// Waited before the status line.
     pub delay: Duration,
@@ -292,6 +316,7 @@ impl Script {
             headers: Vec::new(),
             answer,
             usage: None,
+            extra: PLAIN.clone(),
             ending: Ending::Completed,
             delay: Duration::ZERO,
             interval: Duration::ZERO,
@@ -316,6 +341,11 @@ impl Script {
 
     pub fn usage(mut self, usage: Usage) -> Self {
         self.usage = Some(usage);
+        self
+    }
+
+    pub fn extra(mut self, extra: Extra) -> Self {
+        self.extra = extra;
         self
     }
 

@@ -183,6 +183,7 @@ impl Asked {
             socket,
             status: script.status,
             usage: self.usage(script),
+            extra: script.extra.clone(),
             reported: false,
             warm_up,
             events_sent: 0,
@@ -385,6 +386,7 @@ fn chunks(shared: &Shared, asked: &Asked, number: usize, path: &str, script: &Sc
         model: &asked.model,
         output: &output,
         usage: entry.usage,
+        extra: &script.extra,
         ending: &script.ending,
     };
     let pretty = |value: Value| {

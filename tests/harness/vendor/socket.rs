@@ -215,6 +215,7 @@ impl Socket {
             model: &asked.model,
             output: &output,
             usage: entry.usage,
+            extra: &script.extra,
             ending: &script.ending,
         };
         let events = match asked.generate {

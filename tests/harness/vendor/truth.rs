@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-use super::script::Usage;
+use super::script::{Extra, Usage};
 
 /// How a call ended, seen from the vendor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -33,6 +33,8 @@ pub struct Entry {
     pub status: u16,
     /// Reported in the event that ends the answer; `None` when nothing was reported.
     pub usage: Option<Usage>,
+    /// What the bill has beyond that.
+    pub extra: Extra,
     /// Whether that event was handed to the connection: only then the vendor's bill is final.
     pub reported: bool,
     /// A warm-up makes no turn and is not billed.

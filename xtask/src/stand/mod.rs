@@ -257,7 +257,9 @@ fn prepare(hub: &Tool<'_>, plan: &Plan, base_url: &str) -> Result<()> {
     hub.run(&["tenant", "add", TENANT])?;
     hub.run(&["tenant", "credit", TENANT, "1000000.00"])?;
     for model in &plan.models {
-        hub.run(&["price", "set", model, "--input", "1.00", "--output", "4.00"])?;
+        let price = ["price", "set", model, "--input", "1.00", "--output", "4.00"];
+        // Codex offers the model a search of the web.
+        hub.run(&[&price[..], &["--web-search", "0.01"]].concat())?;
     }
     let mut account = hub.command(&["account", "add", "main", "--vendor", "openai", "--base-url", base_url]);
     account

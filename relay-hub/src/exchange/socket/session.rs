@@ -17,7 +17,8 @@ use http::StatusCode;
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use relay_protocol::{
-    Code, Edits, Ending as Said, Endpoint, Envelope, Frame, Meter, Payload, Refusal, Wire, tell_model,
+    Code, Edits, Ending as Said, Endpoint, Envelope, Frame, Meter, Observed, Payload, Refusal, Tokens, Wire,
+    tell_model,
     ws::{Item, Messages, encode_close, encode_text},
 };
 use relay_shared::call::CallId;
@@ -52,6 +53,8 @@ pub(super) struct Session {
     link: Link,
     address: IpAddr,
     turns: Mutex<VecDeque<Turn>>,
+    /// The last answer's id, with the most that stands behind it.
+    last: Mutex<Option<(String, Tokens)>>,
     started: Instant,
     /// Milliseconds after `started` at which the vendor was last heard.
     heard: AtomicU64,
@@ -60,6 +63,8 @@ pub(super) struct Session {
 /// One `response.create` and its answer.
 struct Turn {
     bill: Bill,
+    /// What may stand behind its answer if the vendor does not say what it used.
+    input: Tokens,
     meter: Meter,
     /// The model's public name, when the vendor knows it by another.
     renamed: Option<String>,
@@ -102,6 +107,7 @@ impl Session {
             link,
             address,
             turns: Mutex::default(),
+            last: Mutex::default(),
             started,
             heard,
         }
@@ -166,9 +172,10 @@ impl Session {
 
     /// Lets one text message go up: a call with its hold, or anything else as it is. `Some` when it was edited.
     async fn admit(&self, text: &Payload) -> Result<Option<Bytes>, Refused> {
-        let Frame::Create(envelope) = Frame::read(text.as_slice())? else {
+        let Frame::Create(mut envelope) = Frame::read(text.as_slice())? else {
             return Ok(None);
         };
+        envelope.behind = self.behind(&envelope);
         let call = CallId::random();
         let mut record = Some(Record::begin(
             call,
@@ -223,6 +230,7 @@ impl Session {
         if let Some(row) = record.take() {
             let turn = Turn {
                 bill: Bill::new(hold, tally, &model, envelope, row),
+                input: Tokens::new(envelope.bytes as u64).saturating_add(envelope.behind.unwrap_or(model.context)),
                 meter: Meter::new(Wire::Responses),
                 renamed: (model.upstream != model.name).then(|| model.name.clone()),
                 _ticket: ticket,
@@ -231,6 +239,25 @@ impl Session {
             self.turns().push_back(turn);
         }
         Ok(model)
+    }
+
+    /// What stands behind the answer that a call goes on from, if that is this socket's last one: Codex sends what is
+    /// new and names the rest. Holding the whole context window for each turn would hold many times its cost.
+    fn behind(&self, envelope: &Envelope) -> Option<Tokens> {
+        if !envelope.continues {
+            return Some(Tokens::ZERO);
+        }
+        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let (id, tokens) = last.as_ref()?;
+        envelope.goes_on_only_from(id).then_some(*tokens)
+    }
+
+    fn remember(&self, observed: &Observed, input: Tokens) {
+        let Some(id) = observed.response_id.clone() else { return };
+        let reported = observed.usage.map(|usage| usage.input.saturating_add(usage.output));
+        // A warm-up may report nothing of what it made the vendor remember.
+        let tokens = reported.filter(|used| *used > Tokens::ZERO).unwrap_or(input);
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some((id, tokens));
     }
 
     // ---- vendor to client ----
@@ -299,6 +326,7 @@ impl Session {
             return Ok(());
         }
         let observed = turn.meter.observed();
+        self.remember(observed, turn.input);
         let ending = match observed.ending {
             Some(Said::Completed) => Ending::Completed,
             Some(Said::Incomplete) => Ending::Incomplete,

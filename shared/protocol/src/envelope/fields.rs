@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use super::EnvelopeError;
-use crate::json::Walk;
+use super::{Carries, EnvelopeError};
+use crate::json::{Member, Walk};
 use crate::tokens::Tokens;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -23,6 +23,11 @@ pub(super) enum Field {
     PreviousResponse,
     Conversation,
     Prompt,
+    CacheRetention,
+    CacheOptions,
+    MaxToolCalls,
+    WebSearch,
+    Modalities,
 }
 
 /// The names of an object's fields that matter.
@@ -37,6 +42,9 @@ pub(super) const RESPONSES: Names = &[
     ("previous_response_id", Field::PreviousResponse),
     ("conversation", Field::Conversation),
     ("prompt", Field::Prompt),
+    ("prompt_cache_retention", Field::CacheRetention),
+    ("prompt_cache_options", Field::CacheOptions),
+    ("max_tool_calls", Field::MaxToolCalls),
 ];
 
 pub(super) const FRAME: Names = &[
@@ -50,6 +58,9 @@ pub(super) const FRAME: Names = &[
     ("previous_response_id", Field::PreviousResponse),
     ("conversation", Field::Conversation),
     ("prompt", Field::Prompt),
+    ("prompt_cache_retention", Field::CacheRetention),
+    ("prompt_cache_options", Field::CacheOptions),
+    ("max_tool_calls", Field::MaxToolCalls),
 ];
 
 pub(super) const CHAT: Names = &[
@@ -60,6 +71,10 @@ pub(super) const CHAT: Names = &[
     ("max_tokens", Field::MaxTokens),
     ("n", Field::N),
     ("service_tier", Field::ServiceTier),
+    ("prompt_cache_retention", Field::CacheRetention),
+    ("prompt_cache_options", Field::CacheOptions),
+    ("web_search_options", Field::WebSearch),
+    ("modalities", Field::Modalities),
 ];
 
 pub(super) const STREAM_OPTIONS: Names = &[("include_usage", Field::IncludeUsage)];
@@ -70,13 +85,16 @@ pub(super) struct Fields<'a> {
     found: Vec<(Field, &'static str, Range<usize>)>,
     inside: usize,
     is_empty: bool,
+    /// What the kinds of its parts say that it carries.
+    pub(super) carries: Carries,
 }
 
 impl<'a> Fields<'a> {
     pub(super) fn read(names: Names, body: &'a [u8]) -> Result<Self, EnvelopeError> {
         let mut found: Vec<(Field, &'static str, Range<usize>)> = Vec::with_capacity(names.len());
         let mut is_empty = true;
-        let inside = Walk::new(body)?.members(|member| {
+        let mut carries = Carries::default();
+        let member = |member: Member<'_>| {
             is_empty = false;
             if let Some((field, name)) = known(names, member.key)? {
                 if found.iter().any(|(other, ..)| *other == field) {
@@ -85,12 +103,14 @@ impl<'a> Fields<'a> {
                 found.push((field, name, member.value));
             }
             Ok(())
-        })?;
+        };
+        let inside = Walk::new(body)?.members_and_types(member, |kind| carries.see(kind))?;
         Ok(Self {
             body,
             found,
             inside: inside.start,
             is_empty,
+            carries,
         })
     }
 
@@ -119,6 +139,17 @@ impl<'a> Fields<'a> {
 
     pub(super) fn text(&self, field: Field) -> Result<Option<String>, EnvelopeError> {
         self.typed(field, "a string", |raw| serde_json::from_slice(raw).ok())
+    }
+
+    /// The text, where it is one.
+    pub(super) fn maybe_text(&self, field: Field) -> Option<String> {
+        serde_json::from_slice(self.value(field)?.1).ok()
+    }
+
+    /// Whether the value as written has these bytes in it.
+    pub(super) fn mentions(&self, field: Field, what: &str) -> bool {
+        let value = self.value(field).map(|(_, raw)| raw);
+        value.is_some_and(|raw| memchr::memmem::find(raw, what.as_bytes()).is_some())
     }
 
     pub(super) fn flag(&self, field: Field) -> Result<Option<bool>, EnvelopeError> {

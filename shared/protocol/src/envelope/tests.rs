@@ -284,3 +284,37 @@ proptest! {
         prop_assert!(Frame::read(text.as_bytes()).is_err() || text.contains("type"));
     }
 }
+
+#[test]
+fn what_a_request_carries_beside_text_is_seen() {
+    let read = |body: &str| Envelope::read(Endpoint::Responses, body.as_bytes()).unwrap();
+    let plain = read(
+        r#"{"model":"m","input":[{"role":"user","content":[{"type":"input_text","text":"{\"type\":\"input_file\"}"}]}],
+            "tools":[{"type":"function","name":"web_search","parameters":{"type":"object","required":["file"],"properties":{"file":{"type":"string"}}}}]}"#,
+    );
+    assert_eq!(plain.carries, Carries::default());
+    let rich = read(
+        r#"{"model":"m","input":[{"content":[{"type":"input_image","image_url":"x"},{"type":"input\u005fimage"},{"type":"input_audio"}]},
+            {"type":"item_reference","id":"i"}],"tools":[{"type":"web_search_preview"},{"type":"file_search"},{"type":"code_interpreter"}],
+            "max_tool_calls":3,"prompt_cache_retention":"24h","previous_response_id":"resp_1"}"#,
+    );
+    let carries = Carries {
+        pictures: 2,
+        files: true,
+        sound: true,
+        searches: true,
+        always_searches: false,
+        searches_files: true,
+        runs_code: true,
+        makes_pictures: false,
+    };
+    assert_eq!(rich.carries, carries);
+    assert_eq!(
+        (rich.max_tool_calls, rich.keeps_cache, rich.continues),
+        (Some(3), true, true)
+    );
+    assert_eq!(rich.previous_response.as_deref(), Some("resp_1"));
+    let chat = br#"{"model":"m","messages":[],"web_search_options":{},"modalities":["text","audio"]}"#;
+    let chat = Envelope::read(Endpoint::ChatCompletions, chat).unwrap();
+    assert!(chat.carries.always_searches && chat.carries.sound && chat.carries.offers_tools());
+}

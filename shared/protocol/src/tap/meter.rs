@@ -106,6 +106,7 @@ impl Meter {
     pub(super) fn whole(&mut self, scan: &Scan) {
         self.answer(scan);
         self.observed.produced = scan.text();
+        self.observed.tools = scan.tools();
         if !scan.is_closed() {
             return;
         }
@@ -134,6 +135,7 @@ impl Meter {
         }
         if let Some(usage) = scan.found(Field::Usage).filter(|raw| *raw != b"null") {
             self.observed.usage = Usage::read(self.wire, usage);
+            self.observed.is_unsound = self.observed.usage.is_none();
         }
         if let Some(id) = scan.found(Field::Id) {
             self.response_id(id);

@@ -1,7 +1,7 @@
 //! What an answer said about itself.
 
 use crate::tokens::Tokens;
-use crate::usage::Usage;
+use crate::usage::{ToolCalls, Usage};
 
 /// How an answer ended, by its own words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -19,6 +19,10 @@ pub enum Ending {
 pub struct Observed {
     /// The last usage that was reported; `None` also when that makes no sense.
     pub usage: Option<Usage>,
+    /// The last usage that was reported makes no sense: negative, absurd, or in contradiction with itself.
+    pub is_unsound: bool,
+    /// Calls of the vendor's own tools among the output. Not within `usage`, which vendors report without them.
+    pub tools: ToolCalls,
     /// How the answer ended; `None` while it has not. A clean end of the body with `None` here is a broken answer.
     pub ending: Option<Ending>,
     /// The vendor's id of the answer.

@@ -422,6 +422,59 @@ fn all_that_a_model_writes_in_responses_is_counted_once() {
 }
 
 #[test]
+fn calls_of_the_vendors_own_tools_are_counted_once() {
+    let items = [
+        r#"{"id":"ws_1","type":"web_search_call","status":"completed","action":{"type":"search","query":"_call\""}}"#,
+        r#"{"action":{"type":"open_page","url":"x"},"type":"web_search_call"}"#,
+        r#"{"type":"web_search_call","id":"ws_3"}"#,
+        r#"{"type":"file_search_call","results":[{"type":"web_search_call"}]}"#,
+        r#"{"type":"function_call","arguments":"{\"type\":\"web_search_call\"}"}"#,
+        r#"{"type":"message","content":[{"type":"output_text","text":"web_search_call"}]}"#,
+        r#"{"type":"image_generation_call","result":"LARGE"}"#,
+        r#"{"type":"moon_walk_call"}"#,
+    ]
+    .map(|item| item.replace("LARGE", &"A".repeat(100_000)));
+    let mut text = String::new();
+    for item in &items {
+        text += &format!("data: {{\"type\":\"response.output_item.added\",\"item\":{item}}}\n\n");
+        text += &format!("data: {{\"type\":\"response.output_item.done\",\"output_index\":0,\"item\":{item}}}\n\n");
+    }
+    let output = items.join(",");
+    text += &format!("data: {{\"type\":\"response.completed\",\"response\":{{\"output\":[{output}]}}}}\n\n");
+    let expected = crate::usage::ToolCalls {
+        web_search: 2,
+        file_search: 1,
+        code_interpreter: 0,
+        image_generation: 1,
+        other: 1,
+    };
+    for size in [13, 1000, usize::MAX] {
+        assert_eq!(
+            events(Wire::Responses, KEEP, &text, size).observed.tools,
+            expected,
+            "{size}"
+        );
+        let whole =
+            format!("{{\"tools\":[{{\"type\":\"web_search_call\"}}],\"output\":[{output}],\"status\":\"completed\"}}");
+        let seen = run(Wire::Responses, Shape::Whole, KEEP, whole.as_bytes().chunks(size));
+        assert_eq!(seen.observed.tools, expected, "{size}");
+    }
+}
+
+#[test]
+fn a_usage_without_sense_is_told_from_none() {
+    for (usage, is_unsound) in [
+        ("null", false),
+        ("{\"input_tokens\":-1,\"output_tokens\":1}", true),
+        ("[]", true),
+    ] {
+        let text = format!("data: {{\"type\":\"response.completed\",\"response\":{{\"usage\":{usage}}}}}\n\n");
+        let seen = events(Wire::Responses, KEEP, &text, 100).observed;
+        assert_eq!((seen.usage, seen.is_unsound), (None, is_unsound), "{usage}");
+    }
+}
+
+#[test]
 fn an_event_of_very_many_data_lines_is_no_burden() {
     let text = format!(
         "{}data:{{\"type\":\"response.completed\"}}\n\n",

@@ -9,6 +9,7 @@ use super::{Meter, Verdict};
 use crate::scan::{Field, Root, Scan};
 use crate::tap::observed::Ending;
 
+static CALL: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("_call\""));
 static DELTA: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("\"delta\":"));
 
 impl Meter {
@@ -28,6 +29,11 @@ impl Meter {
                 let mut scan = Scan::new(Root::Event);
                 scan.push(data);
                 self.stream_error(&scan);
+            }
+            b"response.output_item.done" if CALL.find(data).is_some() => {
+                let mut scan = Scan::new(Root::Event);
+                scan.push(data);
+                self.observed.tools.add(scan.tools());
             }
             kind if self.observed.response_id.is_none() && begins(kind) => {
                 if let Some(id) = Scan::first(Root::Event, Field::Id, data) {
@@ -59,6 +65,8 @@ impl Meter {
         let ending = ending(kind.as_bytes());
         if ending.is_some() {
             self.answer(scan);
+        } else if kind == "response.output_item.done" {
+            self.observed.tools.add(scan.tools());
         } else if kind == "error" {
             self.stream_error(scan);
         } else if let (true, Some(id)) = (begins(kind.as_bytes()), scan.found(Field::Id)) {
