@@ -199,11 +199,8 @@ impl Hub {
         };
         let file = self.home.join("../prices.toml");
         let list: String = models.iter().map(row).collect();
-        fs::write(
-            &file,
-            format!("version = \"tests\"\nsource = \"the tests\"\ntools = {{web_search = \"0.01\"}}\n\n{list}"),
-        )
-        .expect("the scratch directory is writable");
+        fs::write(&file, format!("version = \"tests\"\nsource = \"the tests\"\n\n{list}"))
+            .expect("the scratch directory is writable");
         self.command(&["price", "import", "--yes", &file.display().to_string()])
             .await
             .succeeded();

@@ -45,33 +45,24 @@ fn calls(envelope: &Envelope) -> u32 {
     asked.max(u32::from(envelope.carries.always_searches))
 }
 
-/// A call that names something which has no price is refused: its price is never guessed.
+/// A call that will use something which has no price is refused: its price is never guessed. A tool that is only offered
+/// is no use of it yet (Codex offers `web_search` with every call); one that is called without a price is flagged.
 pub(super) fn refuse_unpriced(price: &Price, envelope: &Envelope) -> Result<(), Refused> {
     let Carries {
         pictures: _,
         files: _,
         sound,
-        searches,
-        always_searches: _,
-        searches_files,
-        runs_code,
-        makes_pictures,
+        searches: _,
+        always_searches,
+        searches_files: _,
+        runs_code: _,
+        makes_pictures: _,
     } = envelope.carries;
-    let tools = &price.tools;
     let tier = envelope.service_tier.as_deref();
     let wants = [
         (price.tariff(tier).is_none(), "this service tier"),
         (sound && price.standard.base.input_audio.is_none(), "sound"),
-        (searches && tools.web_search.is_none(), "the tool `web_search`"),
-        (searches_files && tools.file_search.is_none(), "the tool `file_search`"),
-        (
-            runs_code && tools.code_interpreter.is_none(),
-            "the tool `code_interpreter`",
-        ),
-        (
-            makes_pictures && tools.image_generation.is_none(),
-            "the tool `image_generation`",
-        ),
+        (always_searches && price.tools.web_search.is_none(), "web searches"),
     ];
     let missing: Vec<_> = wants.into_iter().filter(|(is_missing, _)| *is_missing).collect();
     if missing.is_empty() {

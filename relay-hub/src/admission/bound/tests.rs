@@ -79,12 +79,12 @@ fn what_has_no_price_is_refused_by_name_all_at_once() {
     for (more, told) in [
         (json!({"service_tier": "priority"}), vec!["this service tier"]),
         (
-            json!({"tools": [{"type": "file_search"}, {"type": "code_interpreter"}]}),
-            vec!["`file_search`", "`code_interpreter`"],
-        ),
-        (
             json!({"input": [{"content": [{"type": "input_audio"}]}]}),
             vec!["sound"],
+        ),
+        (
+            json!({"service_tier": "priority", "input": [{"content": [{"type": "input_audio"}]}]}),
+            vec!["this service tier", "sound"],
         ),
     ] {
         let refused = refuse_unpriced(&price, &envelope(more)).unwrap_err();
@@ -98,7 +98,8 @@ fn what_has_no_price_is_refused_by_name_all_at_once() {
     for more in [
         json!({"service_tier": "flex"}),
         json!({"service_tier": "auto"}),
-        json!({"tools": [{"type": "web_search"}]}),
+        // Offered, and perhaps never called.
+        json!({"tools": [{"type": "web_search"}, {"type": "file_search"}, {"type": "image_generation"}]}),
     ] {
         assert!(refuse_unpriced(&price, &envelope(more)).is_ok());
     }
