@@ -92,21 +92,30 @@ pub(super) struct Unposted {
     pub(super) page: Page,
 }
 
-/// The pages after `posted`, in their order.
+/// The pages after `posted`, in their order. Slots are filled from the first one on, so where the numbers fall the
+/// leavings of an earlier and longer filling begin; they are not looked through.
 pub(super) fn pages_after(connection: &Connection, posted: i64) -> rusqlite::Result<Vec<Unposted>> {
-    let mut pages =
-        connection.prepare_cached("SELECT seq, at_ms, entries, body FROM journal WHERE seq > ?1 ORDER BY seq")?;
-    let pages = pages.query_map([posted], |row| {
-        Ok(Unposted {
-            seq: row.get(0)?,
-            at_ms: row.get(1)?,
-            page: Page {
-                entries: row.get(2)?,
-                body: row.get(3)?,
-            },
-        })
-    })?;
-    pages.collect()
+    let mut slots = connection.prepare_cached("SELECT seq, at_ms, entries, body FROM journal ORDER BY slot")?;
+    let mut rows = slots.query([])?;
+    let (mut pages, mut last) = (Vec::new(), 0);
+    while let Some(row) = rows.next()? {
+        let seq = row.get(0)?;
+        if seq < last {
+            break;
+        }
+        last = seq;
+        if seq > posted {
+            pages.push(Unposted {
+                seq,
+                at_ms: row.get(1)?,
+                page: Page {
+                    entries: row.get(2)?,
+                    body: row.get(3)?,
+                },
+            });
+        }
+    }
+    Ok(pages)
 }
 
 /// Sets an entry aside that the tables refuse.

@@ -458,6 +458,32 @@ async fn whoever_posts_the_tables_have_every_call_once() {
 }
 
 #[tokio::test]
+async fn a_long_journal_leaves_nothing_behind_that_is_posted_again() {
+    let books = Books::open().await;
+    let tenant = books.tenant(1_000_000).await;
+    for calls in [600, 3, 40, 1] {
+        join_all((0..calls).map(|_| {
+            let (ledger, wish) = (books.ledger.clone(), wish(&tenant, 100));
+            async move {
+                let hold = ledger.reserve(wish.clone()).await.unwrap();
+                hold.settle(Nanos::new(1), row(&wish, Ending::Completed)).await.unwrap();
+            }
+        }))
+        .await;
+    }
+    let slots = sqlx::query("SELECT count(*), max(seq) > count(*) FROM journal").fetch_one(books.hub.store.readers());
+    let slots = slots.await.unwrap();
+    assert!(
+        slots.get::<i64, _>(0) > 10 && slots.get::<bool, _>(1),
+        "slots are used again"
+    );
+    assert_eq!(books.endings().await, HashMap::from([("completed".into(), 644)]));
+    let books = Books::over(books.close().await).await;
+    assert_eq!(books.balance(&tenant).await, (1_000_000 - 644, 0));
+    books.close().await;
+}
+
+#[tokio::test]
 async fn a_zombie_whose_books_were_taken_over_settles_nothing() {
     let books = Books::open().await;
     let tenant = books.tenant(1_000).await;

@@ -205,6 +205,8 @@ impl Writer {
                     self.doubtful = Some(written);
                 } else {
                     error!("calls can never be booked: `ledger verify` tells more");
+                    // No gap among the slots: whoever posts stops where the numbers fall.
+                    self.next = written.at;
                     written.batch.lost(&self.inbox, &mut self.opened);
                 }
                 Err(cause)
