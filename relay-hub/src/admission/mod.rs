@@ -294,7 +294,8 @@ impl Admission {
         if !Self::allows(&rules, model) {
             return Err(refusals::model(&model.name));
         }
-        let of_model = self.rules(&scopes_of_model(caller.tenant_id(), model));
+        let model_scopes = scopes_of_model(caller.tenant_id(), model);
+        let of_model = self.rules(&model_scopes);
         let gates = gates(&of_model);
         rules.extend(of_model);
         let most = check_envelope(&rules, envelope)?;
@@ -303,7 +304,9 @@ impl Admission {
             ticket._of_model = Some(place.slot().await.map_err(refusals::full)?);
         }
         let reserve = self.sized(call, caller, model, envelope, most)?;
-        let tally = self.tally(&rules, caller, model, envelope, reserve.amount).await?;
+        let tally = self
+            .tally(&rules, caller, model_scopes, envelope, reserve.amount)
+            .await?;
         let hold = self.ledger.reserve(reserve).await?;
         Ok(Permit { ticket, hold, tally })
     }
@@ -312,12 +315,11 @@ impl Admission {
         &self,
         rules: &[Arc<Rule>],
         caller: &Caller,
-        model: &Model,
+        mut counted: Vec<Scope>,
         envelope: &Envelope,
         amount: Nanos,
     ) -> Result<Tally, Refused> {
-        let mut counted = scopes(caller, envelope.endpoint).to_vec();
-        counted.extend(scopes_of_model(caller.tenant_id(), model));
+        counted.extend(scopes(caller, envelope.endpoint));
         let pledge = self.spend.pledge(counted, budgets(rules), amount);
         let pledge = pledge.map_err(|over| refusals::over(&over, amount))?;
         let about = (envelope.bytes as u64).div_ceil(BYTES_PER_RATED_TOKEN);

@@ -94,10 +94,11 @@ impl<C: Clock> Spend<C> {
 
     /// Sets an amount aside in every scope of a call, if it fits all budgets, whatever the running calls will cost.
     pub(super) fn pledge(&self, scopes: Vec<Scope>, budgets: Vec<Budget>, amount: Nanos) -> Result<Pledge, Over> {
-        let wall = self.clock.wall();
-        let now = Today::of(wall);
         let mut sums = self.sums.lock();
         for budget in budgets {
+            // Read here, since most calls have no budget.
+            let wall = self.clock.wall();
+            let now = Today::of(wall);
             let sum = sums.get(&budget.scope).copied().unwrap_or_default();
             let spent = sum.spent(budget.span, now);
             let after = spent.saturating_add(amount);
@@ -111,8 +112,12 @@ impl<C: Clock> Spend<C> {
             }
         }
         for scope in &scopes {
-            let sum = sums.entry(scope.clone()).or_default();
-            sum.held = sum.held.saturating_add(amount);
+            // Its name is copied for its first call alone.
+            if let Some(sum) = sums.get_mut(scope) {
+                sum.held = sum.held.saturating_add(amount);
+            } else {
+                sums.insert(scope.clone(), Sum::holding(amount));
+            }
         }
         drop(sums);
         let sums = self.sums.clone();
@@ -136,6 +141,9 @@ impl Pledge {
 
 impl Drop for Pledge {
     fn drop(&mut self) {
+        if self.scopes.is_empty() {
+            return;
+        }
         let mut sums = self.sums.lock();
         for scope in &self.scopes {
             if let Some(sum) = sums.get_mut(scope) {
@@ -152,6 +160,13 @@ impl Sums {
 }
 
 impl Sum {
+    fn holding(amount: Nanos) -> Self {
+        Self {
+            held: amount,
+            ..Self::default()
+        }
+    }
+
     fn spent(&self, span: Span, now: Today) -> Nanos {
         match span {
             Span::Day => self.day.at(now.day),
