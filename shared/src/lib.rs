@@ -6,6 +6,7 @@ pub mod call;
 pub mod clock;
 pub mod config;
 pub mod enrolment;
+pub mod fault;
 pub mod holder;
 pub mod http;
 pub mod secret;

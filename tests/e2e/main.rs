@@ -15,6 +15,7 @@ mod crash;
 mod faults;
 mod hosts;
 mod keys;
+mod kill;
 mod limits;
 mod money;
 mod prices;

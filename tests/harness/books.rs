@@ -31,6 +31,8 @@ pub async fn expire_tokens(data: &Path) {
 /// One row of usage.
 #[derive(Clone, Debug)]
 pub struct Row {
+    /// The call's id, as its client was told it.
+    pub call: String,
     pub caller: String,
     pub endpoint: String,
     pub model: String,
@@ -76,6 +78,7 @@ impl Books {
         rows.expect("the usage table")
             .iter()
             .map(|row| Row {
+                call: hex(row.get("call")),
                 caller: row.get("caller"),
                 endpoint: row.get("endpoint"),
                 model: row.get("model"),
@@ -244,6 +247,10 @@ async fn dump_table(connection: &mut SqliteConnection, table: &str, text: &mut S
             text.push_str(&format!("{table}.{}: {value}\n", column.name()));
         }
     }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[allow(clippy::panic, reason = "a test without a price is wrong")]

@@ -135,6 +135,11 @@ impl Program {
             .code()
     }
 
+    /// Waits until it ends by itself, at most so long; false where it runs on.
+    pub async fn ends_within(&mut self, limit: Duration) -> bool {
+        tokio::time::timeout(limit, self.child.wait()).await.is_ok()
+    }
+
     /// Whether it still runs.
     pub fn is_running(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))

@@ -145,6 +145,11 @@ impl World {
         self.books().assert_true(&truth, &self.tenant, self.credit).await;
     }
 
+    /// What the tenant was given, billionths.
+    pub fn credit(&self) -> i64 {
+        self.credit
+    }
+
     /// Where all files of this world are.
     pub fn scratch(&self) -> &Path {
         self.scratch.path()
@@ -244,11 +249,19 @@ impl Hub {
     /// # Errors
     /// When there is no ready line.
     pub async fn try_serve(&mut self) -> anyhow::Result<()> {
+        self.serve_with(&[]).await
+    }
+
+    /// Starts serving with these variables.
+    ///
+    /// # Errors
+    /// When there is no ready line.
+    pub async fn serve_with(&mut self, variables: &[(&str, &str)]) -> anyhow::Result<()> {
         let mut command = program::command(Path::new(self.programs.hub), &self.home);
         command
             .args(["serve", "--https", "127.0.0.1:0", "--http", "127.0.0.1:0", "--data"])
             .arg(&self.home);
-        command.env("RELAY_LOG", self.log);
+        command.env("RELAY_LOG", self.log).envs(variables.iter().copied());
         self.program = Some(Program::start(&mut command, &self.log_file()).await?);
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! `cargo xtask demo | test | bench`: the three commands a newcomer needs. Knows the product only
+//! `cargo xtask demo | test | bench | prove`: the commands a newcomer needs. Knows the product only
 //! by its command lines and addresses, as a user does.
 #![allow(clippy::disallowed_methods, reason = "a task runner reads the environment")]
 
@@ -10,6 +10,7 @@ mod bench;
 mod check;
 mod demo;
 mod paths;
+mod prove;
 mod say;
 mod stand;
 
@@ -28,6 +29,9 @@ enum Task {
     Test(check::Options),
     /// Measure the relay beside nginx and beside the vendor itself.
     Bench(bench::Options),
+    /// Run one of the long proofs in full.
+    #[command(subcommand)]
+    Prove(prove::Proof),
 }
 
 fn main() -> ExitCode {
@@ -35,6 +39,7 @@ fn main() -> ExitCode {
         Task::Demo(options) => demo::run(&options),
         Task::Test(options) => check::run(&options),
         Task::Bench(options) => bench::run(&options),
+        Task::Prove(proof) => prove::run(&proof),
     };
     match outcome {
         Ok(code) => code,

@@ -24,6 +24,7 @@ use relay_protocol::{Code, Endpoint, Envelope, Refusal, Tokens};
 use relay_shared::{
     call::CallId,
     clock::{Clock as _, SystemClock},
+    fault,
 };
 
 use self::{
@@ -148,6 +149,7 @@ impl Entry {
     /// The wait was too long, or the hub ends.
     pub async fn ticket(self) -> Result<Ticket, Refused> {
         let slot = self.place.slot().await.map_err(refusals::full)?;
+        fault::point("slot taken");
         Ok(Ticket {
             _slot: slot,
             rules: self.rules,

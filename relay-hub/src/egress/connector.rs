@@ -9,6 +9,7 @@ use std::{
 };
 
 use http::Uri;
+use relay_shared::fault;
 use rustls_pki_types::ServerName;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
@@ -34,10 +35,12 @@ impl Connector {
 
     /// Connects to the host of `uri`, with TLS when the scheme is `https`.
     pub(super) async fn connect(&self, uri: &Uri) -> Result<VendorStream, EgressError> {
-        tokio::time::timeout(self.timeout, self.dial(uri))
+        let stream = tokio::time::timeout(self.timeout, self.dial(uri))
             .await
             .map_err(|_| EgressError::ConnectTimeout(self.timeout))?
-            .map_err(unreachable)
+            .map_err(unreachable)?;
+        fault::point("vendor connected");
+        Ok(stream)
     }
 
     async fn dial(&self, uri: &Uri) -> io::Result<VendorStream> {
@@ -74,6 +77,7 @@ impl AsyncRead for VendorStream {
 
 impl AsyncWrite for VendorStream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        fault::point("request being sent");
         match self.get_mut() {
             Self::Plain(io) => Pin::new(io).poll_write(cx, buf),
             Self::Tls(io) => Pin::new(io).poll_write(cx, buf),
@@ -85,6 +89,7 @@ impl AsyncWrite for VendorStream {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        fault::point("request being sent");
         match self.get_mut() {
             Self::Plain(io) => Pin::new(io).poll_write_vectored(cx, bufs),
             Self::Tls(io) => Pin::new(io).poll_write_vectored(cx, bufs),

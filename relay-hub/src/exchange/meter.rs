@@ -11,7 +11,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response, header};
 use http_body_util::{BodyExt, Full, Limited};
 use relay_protocol::{Code, Ending as Said, Piece, Refusal, Shape, Tap, TapOptions, Wire, sse};
-use relay_shared::{call::CallId, http::from_vendor};
+use relay_shared::{call::CallId, fault, http::from_vendor};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
@@ -130,6 +130,7 @@ impl Meter {
         let answer = asked.map_err(|_late| late())?.map_err(unreached)?;
         let record = &mut self.bill.record;
         record.answered(answer.status(), request_id(answer.headers()));
+        fault::point("vendor answered");
         Ok(answer)
     }
 
@@ -360,10 +361,15 @@ impl Flow {
         }
         for piece in self.tap.push(chunk) {
             match piece {
-                Piece::Pass(bytes) => send(sender, bytes).await?,
+                Piece::Pass(bytes) => {
+                    send(sender, bytes).await?;
+                    fault::point("event sent");
+                }
                 Piece::Last(bytes) => {
                     self.settle().await.map_err(|_| End::Unsettled)?;
+                    fault::point("settled, end not sent");
                     send(sender, bytes).await?;
+                    fault::point("end sent");
                 }
             }
         }

@@ -17,7 +17,7 @@ use std::{
 use http::{HeaderName, HeaderValue, Response};
 use http_body::Body;
 use relay_protocol::{Code, Endpoint, Envelope, EnvelopeError, Refusal, Wire};
-use relay_shared::{call::CallId, http::to_vendor, tasks::Tasks};
+use relay_shared::{call::CallId, fault, http::to_vendor, tasks::Tasks};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
@@ -131,6 +131,7 @@ impl Exchange {
 
     /// Serves one call. A refusal is an answer too: in the client's dialect, with the call's id.
     pub async fn serve(self: &Arc<Self>, inbound: Inbound, mut body: ClientBody) -> Response<ReplyBody> {
+        fault::point("accepted");
         let (call, wire) = (inbound.call, inbound.endpoint.wire());
         let mut record = None;
         let outcome = match (inbound.endpoint, &inbound.socket) {
@@ -160,7 +161,11 @@ impl Exchange {
 
     async fn identify(&self, credential: Option<Credential>) -> Result<Caller, Refused> {
         match credential {
-            Some(credential) => self.identity.authenticate(&credential).await,
+            Some(credential) => {
+                let caller = self.identity.authenticate(&credential).await?;
+                fault::point("authenticated");
+                Ok(caller)
+            }
             None => Err(Refusal::new(Code::InvalidKey, "No API key was given.")
                 .hint("send it as `Authorization: Bearer rk_…`")
                 .into()),

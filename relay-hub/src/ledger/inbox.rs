@@ -10,7 +10,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use relay_shared::clock::{Clock as _, SystemClock};
+use relay_shared::{
+    clock::{Clock as _, SystemClock},
+    fault,
+};
 use tokio::sync::{SetOnce, oneshot};
 
 use super::{
@@ -133,6 +136,7 @@ impl Inbox {
             // So that it looks when this one is due.
             self.wake(desk);
         }
+        fault::point("hold granted");
         Ok(facts)
     }
 
@@ -146,6 +150,7 @@ impl Inbox {
         if !is_in_flight {
             self.open_now(facts);
         }
+        fault::point("hold in flight");
         is_in_flight
     }
 

@@ -31,6 +31,7 @@ use relay_protocol::{Code, Refusal};
 use relay_shared::{
     call::CallId,
     clock::{Clock as _, SystemClock},
+    fault,
     tasks::Tasks,
 };
 use tokio::sync::oneshot;
@@ -269,6 +270,7 @@ impl Hold {
             row,
             reply,
         }));
+        fault::point("settlement queued");
     }
 }
 

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use relay_shared::fault;
 use rusqlite::{Connection, ErrorCode};
 use tracing::error;
 
@@ -60,7 +61,9 @@ pub(super) struct Posted {
 pub(super) fn post(connection: &Connection) -> Result<Posted, BooksError> {
     sql::begin(connection)?;
     let posted = within(connection)?;
+    fault::point("posting");
     sql::commit(connection)?;
+    fault::point("posted");
     Ok(posted)
 }
 

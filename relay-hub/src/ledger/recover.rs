@@ -3,6 +3,7 @@
 
 use std::{path::Path, time::Duration};
 
+use relay_shared::fault;
 use rusqlite::{Connection, params};
 
 use super::{
@@ -40,6 +41,7 @@ pub(super) fn take_over(
     let epoch = connection.query_row("UPDATE hub SET epoch = epoch + 1 RETURNING epoch", [], |row| row.get(0))?;
     let holds = release(&connection, now_ms)?.saturating_add(in_flight);
     let last_number = connection.query_row(LAST_NUMBER, [], |row| row.get(0))?;
+    fault::point("taking over");
     sql::commit(&connection)?;
     Ok(Recovered {
         epoch,

@@ -125,6 +125,12 @@ impl Truth {
         self.entries.lock().expect("no holder panics").clone()
     }
 
+    /// The entries from this number on.
+    pub fn since(&self, number: usize) -> Vec<Entry> {
+        let entries = self.entries.lock().expect("no holder panics");
+        entries.get(number..).unwrap_or_default().to_vec()
+    }
+
     /// The sums over all calls, benchmark calls included.
     pub fn totals(&self) -> Totals {
         let [calls, billed, input, cached, output] = &self.fast;

@@ -110,6 +110,30 @@ async fn nothing_that_was_acknowledged_is_lost_by_kill_9() {
     books.close().await;
 }
 
+#[tokio::test]
+async fn a_hundred_thousand_open_holds_are_released_within_two_seconds() {
+    let books = Books::open().await;
+    let tenant = books.tenant(OPEN * 2).await;
+    for _ in 0..OPEN {
+        let hold = books.ledger.reserve(wish(&tenant, 1)).await.unwrap();
+        hold.hasten();
+        // As a crash leaves it.
+        std::mem::forget(hold);
+    }
+    books.until(&tenant, (OPEN * 2, OPEN)).await;
+    let database = books.hub.store.data().database();
+    let began = std::time::Instant::now();
+    let recovered = recover::take_over(&database, &books.hub.data.flight(), PATIENCE, 1).unwrap();
+    let took = began.elapsed();
+    assert_eq!(i64::try_from(recovered.holds), Ok(OPEN));
+    eprintln!("{OPEN} holds released within {took:?}");
+    assert!(took < Duration::from_secs(2), "{took:?}");
+    assert_eq!(books.balance(&tenant).await, (OPEN * 2, 0));
+    assert_eq!(books.endings().await, HashMap::from([("recovered".into(), OPEN)]));
+    assert!(verify(&books.hub.store).await.unwrap().ok);
+}
+
+const OPEN: i64 = 100_000;
 /// Holds that a child leaves open, besides those it is killed over.
 const LEFT_OPEN: i64 = 25;
 const CHILD: &str = "RELAY_LEDGER_CHILD";

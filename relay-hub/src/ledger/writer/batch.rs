@@ -2,6 +2,8 @@
 
 use std::{collections::HashSet, sync::Arc};
 
+use relay_shared::fault;
+
 use super::super::{
     LedgerDown, UsageRow,
     book::Book,
@@ -123,6 +125,7 @@ impl Batch {
 
     /// It is durable: the book knows what accounts have now, and everybody learns what became of his.
     pub(super) fn done(mut self, inbox: &Inbox, opened: &mut HashSet<i64>) {
+        self.durable();
         inbox.book(|book| {
             for facts in &self.opens {
                 opened.insert(facts.id);
@@ -146,6 +149,15 @@ impl Batch {
             inbox.landed(&settle.facts);
             settle.facts.written.set(Ok(())).ok();
             told(settle, Ok(charge));
+        }
+    }
+
+    fn durable(&self) {
+        if !self.opens.is_empty() {
+            fault::point("hold in the journal");
+        }
+        if !self.resolves.is_empty() {
+            fault::point("settlement in the journal");
         }
     }
 

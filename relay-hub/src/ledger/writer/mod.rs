@@ -13,7 +13,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use relay_shared::clock::{Clock as _, SystemClock};
+use relay_shared::{
+    clock::{Clock as _, SystemClock},
+    fault,
+};
 use rusqlite::Connection;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
@@ -231,6 +234,7 @@ impl Writer {
                 (seq, slot) = (seq.saturating_add(1), slot.saturating_add(1));
             }
         }
+        fault::point("pages uncommitted");
         sql::commit(connection)?;
         Ok(())
     }

@@ -1,0 +1,56 @@
+//! `cargo xtask prove`: the long proofs, of which `cargo xtask test` runs a few rounds each. Every one tells how far it
+//! is.
+
+use std::process::{Command, ExitCode};
+
+use anyhow::Result;
+
+use crate::{paths, say};
+
+/// What can be proved at length.
+#[derive(clap::Subcommand)]
+pub(crate) enum Proof {
+    /// A hub that dies at each named point of a call, and at any moment under two hundred streams: its books are right.
+    Kill {
+        /// How often at each point.
+        #[arg(long, default_value_t = 60)]
+        rounds: usize,
+        /// How often at any moment.
+        #[arg(long, default_value_t = 1_000)]
+        random: usize,
+    },
+}
+
+pub(crate) fn run(proof: &Proof) -> Result<ExitCode> {
+    match proof {
+        Proof::Kill { rounds, random } => {
+            let variables = [("RELAY_KILL_ROUNDS", rounds), ("RELAY_KILL_RANDOM", random)];
+            Test::of("relay-tests", "kill::").run(&variables)
+        }
+    }
+}
+
+/// Tests of one package whose names begin so.
+struct Test {
+    package: &'static str,
+    prefix: &'static str,
+}
+
+impl Test {
+    const fn of(package: &'static str, prefix: &'static str) -> Self {
+        Self { package, prefix }
+    }
+
+    /// Runs them one after the other, with no limit of time.
+    fn run(&self, variables: &[(&str, &usize)]) -> Result<ExitCode> {
+        say::heading(&format!("{}, tests {}", self.package, self.prefix));
+        let mut cargo = Command::new("cargo");
+        cargo.current_dir(paths::root());
+        cargo.args(["test", "--quiet", "--locked", "--package", self.package, self.prefix]);
+        cargo.args(["--", "--nocapture", "--test-threads", "1"]);
+        cargo.envs(variables.iter().map(|(name, value)| (name, value.to_string())));
+        let passed = cargo.status()?.success();
+        say::line(if passed { "proved" } else { "FAILED" });
+        Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+}
