@@ -28,6 +28,7 @@ use crate::{
     enrolment::Enrolment,
     entrance::{Public, bind, serve_public, serve_tunnel},
     exchange::Exchange,
+    idempotency::Idempotency,
     identity::Identity,
     ids::DeviceId,
     ledger::Ledger,
@@ -92,7 +93,9 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let sealer = Arc::new(Sealer::open(&config.data)?);
     let directory = Directory::watch(&store, sealer, &back).await?;
     let admission = Admission::start(ledger.clone(), directory.clone(), &store, defaults(&config.limits)).await?;
-    let exchange = Arc::new(exchange(&config, &directory, admission, ledger, &front)?);
+    let idempotency = Idempotency::start(store.clone(), &ledger, &back);
+    let exchange = exchange(&config, &directory, admission, (ledger, idempotency), &front)?;
+    let exchange = Arc::new(exchange);
 
     let bound = Bound::open(tunnel_config(&config)?)?;
     let tunnel = bound.local_addr();
@@ -123,7 +126,7 @@ fn exchange(
     config: &Config,
     directory: &DirectoryHandle,
     admission: Admission,
-    ledger: Ledger,
+    (ledger, idempotency): (Ledger, Idempotency),
     tasks: &Tasks,
 ) -> Result<Exchange, StartError> {
     let roots = match &config.egress.extra_ca {
@@ -138,6 +141,7 @@ fn exchange(
         Routing::new(directory.clone()),
         Egress::new(&roots, limits.vendor_connect_timeout, tasks.clone())?,
         ledger,
+        idempotency,
         limits.clone(),
         tasks.clone(),
     ))

@@ -12,6 +12,7 @@ pub mod enrolment;
 pub mod entrance;
 pub mod exchange;
 mod files;
+pub mod idempotency;
 pub mod identity;
 pub mod ids;
 pub mod ledger;

@@ -29,6 +29,12 @@ impl CallId {
         Some(Self(id))
     }
 
+    /// From the raw bytes that a table kept.
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+
     /// The 32 hexadecimal digits.
     #[must_use]
     pub fn digits(&self) -> [u8; 32] {

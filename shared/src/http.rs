@@ -14,7 +14,8 @@ pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
 }
 
 /// The client's headers that the vendor may see. Credentials, cookies, addresses and lengths are not among them: who
-/// sends the request sets its own.
+/// sends the request sets its own. Nor is `Idempotency-Key`: the hub heeds it, and at the vendor the equal keys of two
+/// tenants would meet in one account.
 #[must_use]
 pub fn to_vendor(headers: &HeaderMap) -> HeaderMap {
     keep(headers, |name| {
@@ -71,7 +72,6 @@ const TO_VENDOR: &[&str] = &[
     "content-encoding",
     "content-type",
     "conversation_id",
-    "idempotency-key",
     "openai-beta",
     "originator",
     "session-id",
@@ -127,6 +127,7 @@ mod tests {
             ("x-forwarded-for", "10.0.0.1"),
             ("x-api-key", "canary"),
             ("relay-call-id", "00"),
+            ("idempotency-key", "k"),
             ("host", "127.0.0.1"),
             ("content-length", "5"),
             ("user-agent", "codex_exec/0.169.0"),

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use bytes::Bytes;
 use http::Method;
@@ -26,6 +27,9 @@ const WRONG_KEY: &str = "rk_canarywrongkey00_canary-wrong-key-3f21-0123456789abc
 /// Asks for everything, libraries by name as well: they would log headers and frames.
 const LOUDEST: &str = "trace,h2=trace,h3=trace,hyper=trace,hyper_util=trace,quinn=trace,rustls=trace,sqlx=trace";
 
+/// Each call has a key of its own.
+static CALLS: AtomicU64 = AtomicU64::new(0);
+
 async fn post(client: &Client, path: &str, body: String) -> Bytes {
     let metadata = json!({"workspaces": {"/home/dev/canary-header-a90b": {"associated_remote_urls": HEADER}}});
     let request = client
@@ -34,6 +38,7 @@ async fn post(client: &Client, path: &str, body: String) -> Bytes {
         .header("x-codex-turn-metadata", metadata.to_string())
         .header("cookie", format!("session={HEADER}"))
         .header("thread-id", HEADER)
+        .header("idempotency-key", format!("{HEADER} {}", CALLS.fetch_add(1, Relaxed)))
         .header("x-made-up", HEADER);
     let request = request.body(Full::new(body.into())).unwrap();
     client.send(request).await.unwrap().rest().await.body

@@ -14,6 +14,7 @@ mod codex;
 mod crash;
 mod faults;
 mod hosts;
+mod idempotency;
 mod keys;
 mod kill;
 mod limits;

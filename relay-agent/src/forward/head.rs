@@ -121,6 +121,7 @@ mod tests {
             ("content-encoding", "zstd"),
             ("content-length", "5"),
             ("version", "0.169.0"),
+            ("idempotency-key", "k"),
         ];
         let sent = to_hub(&headers(&own), CallId::random());
         for (name, value) in own {

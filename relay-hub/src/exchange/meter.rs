@@ -25,6 +25,7 @@ use crate::{
     admission::Ticket,
     config::Limits,
     egress::{Answer, EgressError, Way},
+    idempotency::Claim,
     ledger::Ending,
     refusal::Refused,
     vendor::{Verdict, add_wait, lacks_wait, request_id, verdict},
@@ -44,6 +45,8 @@ pub(super) struct Meter {
     pub(super) way: Arc<Way>,
     /// Kept until the answer ended.
     pub(super) _ticket: Ticket,
+    /// Likewise: its key stands for a running call.
+    pub(super) _claim: Option<Box<Claim>>,
     pub(super) bill: Bill,
     pub(super) wire: Wire,
     /// Whether the client asked for a stream.

@@ -32,6 +32,7 @@ use crate::{
     catalogue::Catalogue,
     config::Limits,
     egress::Egress,
+    idempotency::Idempotency,
     identity::{Caller, Credential, Identity},
     ledger::{Ledger, Link},
     refusal::Refused,
@@ -59,6 +60,7 @@ pub struct Exchange {
     pub routing: Routing,
     pub egress: Egress,
     pub ledger: Ledger,
+    pub idempotency: Idempotency,
     pub limits: Arc<Limits>,
     pub tasks: Tasks,
     /// Cancelled when running answers can be waited for no longer.
@@ -110,6 +112,7 @@ impl Exchange {
         routing: Routing,
         egress: Egress,
         ledger: Ledger,
+        idempotency: Idempotency,
         limits: Limits,
         tasks: Tasks,
     ) -> Self {
@@ -121,6 +124,7 @@ impl Exchange {
             routing,
             egress,
             ledger,
+            idempotency,
             limits: Arc::new(limits),
             tasks,
             stop: CancellationToken::new(),
@@ -199,6 +203,11 @@ impl Exchange {
         row.asked(&envelope);
         let model = self.catalogue.model(&caller, &envelope.model).await?;
         row.priced(&model);
+        let plain = body.plain.as_slice();
+        let claim = self
+            .idempotency
+            .claim(&caller, &head.headers, endpoint, plain, call)
+            .await?;
         let permit = self.admission.hold(ticket, call, &caller, &model, &envelope).await?;
         row.held();
         let lease = self.routing.lease(permit, caller.tenant_id()).await?;
@@ -209,11 +218,16 @@ impl Exchange {
         let asks_usage = endpoint == Endpoint::ChatCompletions && envelope.stream && !envelope.wants_usage;
         let (payload, headers, memory) = body.edited(&envelope.edits(renamed, asks_usage), to_vendor(&head.headers));
         let request = upstream::request(&upstream.target, endpoint, head.uri.query(), headers, payload);
+        let claim = match claim {
+            Some(claim) => Some(Box::pin(claim.leaves(lease.permit.hold.number())).await?),
+            None => None,
+        };
         let Some(record) = record.take() else {
             return Err(internal());
         };
         let meter = Meter {
             way: upstream.way,
+            _claim: claim,
             _ticket: lease.permit.ticket,
             bill: Bill::new(lease.permit.hold, lease.permit.tally, &model, &envelope, record),
             wire: endpoint.wire(),

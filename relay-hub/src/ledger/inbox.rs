@@ -154,6 +154,10 @@ impl Inbox {
         is_in_flight
     }
 
+    pub(super) const fn epoch(&self) -> i64 {
+        self.flight.epoch()
+    }
+
     /// What is durable needs no other place.
     pub(super) fn landed(&self, facts: &Facts) {
         if facts.is_in_flight.swap(false, Ordering::Relaxed) {

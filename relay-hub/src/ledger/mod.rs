@@ -203,6 +203,11 @@ impl Ledger {
         self.inbox.push(Op::Note(Box::new(row)));
     }
 
+    /// The number of this start of the hub; a later start has a later one.
+    pub fn epoch(&self) -> i64 {
+        self.inbox.epoch()
+    }
+
     /// How many rows found no place.
     pub fn notes_dropped(&self) -> u64 {
         self.inbox.dropped()
@@ -233,6 +238,11 @@ impl Hold {
     /// What is set aside.
     pub fn amount(&self) -> Nanos {
         self.facts.amount()
+    }
+
+    /// Its number, under which the call will be booked.
+    pub fn number(&self) -> i64 {
+        self.facts.id
     }
 
     /// Has the hold written now: for an answer that will be passed on while it is made.

@@ -2,6 +2,7 @@
 
 pub mod accounts;
 pub mod devices;
+pub mod idempotency;
 pub mod keys;
 pub mod limits;
 pub mod lock;

@@ -11,6 +11,7 @@ const STEPS: &[&str] = &[
     include_str!("schema/prices.sql"),
     include_str!("schema/journal.sql"),
     include_str!("schema/limits.sql"),
+    include_str!("schema/idempotency.sql"),
 ];
 
 /// Applies what is missing, each step in one transaction.

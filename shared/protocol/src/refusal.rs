@@ -33,6 +33,12 @@ pub enum Code {
     HeadTooLarge,
     /// 400 as plain text: 415 would be repeated.
     UnsupportedEncoding,
+    /// 409 with `Retry-After`: the call of this `Idempotency-Key` still runs.
+    CallRunning,
+    /// 409: the call of this `Idempotency-Key` is over; the refusal has its receipt.
+    AlreadyCompleted,
+    /// 422: this `Idempotency-Key` stands for another request.
+    KeyReused,
     /// 429 `rate_limit_exceeded` with `Retry-After`.
     RateLimited,
     /// 503 `server_is_overloaded`.
@@ -69,7 +75,7 @@ pub struct Refusal {
     /// The reason.
     pub code: Code,
     /// What happened, as a sentence.
-    pub message: String,
+    pub message: Box<str>,
     /// What helps.
     pub hint: Option<Box<str>>,
     /// When to come back. Written in whole seconds, at least 1.
@@ -80,6 +86,8 @@ pub struct Refusal {
     pub param: Option<&'static str>,
     /// The rate that is used up.
     pub rate: Option<Box<Rate>>,
+    /// What became of the call that was asked for again.
+    pub receipt: Option<Box<Value>>,
 }
 
 /// How much of a rate is used, as OpenAI's clients read it.
@@ -154,12 +162,13 @@ impl Refusal {
     pub fn new(code: Code, message: impl Into<String>) -> Self {
         Self {
             code,
-            message: message.into(),
+            message: message.into().into(),
             hint: None,
             retry_after: None,
             resets_at: None,
             param: None,
             rate: None,
+            receipt: None,
         }
     }
 
@@ -195,6 +204,13 @@ impl Refusal {
     #[must_use]
     pub fn rate(mut self, rate: Rate) -> Self {
         self.rate = Some(Box::new(rate));
+        self
+    }
+
+    /// Adds what became of the call that was asked for again.
+    #[must_use]
+    pub fn receipt(mut self, receipt: Value) -> Self {
+        self.receipt = Some(Box::new(receipt));
         self
     }
 
@@ -276,6 +292,9 @@ impl Refusal {
         if let Some(at) = self.resets_at {
             error["resets_at"] = at.into();
         }
+        if let Some(receipt) = &self.receipt {
+            error["receipt"] = (**receipt).clone();
+        }
         error
     }
 
@@ -283,7 +302,7 @@ impl Refusal {
         match &self.hint {
             Some(hint) if self.message.ends_with(['.', '!', '?']) => format!("{} {hint}", self.message),
             Some(hint) => format!("{}. {hint}", self.message),
-            None => self.message.clone(),
+            None => self.message.to_string(),
         }
     }
 
@@ -308,6 +327,8 @@ impl Refusal {
             (Code::InvalidKey, _) => Some(("www-authenticate", "Bearer".to_owned())),
             (Code::UsageLimit, Some(hint)) => Some(("x-codex-promo-message", header_text(hint))),
             (Code::NoWebSocket, _) => Some(("upgrade", "HTTP/1.1".to_owned())),
+            // OpenAI's own clients repeat every 409 that does not forbid it.
+            (Code::AlreadyCompleted, _) => Some(("x-should-retry", "false".to_owned())),
             _ => None,
         }
     }
@@ -392,6 +413,12 @@ impl Code {
                 text: true,
                 ..Rule::fatal(400, "unsupported_content_encoding")
             },
+            Self::CallRunning => Rule {
+                wait: Some(1),
+                ..Rule::fatal(409, "call_running")
+            },
+            Self::AlreadyCompleted => Rule::fatal(409, "already_completed"),
+            Self::KeyReused => Rule::fatal(422, "idempotency_key_reused"),
             Self::RateLimited => Rule::limit("requests", "rate_limit_exceeded", "rate_limit_exceeded", Some(1)),
             Self::Overloaded => Rule {
                 in_stream: "server_is_overloaded",

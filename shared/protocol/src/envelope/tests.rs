@@ -144,7 +144,7 @@ fn bad_utf8_and_deep_nesting_are_refused() {
 fn an_error_becomes_a_refusal_that_quotes_nothing() {
     let refusal = Refusal::from(responses(r#"{"model":{"secret":1}}"#).err().unwrap());
     assert_eq!(refusal.code, Code::InvalidRequest);
-    assert_eq!(refusal.message, "Invalid request: `model` must be a string.");
+    assert_eq!(&*refusal.message, "Invalid request: `model` must be a string.");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 use super::*;
 
-const ALL: [Code; 24] = [
+const ALL: [Code; 27] = [
     Code::InvalidRequest,
     Code::InvalidKey,
     Code::TenantSuspended,
@@ -11,6 +11,9 @@ const ALL: [Code; 24] = [
     Code::BodyTooLarge,
     Code::HeadTooLarge,
     Code::UnsupportedEncoding,
+    Code::CallRunning,
+    Code::AlreadyCompleted,
+    Code::KeyReused,
     Code::RateLimited,
     Code::Overloaded,
     Code::OutOfCredit,
@@ -72,6 +75,9 @@ MethodNotAllowed 405 - invalid_request_error method_not_allowed invalid_prompt
 BodyTooLarge 413 - invalid_request_error request_too_large invalid_prompt
 HeadTooLarge 431 - invalid_request_error request_header_fields_too_large invalid_prompt
 UnsupportedEncoding 400 - (text) unsupported_content_encoding invalid_prompt
+CallRunning 409 1 invalid_request_error call_running invalid_prompt
+AlreadyCompleted 409 - invalid_request_error already_completed invalid_prompt
+KeyReused 422 - invalid_request_error idempotency_key_reused invalid_prompt
 RateLimited 429 1 requests rate_limit_exceeded rate_limit_exceeded
 Overloaded 503 - server_error server_is_overloaded server_is_overloaded
 OutOfCredit 429 - insufficient_quota insufficient_quota insufficient_quota
@@ -247,4 +253,15 @@ fn a_field_at_fault_is_named() {
         .render(Wire::Chat, "r");
     let body: Value = serde_json::from_slice(&rendered.body).unwrap();
     assert_eq!(body["error"]["param"], "max_output_tokens");
+}
+
+#[test]
+fn a_receipt_stands_in_the_error_of_every_dialect() {
+    let refusal = refusal(Code::AlreadyCompleted).receipt(json!({"ending": "completed"}));
+    for wire in [Wire::Responses, Wire::Chat] {
+        let rendered = refusal.render(wire, "req_1");
+        let body: Value = serde_json::from_slice(&rendered.body).unwrap();
+        assert_eq!(body["error"]["receipt"]["ending"], "completed");
+        assert_eq!(header(&rendered, "x-should-retry"), Some("false"));
+    }
 }
