@@ -1,10 +1,11 @@
 //! Measures the ledger: idle latency of reserve, its commit and a settlement; then calls a second: of streams, whose hold
-//! is durable before their settlement, and of small calls, which are written once.
+//! outlives the hub before their settlement, and of small calls, which are written once. Beside it the same tables
+//! written with a commit for each step of one call after the other.
 //! `cargo run --release -p relay-hub --example ledger_bench [SECONDS] [DIR]`
 
 use std::{
     io::{self, Write as _},
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::{Duration, Instant, SystemTime},
 };
 
@@ -54,9 +55,10 @@ async fn measure(data: &DataDir, time: Duration) -> anyhow::Result<()> {
     let mut out = io::stdout();
 
     idle(&ledger, &payers, &mut out).await?;
+    let mut best = 0_f64;
     for waiting in [1, 32, 512] {
         for is_stream in [true, false] {
-            loaded(&ledger, &payers, waiting, is_stream, time, &mut out).await?;
+            best = best.max(loaded(&ledger, &payers, waiting, is_stream, time, &mut out).await?);
         }
     }
 
@@ -70,10 +72,58 @@ async fn measure(data: &DataDir, time: Duration) -> anyhow::Result<()> {
         "verify: {} transfers in {took:.2?}, ok: {}",
         verdict.transfers, verdict.ok
     )?;
+    let alone = one_by_one(&data.database(), payers[0].0.as_str(), time)?;
+    writeln!(
+        out,
+        "a commit for each step: {alone:.0} calls/s; the ledger: {:.0} times that",
+        best / alone
+    )?;
     store.close().await;
     anyhow::ensure!(verdict.ok, "{}", verdict.problems.join("\n"));
     Ok(())
 }
+
+/// Hold and settlement of one call after the other, each a transaction as any application would write it.
+fn one_by_one(database: &Path, tenant: &str, time: Duration) -> rusqlite::Result<f64> {
+    let connection = rusqlite::Connection::open(database)?;
+    connection.execute_batch("PRAGMA synchronous = FULL")?;
+    let step = |statements: &[(&str, &[&dyn rusqlite::ToSql])]| {
+        connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+        for (sql, values) in statements {
+            connection.prepare_cached(sql)?.execute(*values)?;
+        }
+        connection.prepare_cached("COMMIT")?.execute([])
+    };
+    let last: i64 = connection.query_row("SELECT max(seq) FROM usage", [], |row| row.get(0))?;
+    let begun = Instant::now();
+    let mut calls = 0_i64;
+    while begun.elapsed() < time {
+        calls += 1;
+        let number = last + calls;
+        step(&[(TAKE, &[&tenant]), (OPEN, &[&number, &tenant])])?;
+        step(&[
+            (CLOSE, &[&number]),
+            (CHARGE, &[&tenant]),
+            (EARN, &[]),
+            (TRANSFER, &[&number, &tenant]),
+            (CALL, &[&number, &tenant]),
+        ])?;
+    }
+    Ok(calls as f64 / begun.elapsed().as_secs_f64())
+}
+
+const TAKE: &str = "UPDATE account SET held = held + 50000 WHERE id = ? AND posted - held - 50000 >= floor";
+const OPEN: &str = "INSERT INTO hold (id, call, tenant, caller, model, amount, price_version, epoch, at_ms) \
+    VALUES (?, zeroblob(16), ?, 'key', 'gpt-5.2-codex', 50000, 1, 1, 1)";
+const CLOSE: &str = "DELETE FROM hold WHERE id = ?";
+const CHARGE: &str = "UPDATE account SET held = held - 50000, posted = posted - 1000 WHERE id = ?";
+const EARN: &str = "UPDATE account SET posted = posted + 1000 WHERE id = 'revenue'";
+const TRANSFER: &str = "INSERT INTO transfer (kind, hold, debit, credit, amount, at_ms, hash) \
+    VALUES ('charge', ?, ?, 'revenue', 1000, 1, zeroblob(32))";
+const CALL: &str = "INSERT INTO usage (seq, at_ms, call, tenant, caller, endpoint, model, upstream_model, cost, charged, \
+    price_version, status, ending, started_ms, link, streamed) \
+    VALUES (?, 1, zeroblob(16), ?, 'key', '/v1/responses', 'gpt-5.2-codex', 'gpt-5.2-codex', 1000, 1000, 1, 200, \
+    'completed', 1, 'quic', 1)";
 
 /// One call at a time, so that each batch holds one operation.
 async fn idle(ledger: &Ledger, payers: &[(TenantId, By)], out: &mut io::Stdout) -> anyhow::Result<()> {
@@ -108,13 +158,13 @@ async fn loaded(
     is_stream: bool,
     time: Duration,
     out: &mut io::Stdout,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<f64> {
     let begun = Instant::now();
     let mut callers = JoinSet::new();
     for caller in 0..waiting {
         let (ledger, payers) = (ledger.clone(), payers.to_vec());
         callers.spawn(async move {
-            let mut times = Vec::new();
+            let (mut held, mut times) = (Vec::new(), Vec::new());
             let mut at = caller;
             while begun.elapsed() < time {
                 let wish = wish(&payers, at);
@@ -124,25 +174,30 @@ async fn loaded(
                 if is_stream {
                     hold.durable().await?;
                 }
+                held.push(start.elapsed());
                 hold.settle(Nanos::new(1_000), row).await?;
                 times.push(start.elapsed());
                 at += waiting;
             }
-            anyhow::Ok(times)
+            anyhow::Ok((held, times))
         });
     }
-    let mut times = Vec::new();
+    let (mut held, mut times) = (Vec::new(), Vec::new());
     while let Some(caller) = callers.join_next().await {
-        times.extend(caller??);
+        let (his_held, his_times) = caller??;
+        held.extend(his_held);
+        times.extend(his_times);
     }
     let rate = times.len() as f64 / begun.elapsed().as_secs_f64();
     let (p50, p99) = percentiles(times);
+    let (held_p50, held_p99) = percentiles(held);
     writeln!(
         out,
-        "{waiting} at once, {}: {rate:.0} calls/s, p50 {p50:.1?}, p99 {p99:.1?}",
+        "{waiting} at once, {}: {rate:.0} calls/s, before the first byte p50 {held_p50:.1?}, p99 {held_p99:.1?}; \
+         settled p50 {p50:.1?}, p99 {p99:.1?}",
         if is_stream { "streams" } else { "small calls" }
     )?;
-    Ok(())
+    Ok(rate)
 }
 
 fn wish(payers: &[(TenantId, By)], at: usize) -> Reserve {

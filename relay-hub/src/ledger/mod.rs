@@ -149,9 +149,16 @@ impl Ledger {
     pub async fn start(store: &Store, tasks: &Tasks) -> Result<Self, StoreError> {
         let lock = HubLock::take(store.data())?;
         let path = store.data().flight();
-        let (recovered, flight) = blocking(store, move |database| {
+        let (recovered, book, flight) = blocking(store, move |database| {
             let recovered = recover::take_over(database, &path, PATIENCE, millis(SystemClock.wall()))?;
-            Ok((recovered, Flight::begin(&path, recovered.epoch)?))
+            let mut book = Book::after(recovered.last_number);
+            // So that no tenant's first call waits for the writer to look.
+            for (account, available) in sql::balances(&sql::open(database, PATIENCE)?)? {
+                if let Ok(tenant) = TenantId::parse(&account) {
+                    book.learn(tenant, available);
+                }
+            }
+            Ok((recovered, book, Flight::begin(&path, recovered.epoch)?))
         })
         .await?;
         if recovered.holds > 0 {
@@ -160,7 +167,7 @@ impl Ledger {
                 "an earlier hub left calls open: their holds are released, nothing is charged"
             );
         }
-        let inbox = Arc::new(Inbox::new(Book::after(recovered.last_number), flight));
+        let inbox = Arc::new(Inbox::new(book, flight));
         let stop = tasks.token();
         let writer = Writer::new(store.data().database(), inbox.clone(), &recovered);
         let until = stop.clone();

@@ -162,6 +162,13 @@ pub(super) fn available(connection: &Connection, account: &str) -> rusqlite::Res
         .optional()
 }
 
+/// Every account with what it can spend.
+pub(super) fn balances(connection: &Connection) -> rusqlite::Result<Vec<(String, Nanos)>> {
+    let mut all = connection.prepare_cached("SELECT id, posted - held - floor FROM account")?;
+    let rows = all.query_map([], |row| Ok((row.get(0)?, Nanos::new(row.get(1)?))))?;
+    rows.collect()
+}
+
 /// A hold that is open.
 pub(super) fn open_hold(connection: &Connection, line: &HoldLine<'_>) -> rusqlite::Result<()> {
     let mut insert = connection.prepare_cached(
