@@ -144,6 +144,7 @@ fn exchange(
         idempotency,
         limits.clone(),
         tasks.clone(),
+        directory.stop().clone(),
     ))
 }
 

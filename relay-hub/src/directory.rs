@@ -63,6 +63,70 @@ pub struct Tenant {
     pub name: String,
     /// Calls are refused while set.
     pub is_suspended: bool,
+    /// What becomes of a call whose client leaves.
+    pub on_abort: OnAbort,
+    /// Tells its running calls to end.
+    pub stop: Stop,
+}
+
+/// What becomes of a call whose client leaves before its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum OnAbort {
+    /// The vendor's call is cancelled; what came of the answer is charged by the relay's own count.
+    Cut,
+    /// The answer is read on to the vendor's own count, within limits.
+    Drain,
+}
+
+impl OnAbort {
+    /// Each of them, by the name commands use.
+    pub const NAMES: [&str; 2] = ["cut", "drain"];
+
+    /// The one of that name.
+    pub fn parse(name: &str) -> Option<Self> {
+        match name {
+            "cut" => Some(Self::Cut),
+            "drain" => Some(Self::Drain),
+            _ => None,
+        }
+    }
+}
+
+/// Tells running calls to end: those of one tenant, or all.
+#[derive(Debug, Clone)]
+pub struct Stop {
+    of_all: CancellationToken,
+    /// A child of `of_all`, so that a call waits for one token.
+    of_tenant: CancellationToken,
+}
+
+/// Why a call is told to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stopped {
+    /// The hub can wait no longer.
+    Draining,
+    /// Its tenant was suspended.
+    Suspended,
+}
+
+impl Stop {
+    /// Below the token that stops everybody's calls.
+    pub fn new(of_all: &CancellationToken) -> Self {
+        Self {
+            of_all: of_all.clone(),
+            of_tenant: of_all.child_token(),
+        }
+    }
+
+    /// Resolves when the call has to end.
+    pub async fn asked(&self) -> Stopped {
+        self.of_tenant.cancelled().await;
+        if self.of_all.is_cancelled() {
+            Stopped::Draining
+        } else {
+            Stopped::Suspended
+        }
+    }
 }
 
 /// An API key.
@@ -146,6 +210,8 @@ pub struct DirectoryHandle {
 struct Inner {
     current: ArcSwap<Directory>,
     changed: watch::Sender<u64>,
+    /// Ends everybody's running calls.
+    stop: CancellationToken,
     store: Store,
     sealer: Arc<Sealer>,
     /// How many looks at the store have begun.
@@ -156,12 +222,14 @@ struct Inner {
 impl Directory {
     /// Loads the picture and keeps it up to date: within 250 ms of a change, at once on [`DirectoryHandle::refresh`].
     pub async fn watch(store: &Store, sealer: Arc<Sealer>, tasks: &Tasks) -> Result<DirectoryHandle, StoreError> {
-        let first = load(store, &sealer).await?;
+        let stop = CancellationToken::new();
+        let first = load(store, &sealer, &stop, &Self::default()).await?;
         let (changed, _) = watch::channel(first.revision);
         let handle = DirectoryHandle {
             inner: Arc::new(Inner {
                 current: ArcSwap::from_pointee(first),
                 changed,
+                stop,
                 store: store.clone(),
                 sealer,
                 looks: AtomicU64::new(0),
@@ -203,6 +271,11 @@ impl DirectoryHandle {
         self.load()
     }
 
+    /// Ends the running calls of every tenant, once it is cancelled.
+    pub fn stop(&self) -> &CancellationToken {
+        &self.inner.stop
+    }
+
     /// Tells the revision of each new picture.
     pub fn subscribe(&self) -> watch::Receiver<u64> {
         self.inner.changed.subscribe()
@@ -213,11 +286,12 @@ impl DirectoryHandle {
         let row = sqlx::query("SELECT revision FROM hub")
             .fetch_one(inner.store.readers())
             .await?;
-        if row.try_get::<i64, _>(0)?.unsigned_abs() != inner.current.load().revision {
-            let next = load(&inner.store, &inner.sealer).await?;
-            let revision = next.revision;
-            inner.current.store(Arc::new(next));
-            inner.changed.send_replace(revision);
+        let before = inner.current.load_full();
+        if row.try_get::<i64, _>(0)?.unsigned_abs() != before.revision {
+            let next = Arc::new(load(&inner.store, &inner.sealer, &inner.stop, &before).await?);
+            inner.current.store(next.clone());
+            stop_suspended(&before, &next);
+            inner.changed.send_replace(next.revision);
         }
         Ok(())
     }
@@ -231,8 +305,23 @@ async fn keep_up(handle: DirectoryHandle, stop: CancellationToken) {
     }
 }
 
-/// Reads everything in one transaction, so that it is one picture.
-async fn load(store: &Store, sealer: &Sealer) -> Result<Directory, StoreError> {
+/// Who called by the picture before is told to end; who comes by the new one is refused.
+fn stop_suspended(before: &Directory, now: &Directory) {
+    for (id, tenant) in &before.tenants {
+        if now.tenants.get(id).is_none_or(|tenant| tenant.is_suspended) {
+            tenant.stop.of_tenant.cancel();
+        }
+    }
+}
+
+/// Reads everything in one transaction, so that it is one picture. A tenant keeps what stops its calls while it is not
+/// suspended.
+async fn load(
+    store: &Store,
+    sealer: &Sealer,
+    stop: &CancellationToken,
+    before: &Directory,
+) -> Result<Directory, StoreError> {
     let mut tx = store.readers().begin().await?;
     let revision: i64 = sqlx::query("SELECT revision FROM hub")
         .fetch_one(&mut *tx)
@@ -242,16 +331,20 @@ async fn load(store: &Store, sealer: &Sealer) -> Result<Directory, StoreError> {
         revision: revision.unsigned_abs(),
         ..Directory::default()
     };
-    for row in sqlx::query("SELECT id, name, suspended_ms FROM tenant")
+    for row in sqlx::query("SELECT id, name, suspended_ms, on_abort FROM tenant")
         .fetch_all(&mut *tx)
         .await?
     {
         let id = TenantId::parse(row.try_get("id")?)?;
         let is_suspended = row.try_get::<Option<i64>, _>("suspended_ms")?.is_some();
+        let on_abort = OnAbort::parse(row.try_get("on_abort")?);
+        let known = before.tenants.get(&id).filter(|_| !is_suspended);
         let tenant = Tenant {
             id: id.clone(),
             name: row.try_get("name")?,
             is_suspended,
+            on_abort: on_abort.ok_or_else(|| StoreError::Corrupt(format!("on_abort of {id}")))?,
+            stop: known.map_or_else(|| Stop::new(stop), |known| known.stop.clone()),
         };
         directory.tenants.insert(id, Arc::new(tenant));
     }

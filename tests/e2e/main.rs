@@ -12,6 +12,7 @@ mod browser;
 mod canary;
 mod codex;
 mod crash;
+mod endings;
 mod faults;
 mod hosts;
 mod idempotency;

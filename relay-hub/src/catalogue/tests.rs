@@ -1,8 +1,9 @@
 use relay_shared::tasks::Tasks;
+use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::{
-    directory::Tenant,
+    directory::{OnAbort, Stop, Tenant},
     identity::By,
     ids::{KeyId, TenantId},
     money::{Price, Rates},
@@ -17,6 +18,8 @@ fn caller() -> Caller {
         id: TenantId::random(),
         name: "acme".into(),
         is_suspended: false,
+        on_abort: OnAbort::Cut,
+        stop: Stop::new(&CancellationToken::new()),
     };
     Caller {
         tenant: Arc::new(tenant),

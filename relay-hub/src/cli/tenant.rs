@@ -5,6 +5,7 @@ use serde_json::json;
 
 use super::{Desk, Failure, now_ms, print::moment};
 use crate::{
+    directory::OnAbort,
     ids::random_name,
     ledger,
     money::{AmountError, Nanos},
@@ -26,7 +27,16 @@ pub(super) enum Tenant {
     /// Book a credit.
     #[command(override_usage = "relay-hub tenant credit [OPTIONS] <TENANT> <AMOUNT>")]
     Credit(Credit),
-    /// Refuse a tenant's calls from now on.
+    /// Change a tenant's settings.
+    Set {
+        /// Name or id.
+        tenant: String,
+        /// When a client leaves: `cut` cancels the vendor's call and charges what came, by the relay's count; `drain`
+        /// reads on to the vendor's count.
+        #[arg(long, value_name = "CUT|DRAIN", value_parser = OnAbort::NAMES)]
+        on_abort: String,
+    },
+    /// Refuse a tenant's calls from now on, and end those that run.
     Suspend {
         /// Name or id.
         tenant: String,
@@ -59,6 +69,7 @@ pub(super) async fn run(desk: &mut Desk<'_>, command: Tenant) -> Result<(), Fail
         Tenant::Add { name, credit } => add(desk, &name, credit.as_deref()).await,
         Tenant::List => list(desk).await,
         Tenant::Credit(words) => credit(desk, words).await,
+        Tenant::Set { tenant, on_abort } => set(desk, &tenant, &on_abort).await,
         Tenant::Suspend { tenant } => suspend(desk, &tenant, true).await,
         Tenant::Resume { tenant } => suspend(desk, &tenant, false).await,
     }
@@ -90,6 +101,7 @@ async fn list(desk: &mut Desk<'_>) -> Result<(), Failure> {
                 t.name.clone(),
                 t.id.to_string(),
                 state.to_owned(),
+                t.on_abort.clone(),
                 balance,
                 held,
                 available,
@@ -97,7 +109,16 @@ async fn list(desk: &mut Desk<'_>) -> Result<(), Failure> {
             ]
         })
         .collect();
-    let heads = ["NAME", "ID", "STATE", "BALANCE", "HELD", "AVAILABLE", "ADDED"];
+    let heads = [
+        "NAME",
+        "ID",
+        "STATE",
+        "ON ABORT",
+        "BALANCE",
+        "HELD",
+        "AVAILABLE",
+        "ADDED",
+    ];
     Ok(desk.print.list(&all, &heads, &rows)?)
 }
 
@@ -161,6 +182,17 @@ fn text(what: &str, text: Option<&str>) -> Result<Option<String>, Failure> {
         Some(text) => Ok(Some(text.to_owned())),
         None => Ok(None),
     }
+}
+
+async fn set(desk: &mut Desk<'_>, tenant: &str, on_abort: &str) -> Result<(), Failure> {
+    let store = desk.store().await?;
+    let tenant = desk.tenant(&store, tenant).await?;
+    let changed = tenants::set_on_abort(&store, &tenant.id, on_abort).await?;
+    let already = if changed { "" } else { " already" };
+    Ok(desk.print.done(
+        &json!({"tenant": tenant.id, "name": tenant.name, "on_abort": on_abort, "changed": changed}),
+        &format!("tenant {}: on_abort is {on_abort}{already}", tenant.name),
+    )?)
 }
 
 async fn suspend(desk: &mut Desk<'_>, tenant: &str, is_suspended: bool) -> Result<(), Failure> {

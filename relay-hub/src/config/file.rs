@@ -61,6 +61,8 @@ pub(super) struct Limits {
     pub(super) idle_timeout: Entry<Read<Duration>>,
     pub(super) drain_timeout: Entry<Read<Duration>>,
     pub(super) vendor_connect_timeout: Entry<Read<Duration>>,
+    pub(super) abort_drain_timeout: Entry<Read<Duration>>,
+    pub(super) abort_drain_bytes: Entry<Read<Size>>,
 }
 
 #[derive(Debug, Default, Deserialize)]

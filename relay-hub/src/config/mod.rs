@@ -142,6 +142,10 @@ pub struct Limits {
     pub drain_timeout: Duration,
     /// TCP and TLS to the vendor.
     pub vendor_connect_timeout: Duration,
+    /// How long an answer is read on whose client has left, for tenants that chose `drain`.
+    pub abort_drain_timeout: Duration,
+    /// How much of it is read, bytes.
+    pub abort_drain_bytes: usize,
 }
 
 /// The way out to vendors.

@@ -154,6 +154,8 @@ impl Reader<'_> {
             idle_timeout,
             drain_timeout,
             vendor_connect_timeout,
+            abort_drain_timeout,
+            abort_drain_bytes,
         } = file;
         let memory_place = body_memory.as_ref().map(Spanned::span);
         let [kib, mib, gib] = [10, 20, 30].map(|shift| move |n: usize| Size(n << shift));
@@ -196,6 +198,10 @@ impl Reader<'_> {
             idle_timeout: self.lasting("limits.idle_timeout", idle_timeout, 300),
             drain_timeout: self.lasting("limits.drain_timeout", drain_timeout, 600),
             vendor_connect_timeout: self.lasting("limits.vendor_connect_timeout", vendor_connect_timeout, 5),
+            abort_drain_timeout: self.lasting("limits.abort_drain_timeout", abort_drain_timeout, 60),
+            abort_drain_bytes: self
+                .within("limits.abort_drain_bytes", abort_drain_bytes, mib(16), kib(1), gib(1))
+                .0,
         }
     }
 

@@ -47,8 +47,42 @@ async fn an_account_that_does_not_open_leaves_the_others_usable() {
     row.id = AccountId::random();
     row.name = "sealed for another".into();
     accounts::add(&hub.store, &row).await.unwrap();
-    let seen = load(&hub.store, &hub.sealer).await.unwrap();
+    let seen = load(
+        &hub.store,
+        &hub.sealer,
+        &CancellationToken::new(),
+        &Directory::default(),
+    )
+    .await
+    .unwrap();
     let names: Vec<_> = seen.accounts.iter().map(|account| account.name.as_str()).collect();
     assert_eq!(names, ["good"]);
     assert_eq!(seen.accounts[0].secret.expose(), "sk-1");
+}
+
+#[tokio::test]
+async fn a_suspended_tenants_calls_are_told_to_end_and_those_of_others_are_not() {
+    let hub = TestHub::new().await;
+    let tasks = Tasks::new();
+    let (acme, other) = (
+        tenants::add(&hub.store, "acme", 1).await.unwrap(),
+        tenants::add(&hub.store, "other", 1).await.unwrap(),
+    );
+    let directory = Directory::watch(&hub.store, hub.sealer.clone(), &tasks).await.unwrap();
+    let running = directory.load().tenants[&acme].clone();
+    tenants::suspend(&hub.store, &acme, Some(2)).await.unwrap();
+    assert_eq!(running.stop.asked().await, Stopped::Suspended);
+    tenants::suspend(&hub.store, &acme, None).await.unwrap();
+    let seen = directory.refresh().await;
+    assert!(
+        !seen.tenants[&acme].stop.of_tenant.is_cancelled(),
+        "a resumed tenant calls again"
+    );
+    let (of_acme, of_other) = (seen.tenants[&acme].stop.clone(), seen.tenants[&other].stop.clone());
+    assert!(!of_other.of_tenant.is_cancelled());
+    tenants::add(&hub.store, "third", 3).await.unwrap();
+    directory.refresh().await;
+    directory.stop().cancel();
+    assert_eq!(of_acme.asked().await, Stopped::Draining);
+    assert_eq!(of_other.asked().await, Stopped::Draining);
 }

@@ -1,51 +1,47 @@
 //! The task that owns a vendor's answer and the hold that pays for it. The client only receives from it, so a client
 //! that leaves cannot take the charge along. Knows no tenant, no account and no transport.
 
-use std::{
-    pin::pin,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response, header};
-use http_body_util::{BodyExt, Full, Limited};
-use relay_protocol::{Code, Ending as Said, Piece, Refusal, Shape, Tap, TapOptions, Wire, sse};
+use http_body_util::Full;
+use relay_protocol::{Code, Refusal, Shape, Wire};
 use relay_shared::{call::CallId, fault, http::from_vendor};
 use tokio::sync::oneshot;
-use tokio_util::sync::CancellationToken;
 
 use super::{
     TOLD_MODEL,
     body::{ReplyBody, Sender},
+    drain::Drain,
+    flow::Flow,
     record::Bill,
     request::Memory,
 };
 use crate::{
     admission::Ticket,
     config::Limits,
+    directory::{Stopped, Tenant},
     egress::{Answer, EgressError, Way},
     idempotency::Claim,
     ledger::Ending,
     refusal::Refused,
-    vendor::{Verdict, add_wait, lacks_wait, request_id, verdict},
+    vendor::{Verdict, lacks_wait, request_id, verdict},
 };
 
 /// An answer up to this size is held whole: its last byte waits for the settlement anyway.
-const SMALL: usize = 64 * 1024;
-/// What may still follow the event that ends an answer.
-const AFTER_THE_END: Duration = Duration::from_millis(250);
-/// A client that takes nothing for so long has gone.
-const CLIENT_STALL: Duration = Duration::from_secs(60);
+pub(super) const SMALL: usize = 64 * 1024;
 
 pub(super) type Outcome = Result<Response<ReplyBody>, Refused>;
 
 /// One call, ready to leave.
 pub(super) struct Meter {
     pub(super) way: Arc<Way>,
-    /// Kept until the answer ended.
-    pub(super) _ticket: Ticket,
-    /// Likewise: its key stands for a running call.
+    /// Kept until the answer ended, or its client left.
+    pub(super) ticket: Option<Ticket>,
+    /// Set while the answer is read on for a client that left.
+    pub(super) drain: Option<Drain>,
+    /// Kept until the answer ended: its key stands for a running call.
     pub(super) _claim: Option<Box<Claim>>,
     pub(super) bill: Bill,
     pub(super) wire: Wire,
@@ -58,8 +54,8 @@ pub(super) struct Meter {
     /// Whether silence is filled here; the agent fills it for its own clients.
     pub(super) keepalive: Option<Duration>,
     pub(super) limits: Arc<Limits>,
-    /// Cancelled when the hub can wait no longer.
-    pub(super) stop: CancellationToken,
+    /// Chooses what becomes of a call whose client leaves; ends it when it may not go on.
+    pub(super) tenant: Arc<Tenant>,
     pub(super) call: CallId,
 }
 
@@ -120,8 +116,15 @@ impl Meter {
             tokio::select! {
                 biased;
                 asked = &mut call => break asked,
-                () = reply.closed() => return Err((Ending::ClientGone, None)),
-                () = self.stop.cancelled() => return Err((Ending::HubDraining, Some(draining().into()))),
+                () = reply.closed(), if self.drain.is_none() => {
+                    self.ticket = None;
+                    self.drain = Drain::begin(self.tenant.on_abort, &self.limits);
+                    if self.drain.is_none() {
+                        return Err((Ending::ClientGone, None));
+                    }
+                }
+                () = Drain::end(self.drain.as_ref()) => return Err((Ending::ClientGone, None)),
+                why = self.tenant.stop.asked() => return Err(stopped(why)),
                 // The first byte will wait for the hold, so it is written while the vendor works, but not before the
                 // vendor has something to do: waking the ledger takes longer than sending a request.
                 () = std::future::ready(()), if !is_hastened => {
@@ -137,7 +140,21 @@ impl Meter {
         Ok(answer)
     }
 
-    async fn refuse(mut self: Box<Self>, refused: Refused, ending: Ending, reply: oneshot::Sender<Outcome>) {
+    /// The client has gone: its slot is free. Whether the answer is read on.
+    pub(super) fn leave(&mut self) -> bool {
+        self.ticket = None;
+        if self.drain.is_none() {
+            self.drain = Drain::begin(self.tenant.on_abort, &self.limits);
+        }
+        self.drain.is_some()
+    }
+
+    /// Whether the answer is read on for a client that left.
+    pub(super) const fn is_drained(&self) -> bool {
+        self.drain.is_some()
+    }
+
+    pub(super) async fn refuse(mut self: Box<Self>, refused: Refused, ending: Ending, reply: oneshot::Sender<Outcome>) {
         self.bill.record.refused(&refused);
         // The client that waited may have gone; the row tells either way.
         drop(reply.send(Err(refused)));
@@ -178,7 +195,8 @@ impl Meter {
             return None;
         }
         let (sender, stream) = ReplyBody::stream();
-        if reply.send(Ok(Response::from_parts(head, stream))).is_err() {
+        let has_gone = reply.send(Ok(Response::from_parts(head, stream))).is_err();
+        if has_gone && !flow.meter.leave() {
             flow.meter.bill.close(Ending::ClientGone).await;
             return None;
         }
@@ -195,277 +213,6 @@ impl Meter {
     }
 }
 
-/// How a vendor's body came to its end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum End {
-    /// The vendor ended it.
-    Clean,
-    /// The vendor broke off.
-    Cut,
-    /// The vendor fell silent.
-    Silent,
-    /// The client left, or takes nothing more.
-    Gone,
-    /// The hub can wait no longer.
-    Draining,
-    /// The ledger could not settle.
-    Unsettled,
-}
-
-/// An answer on its way from the vendor to the client.
-struct Flow {
-    meter: Box<Meter>,
-    tap: Tap,
-    /// A refusal of the vendor's is passed on unread and costs nothing.
-    is_answer: bool,
-    shape: Shape,
-}
-
-impl Flow {
-    fn new(meter: Box<Meter>, is_answer: bool, shape: Shape) -> Box<Self> {
-        let options = TapOptions {
-            remove_usage_chunk: meter.removes_usage,
-        };
-        Box::new(Self {
-            tap: Tap::new(meter.wire, shape, options),
-            meter,
-            is_answer,
-            shape,
-        })
-    }
-
-    /// A small answer: read, settled, sent.
-    async fn whole(
-        mut self: Box<Self>,
-        mut head: http::response::Parts,
-        body: Answer,
-        mut reply: oneshot::Sender<Outcome>,
-    ) {
-        let collected = tokio::select! {
-            biased;
-            collected = tokio::time::timeout(self.meter.limits.idle_timeout, Limited::new(body, SMALL).collect()) => collected,
-            () = reply.closed() => return self.meter.bill.close(Ending::ClientGone).await,
-        };
-        let bytes = match collected {
-            Ok(Ok(collected)) => collected.to_bytes(),
-            Ok(Err(_)) => {
-                return self
-                    .meter
-                    .refuse(broke(End::Cut).into(), Ending::VendorCut, reply)
-                    .await;
-            }
-            Err(_) => {
-                return self
-                    .meter
-                    .refuse(broke(End::Silent).into(), Ending::VendorTimeout, reply)
-                    .await;
-            }
-        };
-        if self.is_answer {
-            drop(self.tap.push(bytes.clone()));
-            drop(self.tap.end());
-        } else {
-            add_wait(head.status, &mut head.headers, &bytes);
-        }
-        let outcome = self
-            .settle()
-            .await
-            .map(|()| Response::from_parts(head, ReplyBody::whole(bytes)));
-        // The client may have gone meanwhile: the bill stands, for the answer was complete.
-        drop(reply.send(outcome));
-    }
-
-    /// A stream, or a large answer: passed on as it comes, its end withheld until the bill is settled.
-    async fn stream(mut self: Box<Self>, mut body: Answer, sender: Sender) {
-        let end = self.pump(&mut body, &sender).await;
-        // Cancels the vendor's call, if it still runs.
-        drop(body);
-        self.finish(end, sender).await;
-    }
-
-    async fn pump(&mut self, body: &mut Answer, sender: &Sender) -> End {
-        let mut heard = Instant::now();
-        let timer = tokio::time::sleep(self.patience());
-        tokio::pin!(timer);
-        loop {
-            let frame = tokio::select! {
-                biased;
-                frame = body.frame() => frame,
-                () = sender.gone() => return End::Gone,
-                () = self.meter.stop.cancelled() => return End::Draining,
-                () = &mut timer => {
-                    if self.meter.bill.is_settled() {
-                        return End::Clean;
-                    }
-                    if heard.elapsed() >= self.meter.limits.idle_timeout {
-                        return End::Silent;
-                    }
-                    if self.keep_alive(heard, sender).await.is_err() {
-                        return End::Gone;
-                    }
-                    timer.as_mut().reset(tokio::time::Instant::now() + self.next_look(heard));
-                    continue;
-                }
-            };
-            let chunk = match frame {
-                None => return End::Clean,
-                Some(Err(_)) => return End::Cut,
-                Some(Ok(frame)) => match frame.into_data() {
-                    Ok(chunk) => chunk,
-                    Err(_trailers) => continue,
-                },
-            };
-            heard = Instant::now();
-            if let Err(end) = self.pass(chunk, sender).await {
-                return end;
-            }
-            if self.meter.bill.is_settled() && self.is_answer {
-                timer.as_mut().reset(tokio::time::Instant::now() + AFTER_THE_END);
-            }
-        }
-    }
-
-    /// How long to wait before something must be done.
-    fn patience(&self) -> Duration {
-        let idle = self.meter.limits.idle_timeout;
-        self.meter
-            .keepalive
-            .filter(|_| self.fills_silence())
-            .map_or(idle, |keepalive| keepalive.min(idle))
-    }
-
-    /// The timer is not reset by every chunk: it looks again when the silence could be long enough.
-    fn next_look(&self, heard: Instant) -> Duration {
-        let patience = self.patience();
-        patience
-            .checked_sub(heard.elapsed())
-            .filter(|left| !left.is_zero())
-            .unwrap_or(patience)
-    }
-
-    fn fills_silence(&self) -> bool {
-        self.is_answer && self.shape == Shape::Events
-    }
-
-    async fn keep_alive(&self, heard: Instant, sender: &Sender) -> Result<(), End> {
-        let is_due = self
-            .meter
-            .keepalive
-            .is_some_and(|keepalive| heard.elapsed() >= keepalive);
-        if is_due && self.fills_silence() && self.tap.is_at_boundary() {
-            send(sender, Bytes::from_static(sse::keepalive(self.meter.wire))).await?;
-        }
-        Ok(())
-    }
-
-    async fn pass(&mut self, chunk: Bytes, sender: &Sender) -> Result<(), End> {
-        if !self.is_answer {
-            return send(sender, chunk).await;
-        }
-        for piece in self.tap.push(chunk) {
-            match piece {
-                Piece::Pass(bytes) => {
-                    send(sender, bytes).await?;
-                    fault::point("event sent");
-                }
-                Piece::Last(bytes) => {
-                    self.settle().await.map_err(|_| End::Unsettled)?;
-                    fault::point("settled, end not sent");
-                    send(sender, bytes).await?;
-                    fault::point("end sent");
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// The terminal barrier: durable before the client sees the end.
-    async fn settle(&mut self) -> Result<(), Refused> {
-        let ending = match (self.is_answer, self.tap.observed().ending) {
-            (false, _) => Ending::VendorError,
-            (true, Some(Said::Incomplete)) => Ending::Incomplete,
-            (true, Some(Said::Failed)) => Ending::Failed,
-            (true, Some(Said::Completed) | None) => Ending::Completed,
-        };
-        self.meter.bill.settle(self.tap.observed(), ending).await
-    }
-
-    async fn finish(mut self: Box<Self>, end: End, sender: Sender) {
-        if self.meter.bill.is_settled() {
-            return sender.end().await;
-        }
-        match end {
-            End::Clean if self.is_complete() => match self.finish_complete(&sender).await {
-                Ok(()) => sender.end().await,
-                Err(end) => self.break_off(end, sender).await,
-            },
-            End::Clean => self.break_off(End::Cut, sender).await,
-            End::Cut | End::Silent | End::Gone | End::Draining | End::Unsettled => self.break_off(end, sender).await,
-        }
-    }
-
-    /// Whether a clean end of the vendor's body is the end of the answer.
-    fn is_complete(&self) -> bool {
-        !self.is_answer || self.shape == Shape::Whole || self.tap.observed().ending.is_some()
-    }
-
-    async fn finish_complete(&mut self, sender: &Sender) -> Result<(), End> {
-        let rest = if self.is_answer { self.tap.end() } else { None };
-        self.settle().await.map_err(|_| End::Unsettled)?;
-        match rest {
-            Some(Piece::Pass(bytes) | Piece::Last(bytes)) => send(sender, bytes).await,
-            None => Ok(()),
-        }
-    }
-
-    /// Tells the client in its own dialect where that is possible; where it is not, the body is cut and looks cut.
-    async fn break_off(mut self: Box<Self>, end: End, sender: Sender) {
-        if end != End::Gone && self.fills_silence() && self.tap.is_at_boundary() {
-            let told = broke(end).stream_event(self.meter.wire, &self.meter.call.to_string());
-            if send(&sender, told).await.is_ok() {
-                sender.end().await;
-            }
-        } else {
-            drop(sender);
-        }
-        let ending = match end {
-            End::Clean | End::Cut => Ending::VendorCut,
-            End::Silent => Ending::VendorTimeout,
-            End::Gone => Ending::ClientGone,
-            End::Draining => Ending::HubDraining,
-            End::Unsettled => Ending::HubFault,
-        };
-        // Nobody waits for this settlement; the ledger counts what it could not write.
-        drop(self.meter.bill.settle(self.tap.observed(), ending).await);
-    }
-}
-
-/// Waits for a slow client, but not for ever.
-async fn send(sender: &Sender, bytes: Bytes) -> Result<(), End> {
-    match tokio::time::timeout(CLIENT_STALL, sender.send(bytes)).await {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(_)) | Err(_) => Err(End::Gone),
-    }
-}
-
-fn broke(end: End) -> Refusal {
-    match end {
-        End::Silent => Refusal::new(
-            Code::UpstreamTimeout,
-            "The upstream fell silent before the answer was complete.",
-        ),
-        End::Draining => draining(),
-        End::Unsettled => Refusal::new(
-            Code::LedgerUnavailable,
-            "The relay could not settle this call; it is not charged.",
-        ),
-        End::Clean | End::Cut | End::Gone => Refusal::new(
-            Code::UpstreamBroke,
-            "The upstream broke off before the answer was complete.",
-        ),
-    }
-}
-
 fn late() -> Unanswered {
     let late = Refusal::new(Code::UpstreamTimeout, "The upstream did not answer in time.");
     (Ending::VendorTimeout, Some(late.into()))
@@ -479,7 +226,18 @@ fn unreached(error: EgressError) -> Unanswered {
     (ending, Some(error.into()))
 }
 
-fn draining() -> Refusal {
+fn stopped(why: Stopped) -> Unanswered {
+    match why {
+        Stopped::Draining => (Ending::HubDraining, Some(draining().into())),
+        Stopped::Suspended => (Ending::Suspended, Some(suspended().into())),
+    }
+}
+
+pub(super) fn suspended() -> Refusal {
+    Refusal::new(Code::TenantSuspended, "This tenant is suspended.").hint("ask the operator of the relay")
+}
+
+pub(super) fn draining() -> Refusal {
     Refusal::new(Code::Draining, "The relay is restarting; try again in a moment.").retry_after(Duration::from_secs(1))
 }
 

@@ -1,6 +1,8 @@
 //! One call from a client's request to its settled answer. Reading `Exchange::relay` is reading the hub.
 
 pub mod body;
+mod drain;
+mod flow;
 mod meter;
 mod models;
 mod record;
@@ -115,6 +117,7 @@ impl Exchange {
         idempotency: Idempotency,
         limits: Limits,
         tasks: Tasks,
+        stop: CancellationToken,
     ) -> Self {
         let bodies = Arc::new(Semaphore::new(limits.body_memory / 1024));
         Self {
@@ -127,7 +130,7 @@ impl Exchange {
             idempotency,
             limits: Arc::new(limits),
             tasks,
-            stop: CancellationToken::new(),
+            stop,
             upstreams: Upstreams::default(),
             bodies,
         }
@@ -228,7 +231,8 @@ impl Exchange {
         let meter = Meter {
             way: upstream.way,
             _claim: claim,
-            _ticket: lease.permit.ticket,
+            ticket: Some(lease.permit.ticket),
+            drain: None,
             bill: Bill::new(lease.permit.hold, lease.permit.tally, &model, &envelope, record),
             wire: endpoint.wire(),
             is_streamed: envelope.stream,
@@ -236,7 +240,7 @@ impl Exchange {
             renamed: renamed.and_then(|_| HeaderValue::from_str(&model.name).ok()),
             keepalive: keepalive(link),
             limits: self.limits.clone(),
-            stop: self.stop.clone(),
+            tenant: caller.tenant.clone(),
             call,
         };
         upstream::call(self, meter, request, memory).await

@@ -12,7 +12,7 @@ use crate::{
     catalogue::Model,
     identity::Caller,
     ids::AccountId,
-    ledger::{Ending, Flag, Flags, Hold, Ledger, Link, UsageRow},
+    ledger::{Ending, Flag, Flags, Hold, Ledger, LedgerDown, Link, UsageRow},
     money::{Nanos, Offer},
     refusal::Refused,
 };
@@ -166,6 +166,11 @@ impl Bill {
         }
     }
 
+    /// The delivery barrier, for who cannot keep the bill while he waits; `None` where it is passed.
+    pub(super) fn not_yet_durable(&self) -> Option<impl Future<Output = Result<(), LedgerDown>> + Send + use<>> {
+        self.hold.as_ref().and_then(Hold::not_yet_durable)
+    }
+
     /// Settles once, queued at once; resolves when the settlement is durable.
     pub(super) fn settle(
         &mut self,
@@ -232,7 +237,8 @@ impl Bill {
     }
 
     /// What is charged: what the vendor reports, whatever the ending. Where it reports nothing or nonsense, an answer
-    /// that ended well or that the client left is estimated, and one that the vendor or the hub broke off is free.
+    /// that ended well is counted here, one that the client, the operator or the hub ended as far as it came, and one
+    /// that the vendor broke off is free.
     fn usage(&self, observed: &Observed, ending: Ending, flags: &mut Flags) -> Option<(Usage, UsageSource)> {
         let is_absurd = observed.usage.is_some_and(|usage| self.is_absurd(&usage));
         let is_well = matches!(ending, Ending::Completed | Ending::Incomplete);
@@ -244,7 +250,7 @@ impl Bill {
         } else if is_well {
             flags.set(Flag::Unreported);
         }
-        let is_estimated = is_well || (ending == Ending::ClientGone && observed.events > 0);
+        let is_estimated = is_well || (pays_for_what_came(ending) && has_begun(observed));
         let usage = is_estimated.then(|| self.with_tools(self.estimate(observed), observed, is_well))?;
         Some((usage, UsageSource::Estimated))
     }
@@ -271,6 +277,30 @@ impl Bill {
             ..Usage::default()
         }
     }
+}
+
+/// The vendor did its part until somebody else ended the call. What the vendor breaks off is free.
+fn pays_for_what_came(ending: Ending) -> bool {
+    match ending {
+        Ending::ClientGone | Ending::Suspended | Ending::HubDraining => true,
+        Ending::Completed
+        | Ending::Incomplete
+        | Ending::Failed
+        | Ending::Refused(_)
+        | Ending::VendorError
+        | Ending::VendorCut
+        | Ending::VendorTimeout
+        | Ending::ClientGoneBeforeDispatch
+        | Ending::Warmup
+        | Ending::HubFault
+        | Ending::Recovered
+        | Ending::Abandoned => false,
+    }
+}
+
+/// Something of the answer came: an event, or text of a document.
+const fn has_begun(observed: &Observed) -> bool {
+    observed.events > 0 || observed.produced > 0
 }
 
 fn is_default(tier: &str) -> bool {

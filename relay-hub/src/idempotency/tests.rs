@@ -3,10 +3,11 @@ use http::HeaderValue;
 use relay_protocol::Code;
 use sqlx::Row as _;
 use std::time::Duration;
+use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::{
-    directory::Tenant,
+    directory::{OnAbort, Stop, Tenant},
     identity::By,
     ids::{KeyId, TenantId},
     store::testing::TestHub,
@@ -63,6 +64,8 @@ fn caller() -> Caller {
         id,
         name: "a".to_owned(),
         is_suspended: false,
+        on_abort: OnAbort::Cut,
+        stop: Stop::new(&CancellationToken::new()),
     });
     Caller {
         tenant,

@@ -265,6 +265,15 @@ impl Hold {
         *self.facts.written.wait().await
     }
 
+    /// The same, for who cannot keep the hold while he waits; `None` where it is durable.
+    pub fn not_yet_durable(&self) -> Option<impl Future<Output = Result<(), LedgerDown>> + Send + use<>> {
+        if self.inbox.hasten(&self.facts) {
+            return None;
+        }
+        let facts = self.facts.clone();
+        Some(async move { *facts.written.wait().await })
+    }
+
     /// The terminal barrier: queued at once, resolves with what was charged when that survives any crash.
     /// Dropping the future loses the answer, not the settlement. `charge` above the hold takes what is still
     /// available; the rest is the operator's loss. More than a million units above the hold is taken for nonsense.

@@ -105,6 +105,8 @@ pub enum Ending {
     ClientGone,
     /// The client left before the vendor was called.
     ClientGoneBeforeDispatch,
+    /// Its tenant was suspended while it ran.
+    Suspended,
     /// A warm-up frame: no turn.
     Warmup,
     /// The hub shut down under it.
@@ -148,6 +150,7 @@ impl Ending {
             Self::VendorTimeout => "vendor_timeout",
             Self::ClientGone => "client_gone",
             Self::ClientGoneBeforeDispatch => "client_gone_before_dispatch",
+            Self::Suspended => "tenant_suspended",
             Self::Warmup => "warmup",
             Self::HubDraining => "hub_draining",
             Self::HubFault => "hub_fault",

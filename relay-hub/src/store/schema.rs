@@ -12,6 +12,7 @@ const STEPS: &[&str] = &[
     include_str!("schema/journal.sql"),
     include_str!("schema/limits.sql"),
     include_str!("schema/idempotency.sql"),
+    include_str!("schema/on_abort.sql"),
 ];
 
 /// Applies what is missing, each step in one transaction.

@@ -14,6 +14,8 @@ pub struct TenantRow {
     pub name: String,
     /// Whether its calls are refused.
     pub suspended: bool,
+    /// `cut` or `drain`: what becomes of a call whose client leaves.
+    pub on_abort: String,
     /// What it has, holds included.
     pub balance: Nanos,
     /// What running calls hold of it.
@@ -108,12 +110,25 @@ pub async fn suspend(store: &Store, id: &TenantId, since_ms: Option<i64>) -> Res
     Ok(changed.rows_affected() > 0)
 }
 
+/// Chooses what becomes of a call whose client leaves. True where that changed something.
+pub async fn set_on_abort(store: &Store, id: &TenantId, on_abort: &str) -> Result<bool, StoreError> {
+    let mut tx = store.write().await?;
+    let changed = sqlx::query("UPDATE tenant SET on_abort = $2 WHERE id = $1 AND on_abort <> $2")
+        .bind(id.as_str())
+        .bind(on_abort)
+        .execute(&mut *tx)
+        .await?;
+    tx.commit().await?;
+    Ok(changed.rows_affected() > 0)
+}
+
 fn read(row: &SqliteRow) -> Result<TenantRow, StoreError> {
     let id: &str = row.try_get("id")?;
     Ok(TenantRow {
         id: TenantId::parse(id)?,
         name: row.try_get("name")?,
         suspended: row.try_get::<Option<i64>, _>("suspended_ms")?.is_some(),
+        on_abort: row.try_get("on_abort")?,
         balance: Nanos::new(row.try_get("posted")?),
         held: Nanos::new(row.try_get("held")?),
         available: Nanos::new(row.try_get("available")?),
@@ -127,7 +142,7 @@ pub(crate) fn is_name(name: &str) -> bool {
     fits && name.chars().all(|c| c.is_alphanumeric() || "._-@ ".contains(c))
 }
 
-const FIND: &str = "SELECT t.id, t.name, t.suspended_ms, t.created_ms, a.posted, a.held, a.posted - a.held - a.floor AS available \
+const FIND: &str = "SELECT t.id, t.name, t.suspended_ms, t.on_abort, t.created_ms, a.posted, a.held, a.posted - a.held - a.floor AS available \
      FROM tenant t JOIN account a ON a.id = t.id WHERE t.id = $1 OR t.name = $1";
-const LIST: &str = "SELECT t.id, t.name, t.suspended_ms, t.created_ms, a.posted, a.held, a.posted - a.held - a.floor AS available \
+const LIST: &str = "SELECT t.id, t.name, t.suspended_ms, t.on_abort, t.created_ms, a.posted, a.held, a.posted - a.held - a.floor AS available \
      FROM tenant t JOIN account a ON a.id = t.id ORDER BY t.name";

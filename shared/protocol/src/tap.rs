@@ -73,7 +73,7 @@ impl Tap {
     pub fn push(&mut self, chunk: Bytes) -> Pieces {
         match &mut self.body {
             Body::Events(events) => events.push(&mut self.meter, chunk),
-            Body::Whole(whole) => whole.push(chunk),
+            Body::Whole(whole) => whole.push(&mut self.meter, chunk),
         }
     }
 

@@ -27,8 +27,12 @@ use super::ends::{ClientEnd, Sink, Source, split};
 use crate::{
     admission::{Head, Permit, SocketTicket, Ticket},
     catalogue::Model,
+    directory::{OnAbort, Stopped},
     exchange::{
-        Exchange, keepalive,
+        Exchange,
+        drain::Drain,
+        keepalive,
+        meter::{draining, suspended},
         record::{Bill, Record},
     },
     identity::Caller,
@@ -46,7 +50,7 @@ const TURNS: usize = 16;
 pub(super) struct Session {
     exchange: Arc<Exchange>,
     caller: Caller,
-    _ticket: SocketTicket,
+    ticket: Option<SocketTicket>,
     account: AccountId,
     egress: &'static str,
     socket: CallId,
@@ -68,8 +72,8 @@ struct Turn {
     meter: Meter,
     /// The model's public name, when the vendor knows it by another.
     renamed: Option<String>,
-    /// Its slot, kept until it ended.
-    _ticket: Ticket,
+    /// Its slot, kept until it ended or its client left.
+    ticket: Option<Ticket>,
 }
 
 /// Why a session ended.
@@ -84,7 +88,7 @@ enum End {
     ClientGone,
     VendorGone,
     VendorSilent,
-    Draining,
+    Stopped(Stopped),
     Unsettled,
 }
 
@@ -100,7 +104,7 @@ impl Session {
         Self {
             exchange,
             caller,
-            _ticket: ticket,
+            ticket: Some(ticket),
             account,
             egress,
             socket,
@@ -113,17 +117,27 @@ impl Session {
         }
     }
 
-    pub(super) async fn run(self, client: ClientEnd, vendor: TokioIo<Upgraded>) {
+    pub(super) async fn run(mut self, client: ClientEnd, vendor: TokioIo<Upgraded>) {
         let Ok((mut from_client, to_client)) = client.open().await else {
             return;
         };
-        let (mut from_vendor, mut to_vendor) = split(vendor);
+        let (source, mut to_vendor) = split(vendor);
+        let mut from_vendor = FromVendor {
+            source,
+            messages: Messages::new(self.exchange.limits.body_bytes),
+            items: VecDeque::new(),
+            left: usize::MAX,
+        };
         let to_client = tokio::sync::Mutex::new(to_client);
         let end = tokio::select! {
             end = self.upwards(&mut from_client, &mut to_vendor, &to_client) => end,
             end = self.downwards(&mut from_vendor, &to_client) => end,
-            () = self.exchange.stop.cancelled() => End::Draining,
+            why = self.caller.tenant.stop.asked() => End::Stopped(why),
         };
+        if matches!(end, End::ClientGone | End::ClientClosed) && !self.turns().is_empty() {
+            self.ticket = None;
+            self.drain(&mut from_vendor).await;
+        }
         self.finish(end, to_client.into_inner(), to_vendor).await;
     }
 
@@ -160,6 +174,9 @@ impl Session {
                     Item::Binary { raw } | Item::Control { raw, .. } => (raw, false),
                     Item::Close { raw, .. } => (raw, true),
                 };
+                if is_close && self.drains() {
+                    return End::ClientClosed;
+                }
                 if to_vendor.send(raw).await.is_err() {
                     return End::VendorGone;
                 }
@@ -233,7 +250,7 @@ impl Session {
                 input: Tokens::new(envelope.bytes as u64).saturating_add(envelope.behind.unwrap_or(model.context)),
                 meter: Meter::new(Wire::Responses),
                 renamed: (model.upstream != model.name).then(|| model.name.clone()),
-                _ticket: ticket,
+                ticket: Some(ticket),
             };
             self.mark_heard();
             self.turns().push_back(turn);
@@ -262,47 +279,99 @@ impl Session {
 
     // ---- vendor to client ----
 
-    async fn downwards(&self, from: &mut Source, to_client: &tokio::sync::Mutex<Sink>) -> End {
-        let mut messages = Messages::new(self.exchange.limits.body_bytes);
+    async fn downwards(&self, from: &mut FromVendor, to_client: &tokio::sync::Mutex<Sink>) -> End {
         loop {
-            let chunk = match tokio::time::timeout(self.patience(), from.next()).await {
-                Ok(Some(chunk)) => chunk,
-                Ok(None) => return End::VendorGone,
-                Err(_) => match self.silence(&messages, to_client).await {
-                    Ok(()) => continue,
-                    Err(end) => return end,
-                },
+            let heard = match from.items.front() {
+                None => self.hear(from, to_client).await,
+                Some(Item::Text { .. }) => self.held().await,
+                Some(Item::Binary { .. } | Item::Control { .. } | Item::Close { .. }) => Ok(()),
             };
-            self.mark_heard();
-            let Ok(items) = messages.push(chunk) else {
-                return End::VendorGone;
-            };
-            for item in items {
-                let (raw, is_close) = match item {
-                    Item::Text { raw, text } => {
-                        let edits = self.edits(&text);
-                        if let Err(end) = self.observe(&text).await {
-                            return end;
-                        }
-                        match edits.is_empty() {
-                            true => (raw, false),
-                            false => (encode_text(edits.apply(&text).as_slice(), None), false),
-                        }
+            if let Err(end) = heard {
+                return end;
+            }
+            let (raw, is_close) = match from.items.pop_front() {
+                None => continue,
+                Some(Item::Text { raw, text }) => {
+                    let edits = self.edits(&text);
+                    if let Err(end) = self.observe(&text).await {
+                        return end;
                     }
-                    Item::Binary { raw } | Item::Control { raw, .. } => (raw, false),
-                    Item::Close { raw, .. } => (raw, true),
-                };
-                if is_close && !self.turns().is_empty() {
-                    return End::VendorGone;
+                    match edits.is_empty() {
+                        true => (raw, false),
+                        false => (encode_text(edits.apply(&text).as_slice(), None), false),
+                    }
                 }
-                if to_client.lock().await.send(raw).await.is_err() {
-                    return End::ClientGone;
-                }
-                if is_close {
-                    return End::Closed;
-                }
+                Some(Item::Binary { raw } | Item::Control { raw, .. }) => (raw, false),
+                Some(Item::Close { raw, .. }) => (raw, true),
+            };
+            if is_close && !self.turns().is_empty() {
+                return End::VendorGone;
+            }
+            if to_client.lock().await.send(raw).await.is_err() {
+                return End::ClientGone;
+            }
+            if is_close {
+                return End::Closed;
             }
         }
+    }
+
+    /// Waits for more of the vendor.
+    async fn hear(&self, from: &mut FromVendor, to_client: &tokio::sync::Mutex<Sink>) -> Result<(), End> {
+        match tokio::time::timeout(self.patience(), from.read()).await {
+            Ok(read) => read.map(|()| self.mark_heard()),
+            Err(_) => self.silence(&from.messages, to_client).await,
+        }
+    }
+
+    /// The delivery barrier: the first event of an answer waits for its hold.
+    async fn held(&self) -> Result<(), End> {
+        let durable = self.turns().front().and_then(|turn| turn.bill.not_yet_durable());
+        match durable {
+            Some(durable) => durable.await.map_err(|_| End::Unsettled),
+            None => Ok(()),
+        }
+    }
+
+    /// The client has left: its slots are free, and where its tenant chose so its answers are read on to their usage.
+    async fn drain(&self, from: &mut FromVendor) {
+        let on_abort = self
+            .exchange
+            .identity
+            .again(&self.caller)
+            .map(|caller| caller.tenant.on_abort);
+        self.turns().iter_mut().for_each(|turn| turn.ticket = None);
+        let limits = &self.exchange.limits;
+        let Some(drain) = Drain::begin(on_abort.unwrap_or(OnAbort::Cut), limits) else {
+            return;
+        };
+        from.left = limits.abort_drain_bytes;
+        tokio::select! {
+            biased;
+            () = self.read_on(from) => {}
+            () = Drain::end(Some(&drain)) => {}
+            _ = self.caller.tenant.stop.asked() => {}
+        }
+    }
+
+    async fn read_on(&self, from: &mut FromVendor) {
+        while !self.turns().is_empty() {
+            let is_observed = match from.items.pop_front() {
+                None => from.read().await,
+                Some(Item::Text { text, .. }) => self.observe(&text).await,
+                Some(Item::Binary { .. } | Item::Control { .. }) => Ok(()),
+                Some(Item::Close { .. }) => return,
+            };
+            if is_observed.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Whether what the client left behind is read on.
+    fn drains(&self) -> bool {
+        let caller = self.exchange.identity.again(&self.caller);
+        caller.is_ok_and(|caller| caller.tenant.on_abort == OnAbort::Drain) && !self.turns().is_empty()
     }
 
     /// A client that asked for one model is not told of another: Codex takes that for a re-routing by the vendor.
@@ -312,27 +381,31 @@ impl Session {
         renamed.map_or_else(Edits::default, |name| tell_model(text.as_slice(), name))
     }
 
-    /// Both barriers: the first event of an answer waits for its hold, the last for its settlement.
+    /// The terminal barrier: the last event of an answer waits for its settlement. Nothing waits before that is queued,
+    /// for this direction may be dropped where it waits.
     async fn observe(&self, text: &Payload) -> Result<(), End> {
-        let Some(mut turn) = self.turns().pop_front() else {
-            return Ok(());
+        let settled = {
+            let mut turns = self.turns();
+            let Some(turn) = turns.front_mut() else { return Ok(()) };
+            if turn.meter.observed().events == 0 {
+                turn.bill.record.answered(StatusCode::OK, None);
+            }
+            if !turn.meter.message(text.as_slice()) {
+                return Ok(());
+            }
+            let observed = turn.meter.observed();
+            self.remember(observed, turn.input);
+            let ending = match observed.ending {
+                _ if turn.ticket.is_none() => Ending::ClientGone,
+                Some(Said::Completed) => Ending::Completed,
+                Some(Said::Incomplete) => Ending::Incomplete,
+                Some(Said::Failed) | None => Ending::Failed,
+            };
+            let settled = turn.bill.settle(observed, ending);
+            turns.pop_front();
+            settled
         };
-        turn.bill.durable().await.map_err(|_| End::Unsettled)?;
-        if turn.meter.observed().events == 0 {
-            turn.bill.record.answered(StatusCode::OK, None);
-        }
-        if !turn.meter.message(text.as_slice()) {
-            self.turns().push_front(turn);
-            return Ok(());
-        }
-        let observed = turn.meter.observed();
-        self.remember(observed, turn.input);
-        let ending = match observed.ending {
-            Some(Said::Completed) => Ending::Completed,
-            Some(Said::Incomplete) => Ending::Incomplete,
-            Some(Said::Failed) | None => Ending::Failed,
-        };
-        turn.bill.settle(observed, ending).await.map_err(|_| End::Unsettled)
+        settled.await.map_err(|_| End::Unsettled)
     }
 
     fn patience(&self) -> Duration {
@@ -379,6 +452,26 @@ impl Session {
             // Nobody waits for these settlements; the ledger counts what it could not write.
             drop(turn.bill.settle(turn.meter.observed(), ending(end)).await);
         }
+    }
+}
+
+/// The vendor's messages. Kept outside the two directions, of which either may be dropped: nothing that was read is lost.
+struct FromVendor {
+    source: Source,
+    messages: Messages,
+    /// Read, but not dealt with yet.
+    items: VecDeque<Item>,
+    /// How many more bytes may be read.
+    left: usize,
+}
+
+impl FromVendor {
+    async fn read(&mut self) -> Result<(), End> {
+        let chunk = self.source.next().await.ok_or(End::VendorGone)?;
+        self.left = self.left.checked_sub(chunk.len()).ok_or(End::ClientGone)?;
+        let items = self.messages.push(chunk).map_err(|_| End::VendorGone)?;
+        self.items.extend(items);
+        Ok(())
     }
 }
 
@@ -430,13 +523,8 @@ async fn tell(end: End, is_running: bool, socket: &str, mut to_client: Sink) {
                 "The upstream fell silent before the answer was complete.",
             )),
         )),
-        End::Draining => Some((
-            1012,
-            Some(
-                Refusal::new(Code::Draining, "The relay is restarting; try again in a moment.")
-                    .retry_after(Duration::from_secs(1)),
-            ),
-        )),
+        End::Stopped(Stopped::Suspended) => Some((1008, Some(suspended()))),
+        End::Stopped(Stopped::Draining) => Some((1012, Some(draining()))),
         End::Unsettled => Some((
             1011,
             Some(Refusal::new(
@@ -460,7 +548,8 @@ const fn ending(end: End) -> Ending {
         End::Closed | End::VendorGone => Ending::VendorCut,
         End::ClientClosed | End::ClientGone | End::Violation(_) => Ending::ClientGone,
         End::VendorSilent => Ending::VendorTimeout,
-        End::Draining => Ending::HubDraining,
+        End::Stopped(Stopped::Draining) => Ending::HubDraining,
+        End::Stopped(Stopped::Suspended) => Ending::Suspended,
         End::Unsettled => Ending::HubFault,
     }
 }

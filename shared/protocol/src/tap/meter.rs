@@ -102,6 +102,11 @@ impl Meter {
         }
     }
 
+    /// Reads a document that is the answer, as far as it came: its client may take all but its end.
+    pub(super) fn part(&mut self, scan: &Scan) {
+        self.observed.produced = scan.text();
+    }
+
     /// Reads a document that is the whole answer.
     pub(super) fn whole(&mut self, scan: &Scan) {
         self.answer(scan);

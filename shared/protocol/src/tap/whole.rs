@@ -22,10 +22,11 @@ impl Default for Whole {
 }
 
 impl Whole {
-    pub(super) fn push(&mut self, chunk: Bytes) -> Pieces {
+    pub(super) fn push(&mut self, meter: &mut Meter, chunk: Bytes) -> Pieces {
         let mut pieces = Pieces::default();
         if !chunk.is_empty() {
             self.scan.push(&chunk);
+            meter.part(&self.scan);
             if let Some(before) = self.held.replace(chunk) {
                 pieces.add(Piece::Pass(before));
             }

@@ -1,0 +1,340 @@
+//! An answer on its way from the vendor to the client, its end withheld until the bill is settled. Knows no tenant, no
+//! account and no price.
+
+use std::{
+    pin::pin,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use http::Response;
+use http_body_util::{BodyExt, Limited};
+use relay_protocol::{Code, Ending as Said, Piece, Refusal, Shape, Tap, TapOptions, sse};
+use relay_shared::fault;
+use tokio::sync::oneshot;
+
+use super::{
+    body::{ReplyBody, Sender},
+    drain::Drain,
+    meter::{Meter, Outcome, SMALL, draining, suspended},
+};
+use crate::{directory::Stopped, egress::Answer, ledger::Ending, refusal::Refused, vendor::add_wait};
+
+/// What may still follow the event that ends an answer.
+const AFTER_THE_END: Duration = Duration::from_millis(250);
+/// A client that takes nothing for so long has gone.
+const CLIENT_STALL: Duration = Duration::from_secs(60);
+
+/// How a vendor's body came to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// The vendor ended it.
+    Clean,
+    /// The vendor broke off.
+    Cut,
+    /// The vendor fell silent.
+    Silent,
+    /// The client left, or takes nothing more.
+    Gone,
+    /// It has to end.
+    Stopped(Stopped),
+    /// The ledger could not settle.
+    Unsettled,
+}
+
+/// An answer on its way from the vendor to the client.
+pub(super) struct Flow {
+    pub(super) meter: Box<Meter>,
+    tap: Tap,
+    /// A refusal of the vendor's is passed on unread and costs nothing.
+    is_answer: bool,
+    shape: Shape,
+}
+
+impl Flow {
+    pub(super) fn new(meter: Box<Meter>, is_answer: bool, shape: Shape) -> Box<Self> {
+        let options = TapOptions {
+            remove_usage_chunk: meter.removes_usage,
+        };
+        Box::new(Self {
+            tap: Tap::new(meter.wire, shape, options),
+            meter,
+            is_answer,
+            shape,
+        })
+    }
+
+    /// A small answer: read, settled, sent.
+    pub(super) async fn whole(
+        mut self: Box<Self>,
+        mut head: http::response::Parts,
+        body: Answer,
+        mut reply: oneshot::Sender<Outcome>,
+    ) {
+        let idle_timeout = self.meter.limits.idle_timeout;
+        let mut collected = pin!(tokio::time::timeout(idle_timeout, Limited::new(body, SMALL).collect()));
+        let collected = loop {
+            tokio::select! {
+                biased;
+                collected = &mut collected => break collected,
+                () = reply.closed(), if !self.meter.is_drained() => {
+                    if !self.meter.leave() {
+                        return self.meter.bill.close(Ending::ClientGone).await;
+                    }
+                }
+                () = Drain::end(self.meter.drain.as_ref()) => return self.meter.bill.close(Ending::ClientGone).await,
+            }
+        };
+        let bytes = match collected {
+            Ok(Ok(collected)) => collected.to_bytes(),
+            Ok(Err(_)) => {
+                return self
+                    .meter
+                    .refuse(broke(End::Cut).into(), Ending::VendorCut, reply)
+                    .await;
+            }
+            Err(_) => {
+                return self
+                    .meter
+                    .refuse(broke(End::Silent).into(), Ending::VendorTimeout, reply)
+                    .await;
+            }
+        };
+        if self.is_answer {
+            drop(self.tap.push(bytes.clone()));
+            drop(self.tap.end());
+        } else {
+            add_wait(head.status, &mut head.headers, &bytes);
+        }
+        let outcome = self
+            .settle()
+            .await
+            .map(|()| Response::from_parts(head, ReplyBody::whole(bytes)));
+        // The client may have gone meanwhile: the bill stands, for the answer was complete.
+        drop(reply.send(outcome));
+    }
+
+    /// A stream, or a large answer: passed on as it comes, its end withheld until the bill is settled.
+    pub(super) async fn stream(mut self: Box<Self>, mut body: Answer, sender: Sender) {
+        let end = self.pump(&mut body, &sender).await;
+        if end == End::Gone {
+            self.drain(&mut body).await;
+        }
+        // Cancels the vendor's call, if it still runs.
+        drop(body);
+        self.finish(end, sender).await;
+    }
+
+    async fn pump(&mut self, body: &mut Answer, sender: &Sender) -> End {
+        let mut heard = Instant::now();
+        let timer = tokio::time::sleep(self.patience());
+        tokio::pin!(timer);
+        loop {
+            let frame = tokio::select! {
+                biased;
+                frame = body.frame() => frame,
+                () = sender.gone() => return End::Gone,
+                why = self.meter.tenant.stop.asked() => return End::Stopped(why),
+                () = &mut timer => {
+                    if self.meter.bill.is_settled() {
+                        return End::Clean;
+                    }
+                    if heard.elapsed() >= self.meter.limits.idle_timeout {
+                        return End::Silent;
+                    }
+                    if self.keep_alive(heard, sender).await.is_err() {
+                        return End::Gone;
+                    }
+                    timer.as_mut().reset(tokio::time::Instant::now() + self.next_look(heard));
+                    continue;
+                }
+            };
+            let chunk = match frame {
+                None => return End::Clean,
+                Some(Err(_)) => return End::Cut,
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(chunk) => chunk,
+                    Err(_trailers) => continue,
+                },
+            };
+            heard = Instant::now();
+            if let Err(end) = self.pass(chunk, sender).await {
+                return end;
+            }
+            if self.meter.bill.is_settled() && self.is_answer {
+                timer.as_mut().reset(tokio::time::Instant::now() + AFTER_THE_END);
+            }
+        }
+    }
+
+    /// The client has gone: its slot is free, and where its tenant chose so the answer is read on to its usage.
+    async fn drain(&mut self, body: &mut Answer) {
+        if self.meter.bill.is_settled() || !self.meter.leave() || !self.is_answer {
+            return;
+        }
+        let mut left = self.meter.limits.abort_drain_bytes;
+        while self.tap.observed().ending.is_none() {
+            let frame = tokio::select! {
+                biased;
+                frame = body.frame() => frame,
+                () = Drain::end(self.meter.drain.as_ref()) => return,
+                _ = self.meter.tenant.stop.asked() => return,
+            };
+            match frame.map(|frame| frame.map(http_body::Frame::into_data)) {
+                Some(Ok(Ok(chunk))) => {
+                    let Some(rest) = left.checked_sub(chunk.len()) else {
+                        return;
+                    };
+                    left = rest;
+                    drop(self.tap.push(chunk));
+                }
+                Some(Ok(Err(_trailers))) => {}
+                Some(Err(_)) => return,
+                None => return drop(self.tap.end()),
+            }
+        }
+    }
+
+    /// How long to wait before something must be done.
+    fn patience(&self) -> Duration {
+        let idle = self.meter.limits.idle_timeout;
+        self.meter
+            .keepalive
+            .filter(|_| self.fills_silence())
+            .map_or(idle, |keepalive| keepalive.min(idle))
+    }
+
+    /// The timer is not reset by every chunk: it looks again when the silence could be long enough.
+    fn next_look(&self, heard: Instant) -> Duration {
+        let patience = self.patience();
+        patience
+            .checked_sub(heard.elapsed())
+            .filter(|left| !left.is_zero())
+            .unwrap_or(patience)
+    }
+
+    fn fills_silence(&self) -> bool {
+        self.is_answer && self.shape == Shape::Events
+    }
+
+    async fn keep_alive(&self, heard: Instant, sender: &Sender) -> Result<(), End> {
+        let is_due = self
+            .meter
+            .keepalive
+            .is_some_and(|keepalive| heard.elapsed() >= keepalive);
+        if is_due && self.fills_silence() && self.tap.is_at_boundary() {
+            send(sender, Bytes::from_static(sse::keepalive(self.meter.wire))).await?;
+        }
+        Ok(())
+    }
+
+    async fn pass(&mut self, chunk: Bytes, sender: &Sender) -> Result<(), End> {
+        if !self.is_answer {
+            return send(sender, chunk).await;
+        }
+        for piece in self.tap.push(chunk) {
+            match piece {
+                Piece::Pass(bytes) => {
+                    send(sender, bytes).await?;
+                    fault::point("event sent");
+                }
+                Piece::Last(bytes) => {
+                    self.settle().await.map_err(|_| End::Unsettled)?;
+                    fault::point("settled, end not sent");
+                    send(sender, bytes).await?;
+                    fault::point("end sent");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The terminal barrier: durable before the client sees the end.
+    async fn settle(&mut self) -> Result<(), Refused> {
+        let ending = match (self.is_answer, self.tap.observed().ending) {
+            _ if self.meter.is_drained() => Ending::ClientGone,
+            (false, _) => Ending::VendorError,
+            (true, Some(Said::Incomplete)) => Ending::Incomplete,
+            (true, Some(Said::Failed)) => Ending::Failed,
+            (true, Some(Said::Completed) | None) => Ending::Completed,
+        };
+        self.meter.bill.settle(self.tap.observed(), ending).await
+    }
+
+    async fn finish(mut self: Box<Self>, end: End, sender: Sender) {
+        if self.meter.bill.is_settled() {
+            return sender.end().await;
+        }
+        match end {
+            End::Clean if self.is_complete() => match self.finish_complete(&sender).await {
+                Ok(()) => sender.end().await,
+                Err(end) => self.break_off(end, sender).await,
+            },
+            End::Clean => self.break_off(End::Cut, sender).await,
+            End::Cut | End::Silent | End::Gone | End::Stopped(_) | End::Unsettled => self.break_off(end, sender).await,
+        }
+    }
+
+    /// Whether a clean end of the vendor's body is the end of the answer.
+    fn is_complete(&self) -> bool {
+        !self.is_answer || self.shape == Shape::Whole || self.tap.observed().ending.is_some()
+    }
+
+    async fn finish_complete(&mut self, sender: &Sender) -> Result<(), End> {
+        let rest = if self.is_answer { self.tap.end() } else { None };
+        self.settle().await.map_err(|_| End::Unsettled)?;
+        match rest {
+            Some(Piece::Pass(bytes) | Piece::Last(bytes)) => send(sender, bytes).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Tells the client in its own dialect where that is possible; where it is not, the body is cut and looks cut.
+    async fn break_off(mut self: Box<Self>, end: End, sender: Sender) {
+        if end != End::Gone && self.fills_silence() && self.tap.is_at_boundary() {
+            let told = broke(end).stream_event(self.meter.wire, &self.meter.call.to_string());
+            if send(&sender, told).await.is_ok() {
+                sender.end().await;
+            }
+        } else {
+            drop(sender);
+        }
+        let ending = match end {
+            End::Clean | End::Cut => Ending::VendorCut,
+            End::Silent => Ending::VendorTimeout,
+            End::Gone => Ending::ClientGone,
+            End::Stopped(Stopped::Draining) => Ending::HubDraining,
+            End::Stopped(Stopped::Suspended) => Ending::Suspended,
+            End::Unsettled => Ending::HubFault,
+        };
+        // Nobody waits for this settlement; the ledger counts what it could not write.
+        drop(self.meter.bill.settle(self.tap.observed(), ending).await);
+    }
+}
+
+/// Waits for a slow client, but not for ever.
+async fn send(sender: &Sender, bytes: Bytes) -> Result<(), End> {
+    match tokio::time::timeout(CLIENT_STALL, sender.send(bytes)).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(_)) | Err(_) => Err(End::Gone),
+    }
+}
+
+fn broke(end: End) -> Refusal {
+    match end {
+        End::Silent => Refusal::new(
+            Code::UpstreamTimeout,
+            "The upstream fell silent before the answer was complete.",
+        ),
+        End::Stopped(Stopped::Draining) => draining(),
+        End::Stopped(Stopped::Suspended) => suspended(),
+        End::Unsettled => Refusal::new(
+            Code::LedgerUnavailable,
+            "The relay could not settle this call; it is not charged.",
+        ),
+        End::Clean | End::Cut | End::Gone => Refusal::new(
+            Code::UpstreamBroke,
+            "The upstream broke off before the answer was complete.",
+        ),
+    }
+}
