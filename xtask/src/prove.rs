@@ -19,10 +19,17 @@ pub(crate) enum Proof {
         #[arg(long, default_value_t = 1_000)]
         random: usize,
     },
+    /// Every order of steps in the life of a hold: none breaks the books.
+    Model {
+        /// How much goes wrong in one run.
+        #[arg(long, default_value_t = 3)]
+        mishaps: usize,
+    },
 }
 
 pub(crate) fn run(proof: &Proof) -> Result<ExitCode> {
     match proof {
+        Proof::Model { mishaps } => Test::of("relay-model", "").run(&[("RELAY_MODEL_MISHAPS", mishaps)]),
         Proof::Kill { rounds, random } => {
             let variables = [("RELAY_KILL_ROUNDS", rounds), ("RELAY_KILL_RANDOM", random)];
             Test::of("relay-tests", "kill::").run(&variables)

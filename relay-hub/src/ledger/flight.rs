@@ -26,7 +26,12 @@ pub(super) struct Flight {
 impl Flight {
     /// An empty file for this epoch. What an earlier one left must have been read.
     pub(super) fn begin(path: &Path, epoch: i64) -> io::Result<Self> {
-        let file = OpenOptions::new().write(true).create(true).truncate(true).open(path)?;
+        // A new one: a hub that was replaced and does not know it writes on to its own.
+        match fs::remove_file(path) {
+            Err(kept) if kept.kind() != io::ErrorKind::NotFound => return Err(kept),
+            _ => {}
+        }
+        let file = OpenOptions::new().write(true).create_new(true).open(path)?;
         file.set_len((SLOTS as u64).saturating_mul(SLOT as u64))?;
         Ok(Self {
             file,
@@ -151,6 +156,15 @@ mod tests {
         assert_eq!(ids, [1 + slots, 2, slots - 1]);
         drop(Flight::begin(&path, 4).unwrap());
         assert_eq!(holds(&left(&path).unwrap()).count(), 0, "a new life begins empty");
+    }
+
+    #[test]
+    fn a_hub_that_was_replaced_writes_over_no_hold_of_the_next() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("flight");
+        let (replaced, next) = (Flight::begin(&path, 3).unwrap(), Flight::begin(&path, 4).unwrap());
+        assert!(next.write(&line(1, "m")) && replaced.write(&line(1, "another")));
+        assert_eq!(holds(&left(&path).unwrap()).collect::<Vec<_>>(), [line(1, "m")]);
     }
 
     #[test]

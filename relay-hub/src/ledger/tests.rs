@@ -496,6 +496,12 @@ async fn a_zombie_whose_books_were_taken_over_settles_nothing() {
     assert_eq!(taken.holds, 1);
     let settled = hold.settle(Nanos::new(200), row(&wish, Ending::Completed)).await;
     assert_eq!(settled, Err(LedgerDown));
+    let refused = books.ledger.reserve(self::wish(&tenant, 1)).await.err();
+    assert_eq!(
+        refused,
+        Some(HoldError::Unavailable(LedgerDown)),
+        "it serves nobody any more"
+    );
     assert_eq!(books.balance(&tenant).await, (1_000, 0));
     assert_eq!(books.endings().await, HashMap::from([("recovered".into(), 1)]));
     books.close().await;

@@ -23,7 +23,7 @@ const POINTS: [&str; 19] = [
     "authenticated",
     "slot taken",
     "hold granted",
-    "vendor connected",
+    CONNECTED,
     "request being sent",
     "hold in flight",
     "vendor answered",
@@ -38,6 +38,7 @@ const POINTS: [&str; 19] = [
     "posted",
     ALL_SENT,
 ];
+const CONNECTED: &str = "vendor connected";
 /// The next hub dies too, before it serves.
 const TAKING_OVER: &str = "taking over";
 /// The vendor has the whole request and says nothing: the hub is killed from outside.
@@ -132,10 +133,11 @@ async fn die_at(world: &mut World, point: &str, dice: &mut Dice) -> Vec<Seen> {
         assert!(start.is_err(), "it dies before it serves");
         return Vec::new();
     }
-    let (callers, count) = if point == HALF_SENT {
-        (1, 2)
-    } else {
-        (6, 1 + dice.up_to(7))
+    let (callers, count) = match point {
+        HALF_SENT => (1, 2),
+        // Connections are kept: no third is needed.
+        CONNECTED => (6, 1 + dice.up_to(2)),
+        _ => (6, 1 + dice.up_to(7)),
     };
     let trap = format!("{point}:{count}");
     let calls = world.hub.serve_with(&[("RELAY_DIE_AT", &trap)]).await;

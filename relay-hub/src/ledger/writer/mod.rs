@@ -224,7 +224,7 @@ impl Writer {
         sql::begin(connection)?;
         let standing = sql::standing(connection)?;
         if standing.epoch != epoch {
-            return Err(BooksError::Books("a later hub has taken over"));
+            return Err(REPLACED);
         }
         if !(again && standing.posted >= written.at.seq) {
             let at_ms = millis(SystemClock.wall());
@@ -307,6 +307,10 @@ impl Writer {
     }
 
     fn look_up(&mut self, tenants: HashSet<TenantId>) -> Result<(), BooksError> {
+        let epoch = self.epoch;
+        if sql::standing(self.connected()?)?.epoch != epoch {
+            return Err(REPLACED);
+        }
         if self.failures > 0 {
             sql::probe(self.connected()?)?;
             self.failures = 0;
@@ -357,6 +361,7 @@ fn pause(failures: u32) -> Duration {
         .min(Duration::from_secs(1))
 }
 
+const REPLACED: BooksError = BooksError::Books("a later hub has taken over");
 /// New calls wait no longer for a locked database.
 const PATIENCE: Duration = Duration::from_secs(2);
 const LARGEST_BATCH: usize = 256;
