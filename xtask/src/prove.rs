@@ -19,6 +19,12 @@ pub(crate) enum Proof {
         #[arg(long, default_value_t = 1_000)]
         random: usize,
     },
+    /// The ledger beside a model of a few lines: random operations, deaths and other processes among them.
+    Ledger {
+        /// How many.
+        #[arg(long, default_value_t = 1_000_000)]
+        operations: usize,
+    },
     /// Every order of steps in the life of a hold: none breaks the books.
     Model {
         /// How much goes wrong in one run.
@@ -29,6 +35,10 @@ pub(crate) enum Proof {
 
 pub(crate) fn run(proof: &Proof) -> Result<ExitCode> {
     match proof {
+        Proof::Ledger { operations } => {
+            let test = Test::of("relay-hub", "ledger::tests::model::the_ledger_does_what_the_model_does");
+            test.run(&[("RELAY_LEDGER_OPERATIONS", operations)])
+        }
         Proof::Model { mishaps } => Test::of("relay-model", "").run(&[("RELAY_MODEL_MISHAPS", mishaps)]),
         Proof::Kill { rounds, random } => {
             let variables = [("RELAY_KILL_ROUNDS", rounds), ("RELAY_KILL_RANDOM", random)];
