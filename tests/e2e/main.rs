@@ -6,6 +6,7 @@
     reason = "tests say what broke by panicking"
 )]
 
+mod answers;
 mod architecture;
 mod bad_input;
 mod browser;

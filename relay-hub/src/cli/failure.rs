@@ -68,6 +68,15 @@ impl Failure {
         self
     }
 
+    /// Notes a word that cannot be used beside the others that cannot; what is not the operator's to fix stays a failure.
+    pub(super) fn note(self, word: &str, problems: &mut Problems) -> Result<(), Self> {
+        if self.code != FIXABLE {
+            return Err(self);
+        }
+        problems.push(word, self.message, self.hint.unwrap_or_default());
+        Ok(())
+    }
+
     /// Tells the operator, as lines or as one JSON object, and gives the exit code.
     pub(super) fn tell(&self, json: bool, stderr: &mut dyn Write) -> u8 {
         let text = if json { self.json() } else { self.lines() };

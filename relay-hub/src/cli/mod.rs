@@ -11,6 +11,7 @@ mod limits;
 mod prices;
 mod print;
 mod serve;
+mod sheet;
 mod tenant;
 
 use std::{
@@ -80,11 +81,10 @@ enum Command {
     /// What models cost.
     #[command(subcommand)]
     Price(prices::PriceCommand),
-    /// The last calls, and what all of them used and cost.
+    /// What was used: call by call, or in sums by tenant, key, device, model, account, day.
     Usage(books::Usage),
     /// The books.
-    #[command(subcommand)]
-    Ledger(books::LedgerCommand),
+    Ledger(books::Ledger),
 }
 
 /// What every command works with.
@@ -164,7 +164,7 @@ async fn perform(command: Command, desk: &mut Desk<'_>) -> Result<(), Failure> {
         Command::Limit(limit) => limits::run(desk, limit).await,
         Command::Price(price) => prices::run(desk, price).await,
         Command::Usage(usage) => books::usage(desk, usage).await,
-        Command::Ledger(books::LedgerCommand::Verify) => books::verify(desk).await,
+        Command::Ledger(ledger) => books::ledger(desk, ledger).await,
     }
 }
 

@@ -30,6 +30,11 @@ impl<'a> Print<'a> {
         }
     }
 
+    /// For what is written as it comes.
+    pub(super) fn stdout(&mut self) -> &mut dyn Write {
+        self.stdout
+    }
+
     pub(super) fn is_json(&self) -> bool {
         self.json
     }

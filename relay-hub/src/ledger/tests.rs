@@ -164,7 +164,9 @@ async fn what_hardly_any_call_has_stands_in_one_text_beside_its_row() {
         books.ledger.note(row);
     }
     let hub = books.close().await;
-    let details: Vec<_> = crate::store::usage::last(&hub.store, None, 9).await.unwrap();
+    let details: Vec<_> = crate::store::usage::page(&hub.store, &crate::store::usage::Filter::default(), None, 9)
+        .await
+        .unwrap();
     let details: Vec<_> = details.into_iter().map(|call| call.detail).collect();
     let told = serde_json::json!({"tier": "flex", "input_audio": 3, "web_search": 2, "flags": ["unpriced"]});
     assert_eq!(details, [Some(told), None]);

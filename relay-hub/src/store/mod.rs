@@ -11,6 +11,7 @@ mod schema;
 pub mod tenants;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod transfers;
 pub mod usage;
 
 use std::{
