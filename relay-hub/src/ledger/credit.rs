@@ -154,7 +154,12 @@ async fn append(
     .bind(at_ms)
     .bind(note)
     .bind(place.hash.to_vec())
-    .execute(tx)
+    .execute(&mut *tx)
     .await?;
+    sqlx::query("UPDATE hub SET transfers = $1, head = $2")
+        .bind(place.seq)
+        .bind(place.hash.to_vec())
+        .execute(tx)
+        .await?;
     Ok(())
 }

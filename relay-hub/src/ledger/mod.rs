@@ -22,6 +22,7 @@ mod recover;
 mod row;
 mod rules;
 mod sql;
+mod verdict;
 mod verify;
 mod writer;
 
@@ -54,7 +55,8 @@ use writer::Writer;
 pub use credit::{CreditError, Credited, credit};
 pub use detail::{Flag, Flags};
 pub use row::{Ending, Link, UsageRow};
-pub use verify::{Verdict, verify};
+pub use verdict::{Finding, Invariant, Verdict};
+pub use verify::{Anchor, verify, verify_past};
 
 /// A wish to spend up to an amount.
 #[derive(Debug, Clone)]

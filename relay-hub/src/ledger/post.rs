@@ -225,7 +225,7 @@ impl<'a> Posting<'a> {
                 sql::transfer(connection, &row, &head)?;
             }
         }
-        Ok(())
+        Ok(sql::set_head(connection, &head)?)
     }
 
     fn usage(&self, connection: &Connection) -> Result<(), BooksError> {

@@ -147,6 +147,14 @@ pub(super) fn head(connection: &Connection) -> rusqlite::Result<Option<Head>> {
     })
 }
 
+/// Where the chain ends now: written with the rows that made it longer.
+pub(super) fn set_head(connection: &Connection, head: &Head) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached("UPDATE hub SET transfers = ?1, head = ?2")?
+        .execute(params![head.seq, &head.hash[..]])
+        .map(drop)
+}
+
 /// Changes an account, if there is one of that name.
 pub(super) fn change(connection: &Connection, account: &str, held: i64, posted: i64) -> rusqlite::Result<()> {
     let mut change =

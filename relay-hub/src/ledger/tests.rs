@@ -14,6 +14,7 @@ use crate::{
 mod crash;
 mod model;
 mod past;
+mod verify;
 
 /// A hub's books with one writer.
 struct Books {

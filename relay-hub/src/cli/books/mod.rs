@@ -34,7 +34,7 @@ pub(super) struct Ledger {
 #[derive(Subcommand)]
 enum LedgerCommand {
     /// Prove that the books add up and that nobody changed the past.
-    Verify,
+    Verify(verify::Verify),
     /// What was moved: the last transfers, or sums of them.
     List(transfers::Transfers),
     /// One call with all that is known of it: hold, transfers, prices, flags.
@@ -61,7 +61,7 @@ pub(super) async fn usage(desk: &mut Desk<'_>, words: Usage) -> Result<(), Failu
 
 pub(super) async fn ledger(desk: &mut Desk<'_>, words: Ledger) -> Result<(), Failure> {
     match words.command {
-        LedgerCommand::Verify => verify::run(desk).await,
+        LedgerCommand::Verify(words) => verify::run(desk, &words).await,
         LedgerCommand::List(words) => transfers::run(desk, &words).await,
         LedgerCommand::Show(call) => show::run(desk, &call).await,
     }
