@@ -12,6 +12,7 @@ mod demo;
 mod paths;
 mod prove;
 mod say;
+mod soak;
 mod stand;
 
 #[derive(Parser)]

@@ -5,7 +5,7 @@ use std::process::{Command, ExitCode};
 
 use anyhow::Result;
 
-use crate::{paths, say};
+use crate::{paths, say, soak};
 
 /// What can be proved at length.
 #[derive(clap::Subcommand)]
@@ -31,6 +31,8 @@ pub(crate) enum Proof {
         #[arg(long, default_value_t = 3)]
         mishaps: usize,
     },
+    /// Calls by the million through a real hub: each charge is what the vendor's bill makes of it, to the unit.
+    Soak(soak::Options),
 }
 
 pub(crate) fn run(proof: &Proof) -> Result<ExitCode> {
@@ -39,6 +41,7 @@ pub(crate) fn run(proof: &Proof) -> Result<ExitCode> {
             let test = Test::of("relay-hub", "ledger::tests::model::the_ledger_does_what_the_model_does");
             test.run(&[("RELAY_LEDGER_OPERATIONS", operations)])
         }
+        Proof::Soak(options) => soak::run(options),
         Proof::Model { mishaps } => Test::of("relay-model", "").run(&[("RELAY_MODEL_MISHAPS", mishaps)]),
         Proof::Kill { rounds, random } => {
             let variables = [("RELAY_KILL_ROUNDS", rounds), ("RELAY_KILL_RANDOM", random)];

@@ -6,6 +6,7 @@ mod bench;
 mod render;
 mod script;
 mod serve;
+pub mod soak;
 mod socket;
 mod truth;
 mod wire;

@@ -23,7 +23,7 @@ use super::render::{self, Turn};
 use super::script::{Answer, Break, Output, Script, Upgrade, Usage};
 use super::truth::{Ended, Entry};
 use super::wire::{Control, Wire};
-use super::{Call, Sent, Shared, bench, socket};
+use super::{Call, Sent, Shared, bench, soak, socket};
 
 /// Why a connection ends without an answer: hyper drops it, and `Control` has said how.
 #[derive(Debug, Clone, Copy)]
@@ -89,6 +89,11 @@ async fn handle(
         && let Some(reply) = bench::reply(&shared, &path, &asked)
     {
         return Ok(reply);
+    }
+    if head.method == Method::POST
+        && let Some(reply) = soak::reply(&shared, &control, &path, &asked, &body)
+    {
+        return reply;
     }
     let script = match (&head.method, path.as_str()) {
         (&Method::GET, "/v1/models") => shared.models.lock().expect("no holder panics").clone(),

@@ -7,6 +7,7 @@ use std::time::Instant;
 use serde::Serialize;
 
 use super::script::{Extra, Usage};
+use super::soak::Soaked;
 
 /// How a call ended, seen from the vendor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -69,6 +70,7 @@ pub struct Truth {
     began: Instant,
     entries: Mutex<Vec<Entry>>,
     fast: [AtomicU64; 5],
+    soaked: Mutex<Vec<Soaked>>,
 }
 
 impl Truth {
@@ -77,6 +79,7 @@ impl Truth {
             began: Instant::now(),
             entries: Mutex::new(Vec::new()),
             fast: Default::default(),
+            soaked: Mutex::default(),
         }
     }
 
@@ -118,6 +121,18 @@ impl Truth {
             cached.fetch_add(usage.cached, Ordering::Relaxed);
             output.fetch_add(usage.output, Ordering::Relaxed);
         }
+    }
+
+    /// Keeps a call of a soak; its number.
+    pub(super) fn soaked(&self, call: Soaked) -> usize {
+        let mut soaked = self.soaked.lock().expect("no holder panics");
+        soaked.push(call);
+        soaked.len() - 1
+    }
+
+    /// Every call of a soak, by its number.
+    pub fn take_soaked(&self) -> Vec<Soaked> {
+        std::mem::take(&mut self.soaked.lock().expect("no holder panics"))
     }
 
     /// Every call but those of benchmark models, in the order they arrived.

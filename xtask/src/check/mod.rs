@@ -13,7 +13,7 @@ mod skipped;
 pub(crate) mod tools;
 
 use self::skipped::Skipped;
-use crate::{paths, say};
+use crate::{paths, say, soak};
 
 /// What `cargo xtask test` can be asked.
 #[derive(clap::Args)]
@@ -58,6 +58,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     steps.counted("tests", &runner, count::nextest);
     let skipped = Skipped::told();
     skipped.correct(&mut steps.counts);
+    steps.soak();
     steps.counted(
         "doc tests",
         &["test", "--doc", "--workspace", "--locked"],
@@ -130,6 +131,16 @@ impl Steps {
         let (passed, seen) = count::run(self.command(args), read);
         self.counts.add(&seen);
         self.record(name, if passed { Verdict::Passed } else { Verdict::Failed }, began);
+    }
+
+    /// A hundred thousand calls through the programs that the tests were built with.
+    fn soak(&mut self) {
+        let (calls, began) = (soak::CALLS_OF_A_TEST, Instant::now());
+        say::heading(&format!("soak: {calls} calls"));
+        let passed = soak::soak("debug", calls, 64)
+            .status()
+            .is_ok_and(|status| status.success());
+        self.record("soak", if passed { Verdict::Passed } else { Verdict::Failed }, began);
     }
 
     fn dependencies(&mut self) {
