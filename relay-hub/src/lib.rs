@@ -23,4 +23,5 @@ pub mod refusal;
 pub mod routing;
 pub mod seal;
 pub mod store;
+mod tokenizer;
 pub mod vendor;

@@ -206,6 +206,56 @@ async fn a_client_that_leaves_is_charged_to_the_unit_where_its_tenant_drains() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn where_the_models_tokenizer_is_known_it_counts_what_the_vendor_did_not() {
+    let world = setup().start().await;
+    let client = world.through_hub();
+    // "Say something." and its JSON; the answer is known to have 2 tokens a time.
+    let ask = |model: &str| ask(true).replace(MODEL, model);
+    let words = "hello world ".repeat(50);
+    let mut charged = Vec::new();
+    for (model, script) in [
+        ("gpt-5", Script::message(&words).no_usage()),
+        (
+            "gpt-5",
+            Script::message(&words).usage(Usage {
+                input: 5,
+                cached: 6,
+                output: 5,
+                reasoning: 0,
+            }),
+        ),
+        (MODEL, Script::message(&words).no_usage()),
+    ] {
+        world.vendor.next(script);
+        let answer = client.post("/responses", ask(model)).await.unwrap().rest().await;
+        assert_eq!((answer.status.as_u16(), answer.cut), (200, None));
+        let row = newest(&world, charged.len() + 1).await;
+        charged.push((row.usage.unwrap(), row.detail.unwrap()["flags"].clone(), row.source));
+    }
+    let [
+        (counted, flags, _),
+        (unsound, flags_of_unsound, _),
+        (guessed, flags_of_guessed, _),
+    ] = &charged[..]
+    else {
+        panic!("three")
+    };
+    // The last space stands alone.
+    assert_eq!(counted.output, 101, "{charged:#?}");
+    assert!((20..60).contains(&counted.input), "{charged:#?}");
+    assert_eq!((unsound.input, unsound.output), (counted.input, counted.output));
+    assert_eq!((flags, flags_of_unsound), (&json!(["unreported"]), &json!(["unsound"])));
+    assert_eq!(guessed.output, (12 * 50) / 4);
+    assert_eq!(flags_of_guessed, &json!(["unreported", "by_bytes"]));
+    assert!(
+        charged
+            .iter()
+            .all(|(_, _, source)| source.as_deref() == Some("estimated"))
+    );
+    world.assert_sound().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn reading_on_for_a_client_that_left_ends_at_its_limits() {
     let hub_toml = "[limits]\nabort_drain_timeout = \"500ms\"\nabort_drain_bytes = \"4KiB\"\n".to_owned();
     let world = crate::Setup { hub_toml, ..setup() }.start().await;

@@ -280,9 +280,9 @@ async fn usage_that_is_missing_or_makes_no_sense_is_counted_here_and_flagged() {
     for (row, (flag, output)) in rows.iter().zip(flags) {
         let is_clamped = output == 64;
         let expected = if is_clamped {
-            json!([flag, "clamped"])
+            json!([flag, "clamped", "by_bytes"])
         } else {
-            json!([flag])
+            json!([flag, "by_bytes"])
         };
         assert_eq!(row.detail.as_ref().unwrap()["flags"], expected, "{row:#?}");
         assert_eq!(row.source.as_deref(), Some("estimated"));

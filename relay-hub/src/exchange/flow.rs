@@ -9,11 +9,12 @@ use std::{
 use bytes::Bytes;
 use http::Response;
 use http_body_util::{BodyExt, Limited};
-use relay_protocol::{Code, Ending as Said, Piece, Refusal, Shape, Tap, TapOptions, sse};
+use relay_protocol::{Code, Ending as Said, Piece, Refusal, Sample, Shape, Tap, TapOptions, sse};
 use relay_shared::fault;
 use tokio::sync::oneshot;
 
 use super::{
+    bill::ANSWER_SAMPLE,
     body::{ReplyBody, Sender},
     drain::Drain,
     meter::{Meter, Outcome, SMALL, draining, suspended},
@@ -57,7 +58,7 @@ impl Flow {
             remove_usage_chunk: meter.removes_usage,
         };
         Box::new(Self {
-            tap: Tap::new(meter.wire, shape, options),
+            tap: Tap::new(meter.wire, shape, options).sampling(ANSWER_SAMPLE),
             meter,
             is_answer,
             shape,
@@ -106,8 +107,12 @@ impl Flow {
         } else {
             add_wait(head.status, &mut head.headers, &bytes);
         }
+        let written = match self.tap.observed().usage {
+            Some(_) => Sample::default(),
+            None => Sample::across(&bytes, ANSWER_SAMPLE),
+        };
         let outcome = self
-            .settle()
+            .settle(written)
             .await
             .map(|()| Response::from_parts(head, ReplyBody::whole(bytes)));
         // The client may have gone meanwhile: the bill stands, for the answer was complete.
@@ -239,7 +244,7 @@ impl Flow {
                     fault::point("event sent");
                 }
                 Piece::Last(bytes) => {
-                    self.settle().await.map_err(|_| End::Unsettled)?;
+                    self.settle_streamed().await.map_err(|_| End::Unsettled)?;
                     fault::point("settled, end not sent");
                     send(sender, bytes).await?;
                     fault::point("end sent");
@@ -249,8 +254,13 @@ impl Flow {
         Ok(())
     }
 
+    async fn settle_streamed(&mut self) -> Result<(), Refused> {
+        let written = self.tap.take_sample();
+        self.settle(written).await
+    }
+
     /// The terminal barrier: durable before the client sees the end.
-    async fn settle(&mut self) -> Result<(), Refused> {
+    async fn settle(&mut self, written: Sample) -> Result<(), Refused> {
         let ending = match (self.is_answer, self.tap.observed().ending) {
             _ if self.meter.is_drained() => Ending::ClientGone,
             (false, _) => Ending::VendorError,
@@ -258,7 +268,7 @@ impl Flow {
             (true, Some(Said::Failed)) => Ending::Failed,
             (true, Some(Said::Completed) | None) => Ending::Completed,
         };
-        self.meter.bill.settle(self.tap.observed(), ending).await
+        self.meter.bill.settle(self.tap.observed(), written, ending).await
     }
 
     async fn finish(mut self: Box<Self>, end: End, sender: Sender) {
@@ -282,7 +292,7 @@ impl Flow {
 
     async fn finish_complete(&mut self, sender: &Sender) -> Result<(), End> {
         let rest = if self.is_answer { self.tap.end() } else { None };
-        self.settle().await.map_err(|_| End::Unsettled)?;
+        self.settle_streamed().await.map_err(|_| End::Unsettled)?;
         match rest {
             Some(Piece::Pass(bytes) | Piece::Last(bytes)) => send(sender, bytes).await,
             None => Ok(()),
@@ -308,7 +318,8 @@ impl Flow {
             End::Unsettled => Ending::HubFault,
         };
         // Nobody waits for this settlement; the ledger counts what it could not write.
-        drop(self.meter.bill.settle(self.tap.observed(), ending).await);
+        let written = self.tap.take_sample();
+        drop(self.meter.bill.settle(self.tap.observed(), written, ending).await);
     }
 }
 

@@ -12,10 +12,10 @@ use tokio::sync::oneshot;
 
 use super::{
     TOLD_MODEL,
+    bill::Bill,
     body::{ReplyBody, Sender},
     drain::Drain,
     flow::Flow,
-    record::Bill,
     request::Memory,
 };
 use crate::{

@@ -1,5 +1,6 @@
 //! One call from a client's request to its settled answer. Reading `Exchange::relay` is reading the hub.
 
+mod bill;
 pub mod body;
 mod drain;
 mod flow;
@@ -24,9 +25,10 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use self::{
+    bill::Bill,
     body::{ClientBody, ReplyBody},
     meter::Meter,
-    record::{Bill, Record},
+    record::Record,
     upstream::Upstreams,
 };
 use crate::{
@@ -219,6 +221,7 @@ impl Exchange {
 
         let renamed = (model.upstream != model.name).then_some(model.upstream.as_str());
         let asks_usage = endpoint == Endpoint::ChatCompletions && envelope.stream && !envelope.wants_usage;
+        let sample = bill::kept(&body.plain);
         let (payload, headers, memory) = body.edited(&envelope.edits(renamed, asks_usage), to_vendor(&head.headers));
         let request = upstream::request(&upstream.target, endpoint, head.uri.query(), headers, payload);
         let claim = match claim {
@@ -233,7 +236,7 @@ impl Exchange {
             _claim: claim,
             ticket: Some(lease.permit.ticket),
             drain: None,
-            bill: Bill::new(lease.permit.hold, lease.permit.tally, &model, &envelope, record),
+            bill: Bill::new(lease.permit.hold, lease.permit.tally, &model, &envelope, sample, record),
             wire: endpoint.wire(),
             is_streamed: envelope.stream,
             removes_usage: asks_usage,

@@ -1,5 +1,7 @@
 //! What hardly any call has, as one text beside its row. Knows no price.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use relay_protocol::{Tokens, ToolCalls, Usage};
 use serde::{Deserialize, Serialize};
 
@@ -18,6 +20,8 @@ pub enum Flag {
     Unpriced,
     /// The vendor named a service tier that the price list does not know: billed at the dearest known tier.
     UnknownTier,
+    /// Counted here by the bytes alone, for the model's tokenizer is not known or could not be used.
+    ByBytes,
 }
 
 /// A set of [`Flag`]s.
@@ -27,12 +31,13 @@ pub struct Flags(u16);
 
 impl Flag {
     /// Every flag.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Unreported,
         Self::Unsound,
         Self::Clamped,
         Self::Unpriced,
         Self::UnknownTier,
+        Self::ByBytes,
     ];
 
     /// Its name in a row.
@@ -43,7 +48,23 @@ impl Flag {
             Self::Clamped => "clamped",
             Self::Unpriced => "unpriced",
             Self::UnknownTier => "unknown_tier",
+            Self::ByBytes => "by_bytes",
         }
+    }
+
+    /// Whether somebody should look at the bill: the vendor or the price list is at fault, and not only less is known.
+    pub const fn is_odd(self) -> bool {
+        match self {
+            Self::Unreported | Self::Unsound | Self::Clamped | Self::Unpriced | Self::UnknownTier => true,
+            Self::ByBytes => false,
+        }
+    }
+
+    /// How many bills of this process have it.
+    pub fn bills(self) -> u64 {
+        BILLS
+            .get(self as usize)
+            .map_or(0, |bills| bills.load(Ordering::Relaxed))
     }
 
     const fn bit(self) -> u16 {
@@ -72,6 +93,17 @@ impl Flags {
         Flag::ALL.into_iter().filter(move |flag| self.has(*flag))
     }
 }
+
+/// Counts a bill under each of its flags.
+pub fn flagged(flags: Flags) {
+    for flag in flags.iter() {
+        if let Some(bills) = BILLS.get(flag as usize) {
+            bills.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+static BILLS: [AtomicU64; Flag::ALL.len()] = [const { AtomicU64::new(0) }; Flag::ALL.len()];
 
 #[derive(Serialize)]
 struct Detail<'a> {

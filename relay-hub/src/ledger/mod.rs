@@ -53,7 +53,7 @@ use post::BooksError;
 use writer::Writer;
 
 pub use credit::{CreditError, Credited, credit};
-pub use detail::{Flag, Flags};
+pub use detail::{Flag, Flags, flagged};
 pub use row::{Ending, Link, UsageRow};
 pub use verdict::{Finding, Invariant, Verdict};
 pub use verify::{Anchor, verify, verify_past};

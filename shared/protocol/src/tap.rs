@@ -17,6 +17,7 @@ pub use self::meter::Meter;
 pub use self::observed::{Ending, Observed};
 pub use self::pieces::{Piece, Pieces};
 use self::whole::Whole;
+use crate::sample::Sample;
 use crate::wire::Wire;
 
 /// What the answer's body is.
@@ -66,6 +67,18 @@ impl Tap {
             meter: Meter::new(wire).blind(),
             body: Body::Events(Events::default()),
         }
+    }
+
+    /// Keeps the beginning of what the model writes, of a stream, so that its tokens can be counted.
+    #[must_use]
+    pub fn sampling(mut self, most: usize) -> Self {
+        self.meter = self.meter.sampling(most);
+        self
+    }
+
+    /// What was kept of it.
+    pub fn take_sample(&mut self) -> Sample {
+        self.meter.take_sample()
     }
 
     /// Takes a chunk of the vendor's body as it came. All pieces together are the chunks together.

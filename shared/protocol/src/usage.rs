@@ -108,11 +108,13 @@ impl Usage {
     /// Reads a usage object. `None` when it is missing a count, negative, above [`Tokens::MAX`] or contradicts itself.
     #[must_use]
     pub fn read(wire: Wire, json: &[u8]) -> Option<Self> {
-        let usage = match wire {
+        let (usage, total) = match wire {
             Wire::Responses => serde_json::from_slice::<Responses>(json).ok()?.usage(),
             Wire::Chat => serde_json::from_slice::<Chat>(json).ok()?.usage(),
         };
-        usage.is_sound().then_some(usage)
+        let sum = usage.input.saturating_add(usage.output);
+        let adds_up = total.is_none_or(|total| sum == Tokens::new(total));
+        (usage.is_sound() && adds_up).then_some(usage)
     }
 
     /// Whether it is of text alone, with no tool called and no long-lived cache written.
@@ -152,6 +154,7 @@ fn sum(parts: &[Tokens]) -> Tokens {
 struct Responses {
     input_tokens: u64,
     output_tokens: u64,
+    total_tokens: Option<u64>,
     input_tokens_details: Option<InputDetails>,
     output_tokens_details: Option<OutputDetails>,
 }
@@ -160,6 +163,7 @@ struct Responses {
 struct Chat {
     prompt_tokens: u64,
     completion_tokens: u64,
+    total_tokens: Option<u64>,
     prompt_tokens_details: Option<InputDetails>,
     completion_tokens_details: Option<OutputDetails>,
     /// DeepSeek's spelling of `prompt_tokens_details.cached_tokens`.
@@ -205,25 +209,27 @@ fn parts(input: InputDetails, output: &OutputDetails) -> Usage {
 }
 
 impl Responses {
-    fn usage(self) -> Usage {
+    fn usage(self) -> (Usage, Option<u64>) {
         let output = self.output_tokens_details.unwrap_or_default();
-        Usage {
+        let usage = Usage {
             input: Tokens::new(self.input_tokens),
             output: Tokens::new(self.output_tokens),
             ..parts(self.input_tokens_details.unwrap_or_default(), &output)
-        }
+        };
+        (usage, self.total_tokens)
     }
 }
 
 impl Chat {
-    fn usage(self) -> Usage {
+    fn usage(self) -> (Usage, Option<u64>) {
         let mut input = self.prompt_tokens_details.unwrap_or_default();
         input.cached_tokens = input.cached_tokens.or(self.prompt_cache_hit_tokens);
-        Usage {
+        let usage = Usage {
             input: Tokens::new(self.prompt_tokens),
             output: Tokens::new(self.completion_tokens),
             ..parts(input, &self.completion_tokens_details.unwrap_or_default())
-        }
+        };
+        (usage, self.total_tokens)
     }
 }
 
@@ -315,6 +321,7 @@ mod tests {
             r#"{"input_tokens":1,"output_tokens":2,"input_tokens_details":{"cached_tokens":2}}"#,
             r#"{"input_tokens":3,"output_tokens":2,"input_tokens_details":{"cached_tokens":2,"cache_write_tokens":2}}"#,
             r#"{"input_tokens":3,"output_tokens":2,"output_tokens_details":{"reasoning_tokens":3}}"#,
+            r#"{"input_tokens":3,"output_tokens":2,"total_tokens":6}"#,
             r#"{"prompt_tokens":1,"completion_tokens":2}"#,
             r#"{"input_tokens":1,"output_tokens":2"#,
         ] {

@@ -30,10 +30,11 @@ use crate::{
     directory::{OnAbort, Stopped},
     exchange::{
         Exchange,
+        bill::{ANSWER_SAMPLE, Bill, kept},
         drain::Drain,
         keepalive,
         meter::{draining, suspended},
-        record::{Bill, Record},
+        record::Record,
     },
     identity::Caller,
     ids::AccountId,
@@ -201,7 +202,7 @@ impl Session {
             self.link,
             Instant::now(),
         ));
-        match self.begin(call, &envelope, &mut record).await {
+        match self.begin(call, &envelope, text, &mut record).await {
             Ok(model) if model.upstream == model.name => Ok(None),
             Ok(model) => {
                 let edited = envelope.edits(Some(&model.upstream), false).apply(text);
@@ -216,7 +217,13 @@ impl Session {
         }
     }
 
-    async fn begin(&self, call: CallId, envelope: &Envelope, record: &mut Option<Record>) -> Result<Model, Refused> {
+    async fn begin(
+        &self,
+        call: CallId,
+        envelope: &Envelope,
+        text: &Payload,
+        record: &mut Option<Record>,
+    ) -> Result<Model, Refused> {
         let Some(mut row) = record.take() else {
             return Err(Refusal::new(Code::Internal, "No record.").into());
         };
@@ -246,9 +253,9 @@ impl Session {
         row.held();
         if let Some(row) = record.take() {
             let turn = Turn {
-                bill: Bill::new(hold, tally, &model, envelope, row),
+                bill: Bill::new(hold, tally, &model, envelope, kept(text), row),
                 input: Tokens::new(envelope.bytes as u64).saturating_add(envelope.behind.unwrap_or(model.context)),
-                meter: Meter::new(Wire::Responses),
+                meter: Meter::new(Wire::Responses).sampling(ANSWER_SAMPLE),
                 renamed: (model.upstream != model.name).then(|| model.name.clone()),
                 ticket: Some(ticket),
             };
@@ -393,6 +400,7 @@ impl Session {
             if !turn.meter.message(text.as_slice()) {
                 return Ok(());
             }
+            let written = turn.meter.take_sample();
             let observed = turn.meter.observed();
             self.remember(observed, turn.input);
             let ending = match observed.ending {
@@ -401,7 +409,7 @@ impl Session {
                 Some(Said::Incomplete) => Ending::Incomplete,
                 Some(Said::Failed) | None => Ending::Failed,
             };
-            let settled = turn.bill.settle(observed, ending);
+            let settled = turn.bill.settle(observed, written, ending);
             turns.pop_front();
             settled
         };
@@ -450,7 +458,8 @@ impl Session {
         to_vendor.end().await;
         for mut turn in turns {
             // Nobody waits for these settlements; the ledger counts what it could not write.
-            drop(turn.bill.settle(turn.meter.observed(), ending(end)).await);
+            let written = turn.meter.take_sample();
+            drop(turn.bill.settle(turn.meter.observed(), written, ending(end)).await);
         }
     }
 }

@@ -4,6 +4,7 @@ mod chat;
 mod responses;
 
 use super::observed::{Ending, Observed};
+use crate::sample::Sample;
 use crate::scan::{Field, Root, Scan};
 use crate::usage::Usage;
 use crate::wire::Wire;
@@ -14,6 +15,7 @@ use crate::wire::Wire;
 pub struct Meter {
     wire: Wire,
     observed: Observed,
+    sample: Sample,
     remove_usage_chunk: bool,
     /// Looks for the terminal event only.
     is_blind: bool,
@@ -38,11 +40,24 @@ impl Meter {
         Self {
             wire,
             observed: Observed::default(),
+            sample: Sample::default(),
             remove_usage_chunk: false,
             is_blind: false,
             has_finished: false,
             has_failed: false,
         }
+    }
+
+    /// Keeps the beginning of what the model writes, so that its tokens can be counted.
+    #[must_use]
+    pub fn sampling(mut self, most: usize) -> Self {
+        self.sample = Sample::up_to(most);
+        self
+    }
+
+    /// What was kept of it.
+    pub fn take_sample(&mut self) -> Sample {
+        std::mem::take(&mut self.sample)
     }
 
     pub(super) fn removing_usage(mut self, remove: bool) -> Self {

@@ -5,6 +5,7 @@ use std::sync::LazyLock;
 use memchr::memmem::Finder;
 
 use super::{Meter, Verdict, string_len};
+use crate::sample::Sample;
 use crate::scan::{Field, Root, Scan};
 use crate::tap::observed::Ending;
 
@@ -21,7 +22,7 @@ impl Meter {
         if self.is_blind {
             return Verdict::Keep;
         }
-        let deltas = delta_len(data);
+        let deltas = delta_len(data, &mut self.sample);
         let has_usage = values(&USAGE, 7, data).any(|value| value.starts_with(b"{"));
         let is_plain = deltas.is_some() && !has_usage && self.observed.response_id.is_some();
         self.observed.produced += deltas.unwrap_or(0);
@@ -77,16 +78,16 @@ fn values<'a>(key: &'a Finder<'static>, len: usize, data: &'a [u8]) -> impl Iter
 }
 
 /// The length of all text under every `delta`; `None` when there is no such key.
-fn delta_len(data: &[u8]) -> Option<usize> {
+fn delta_len(data: &[u8], sample: &mut Sample) -> Option<usize> {
     let mut sum = None;
     for value in values(&DELTA, 7, data) {
-        sum = Some(sum.unwrap_or(0) + texts_len(value));
+        sum = Some(sum.unwrap_or(0) + texts_len(value, sample));
     }
     sum
 }
 
 /// The length of the strings in an object that stand under keys other than those which name things.
-fn texts_len(object: &[u8]) -> usize {
+fn texts_len(object: &[u8], sample: &mut Sample) -> usize {
     let (mut sum, mut depth, mut at) = (0, 0_u32, 0);
     let mut counts = false;
     while let Some(&byte) = object.get(at) {
@@ -104,6 +105,7 @@ fn texts_len(object: &[u8]) -> usize {
                     counts = !matches!(text, b"role" | b"id" | b"type");
                 } else if counts {
                     sum += len;
+                    sample.add(text);
                 }
             }
             _ if depth == 0 => break,

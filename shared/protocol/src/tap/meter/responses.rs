@@ -16,8 +16,11 @@ impl Meter {
     pub(super) fn responses_event(&mut self, data: &[u8]) -> Verdict {
         let kind = kind(data);
         if kind.ends_with(b".delta") {
-            let counts = !self.is_blind && !is_sound(&kind);
-            self.observed.produced += if counts { delta_len(data) } else { 0 };
+            if !self.is_blind && !is_sound(&kind) {
+                let text = delta(data);
+                self.observed.produced += text.len();
+                self.sample.add(text);
+            }
             return Verdict::Keep;
         }
         if let Some(ending) = ending(&kind) {
@@ -127,12 +130,12 @@ fn kind(data: &[u8]) -> Cow<'_, [u8]> {
     Cow::Owned(serde_json::from_slice::<String>(&raw).unwrap_or_default().into_bytes())
 }
 
-/// How long the string is that stands under `delta`. Within strings quotes are escaped, so the first hit is a key.
-fn delta_len(data: &[u8]) -> usize {
-    let Some(at) = DELTA.find(data) else { return 0 };
+/// The string that stands under `delta`. Within strings quotes are escaped, so the first hit is a key.
+fn delta(data: &[u8]) -> &[u8] {
+    let Some(at) = DELTA.find(data) else { return &[] };
     let value = data[at + 8..].trim_ascii_start();
     match value.strip_prefix(b"\"") {
-        Some(text) => super::string_len(text),
-        None => 0,
+        Some(text) => &text[..super::string_len(text)],
+        None => &[],
     }
 }
