@@ -12,6 +12,7 @@ use crate::{
 };
 
 mod crash;
+mod grants;
 mod model;
 mod past;
 mod verify;

@@ -14,6 +14,7 @@ const STEPS: &[&str] = &[
     include_str!("schema/idempotency.sql"),
     include_str!("schema/on_abort.sql"),
     include_str!("schema/chain_end.sql"),
+    include_str!("schema/credit.sql"),
 ];
 
 /// Applies what is missing, each step in one transaction.
