@@ -1,4 +1,4 @@
-//! Names of things that live in the store: `ten_…`, `key_…`, `dev_…`, `acc_…`. Knows nothing of what they name.
+//! Names of things that live in the store: `ten_…`, `key_…`, `dev_…`, `acc_…`, `code_…`. Knows nothing of what they name.
 
 use std::{fmt, sync::Arc};
 
@@ -80,6 +80,11 @@ id!(
 id!(
     /// The operator's account at a vendor.
     AccountId, "acc_", "vendor account"
+);
+
+id!(
+    /// A code that stands for credit. What is redeemed is not in it.
+    CodeId, "code_", "code"
 );
 
 const NAME_LENGTH: usize = 16;

@@ -3,16 +3,19 @@
 mod accounts;
 mod books;
 mod check;
+mod codes;
 mod devices;
 mod failure;
 mod init;
 mod keys;
 mod limits;
+mod plans;
 mod prices;
 mod print;
 mod serve;
 mod sheet;
 mod tenant;
+mod terms;
 
 use std::{
     collections::HashMap,
@@ -66,6 +69,12 @@ enum Command {
     /// Who pays.
     #[command(subcommand)]
     Tenant(tenant::Tenant),
+    /// Codes that tenants redeem for credit.
+    #[command(subcommand)]
+    Code(codes::Code),
+    /// What tenants are given each month and day.
+    #[command(subcommand)]
+    Plan(plans::PlanCommand),
     /// API keys of the public entrance.
     #[command(subcommand)]
     Key(keys::Key),
@@ -158,6 +167,8 @@ async fn perform(command: Command, desk: &mut Desk<'_>) -> Result<(), Failure> {
         Command::Serve(serve) => Box::pin(serve::run(desk, serve)).await,
         Command::CheckConfig => check::run(desk),
         Command::Tenant(tenant) => tenant::run(desk, tenant).await,
+        Command::Code(code) => codes::run(desk, code).await,
+        Command::Plan(plan) => plans::run(desk, plan).await,
         Command::Key(key) => keys::run(desk, key).await,
         Command::Device(device) => devices::run(desk, device).await,
         Command::Account(account) => accounts::run(desk, account).await,
