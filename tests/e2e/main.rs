@@ -13,6 +13,7 @@ mod browser;
 mod canary;
 mod codex;
 mod crash;
+mod credit;
 mod endings;
 mod faults;
 mod hosts;
