@@ -23,7 +23,6 @@ use crate::{
     ca::{Authority, CaError, ServerIdentity, load_quic_key},
     catalogue::Catalogue,
     config::{Config, Limits, on_this_machine},
-    credit::{self, Credit},
     directory::{Directory, DirectoryHandle},
     egress::Egress,
     enrolment::Enrolment,
@@ -95,9 +94,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let directory = Directory::watch(&store, sealer, &back).await?;
     let admission = Admission::start(ledger.clone(), directory.clone(), &store, defaults(&config.limits)).await?;
     let idempotency = Idempotency::start(store.clone(), &ledger, &back);
-    credit::follow(store.clone(), ledger.clone(), &back).await;
-    let money = (ledger, idempotency, Credit::new(store.clone()));
-    let exchange = exchange(&config, &directory, admission, money, &front)?;
+    let exchange = exchange(&config, &directory, admission, (ledger, idempotency), &front)?;
     let exchange = Arc::new(exchange);
 
     let bound = Bound::open(tunnel_config(&config)?)?;
@@ -129,27 +126,32 @@ fn exchange(
     config: &Config,
     directory: &DirectoryHandle,
     admission: Admission,
-    (ledger, idempotency, credit): (Ledger, Idempotency, Credit),
+    (ledger, idempotency): (Ledger, Idempotency),
     tasks: &Tasks,
 ) -> Result<Exchange, StartError> {
-    let roots = match &config.egress.extra_ca {
-        Some(path) => certificates(path)?,
-        None => Vec::new(),
-    };
     let limits = &config.limits;
     Ok(Exchange::new(
         Identity::new(directory.clone()),
         admission,
         Catalogue::new(directory.clone(), config.aliases.clone()),
         Routing::new(directory.clone()),
-        Egress::new(&roots, limits.vendor_connect_timeout, tasks.clone())?,
+        egress(config, tasks)?,
         ledger,
         idempotency,
-        credit,
         limits.clone(),
         tasks.clone(),
         directory.stop().clone(),
     ))
+}
+
+/// The ways out, as the settings have them.
+pub(crate) fn egress(config: &Config, tasks: &Tasks) -> Result<Egress, StartError> {
+    let roots = match &config.egress.extra_ca {
+        Some(path) => certificates(path)?,
+        None => Vec::new(),
+    };
+    let timeout = config.limits.vendor_connect_timeout;
+    Ok(Egress::new(&roots, timeout, tasks.clone())?)
 }
 
 fn defaults(limits: &Limits) -> Defaults {

@@ -26,12 +26,14 @@ use crate::{
     store::{
         Store, StoreError,
         accounts::{self, AccountRow},
-        limits, plans,
+        limits,
         prices::{
             self, PriceRow,
             tenant::{self, Terms},
         },
+        ways::{self, WayRow},
     },
+    way::{Region, WayOut},
 };
 
 /// Everybody and everything known at one revision of the store.
@@ -53,8 +55,6 @@ pub struct Directory {
     pub terms: HashMap<TenantId, Terms>,
     /// What operators allow.
     pub rules: Rules,
-    /// The model that serves a tenant when its credit is used up.
-    pub downgrades: HashMap<TenantId, String>,
 }
 
 /// Who pays.
@@ -67,6 +67,8 @@ pub struct Tenant {
     pub is_suspended: bool,
     /// What becomes of a call whose client leaves.
     pub on_abort: OnAbort,
+    /// Where its calls leave, unless their client names another region.
+    pub region: Option<Region>,
     /// Tells its running calls to end.
     pub stop: Stop,
 }
@@ -189,6 +191,10 @@ pub struct Account {
     pub secret: Secret<String>,
     /// Whether it offers Responses over WebSocket.
     pub websocket: bool,
+    /// Whether the vendor may be at an address that is not public.
+    pub allows_private: bool,
+    /// Its own ways out in the order in which they are taken; without any, the system's own address.
+    pub ways: Vec<Arc<WayOut>>,
 }
 
 /// A model of the price list.
@@ -333,19 +339,21 @@ async fn load(
         revision: revision.unsigned_abs(),
         ..Directory::default()
     };
-    for row in sqlx::query("SELECT id, name, suspended_ms, on_abort FROM tenant")
+    for row in sqlx::query("SELECT id, name, suspended_ms, on_abort, region FROM tenant")
         .fetch_all(&mut *tx)
         .await?
     {
         let id = TenantId::parse(row.try_get("id")?)?;
         let is_suspended = row.try_get::<Option<i64>, _>("suspended_ms")?.is_some();
         let on_abort = OnAbort::parse(row.try_get("on_abort")?);
+        let region = row.try_get::<Option<&str>, _>("region")?;
         let known = before.tenants.get(&id).filter(|_| !is_suspended);
         let tenant = Tenant {
             id: id.clone(),
             name: row.try_get("name")?,
             is_suspended,
             on_abort: on_abort.ok_or_else(|| StoreError::Corrupt(format!("on_abort of {id}")))?,
+            region: region.and_then(Region::parse),
             stop: known.map_or_else(|| Stop::new(stop), |known| known.stop.clone()),
         };
         directory.tenants.insert(id, Arc::new(tenant));
@@ -384,9 +392,13 @@ async fn load(
         directory.devices.insert(id, Arc::new(device));
     }
     let accounts = accounts::read_all(&mut tx).await?;
+    let mut ways = ways::read_all(&mut tx).await?;
     directory.accounts = accounts
         .into_iter()
-        .filter_map(|row| open_account(row, sealer))
+        .filter_map(|row| {
+            let own = ways.extract_if(.., |way| way.account == row.id).collect();
+            open_account(row, own, sealer)
+        })
         .collect();
     for row in prices::read_all(&mut tx).await? {
         let PriceRow {
@@ -407,13 +419,12 @@ async fn load(
     }
     directory.terms = tenant::read_all(&mut tx, i64::MAX).await?;
     directory.rules = limits::read_all(&mut tx).await?.into_iter().collect();
-    directory.downgrades = plans::downgrades(&mut tx).await?;
     tx.commit().await?;
     Ok(directory)
 }
 
 /// An account that cannot be used is left out and told of: the others go on serving.
-fn open_account(row: AccountRow, sealer: &Sealer) -> Option<Arc<Account>> {
+pub(crate) fn open_account(row: AccountRow, ways: Vec<WayRow>, sealer: &Sealer) -> Option<Arc<Account>> {
     let AccountRow {
         id,
         name,
@@ -421,24 +432,30 @@ fn open_account(row: AccountRow, sealer: &Sealer) -> Option<Arc<Account>> {
         base_url,
         secret,
         websocket,
+        allows_private,
         created_ms: _,
     } = row;
     let opened = (|| {
         let vendor = VendorKind::parse(&vendor).ok_or("a vendor this version does not know")?;
         let base_url = base_url.parse().map_err(|_| "its base URL cannot be read")?;
         let secret = sealer
-            .open_secret(&id, SECRET_FIELD, &secret)
+            .open_secret(id.as_str(), SECRET_FIELD, &secret)
             .map_err(|_| "its sealed secret does not open")?;
-        Ok::<_, &'static str>((vendor, base_url, secret))
+        let ways = ways.into_iter().map(|way| open_way(way, sealer));
+        let ways = ways.collect::<Option<Vec<_>>>();
+        let ways = ways.ok_or("the sealed password of a way out does not open")?;
+        Ok::<_, &'static str>((vendor, base_url, secret, ways))
     })();
     match opened {
-        Ok((vendor, base_url, secret)) => Some(Arc::new(Account {
+        Ok((vendor, base_url, secret, ways)) => Some(Arc::new(Account {
             id,
             name,
             vendor,
             base_url,
             secret,
             websocket,
+            allows_private,
+            ways,
         })),
         Err(reason) => {
             error!(account = %id, %name, reason, "vendor account cannot be used: remove it and add it again");
@@ -447,8 +464,28 @@ fn open_account(row: AccountRow, sealer: &Sealer) -> Option<Arc<Account>> {
     }
 }
 
+/// An account without one of its ways out would leave by another, so it is the whole account that is left out.
+fn open_way(row: WayRow, sealer: &Sealer) -> Option<Arc<WayOut>> {
+    let password = match &row.password {
+        Some(sealed) => Some(sealer.open_secret(row.id.as_str(), PASSWORD_FIELD, sealed).ok()?),
+        None => None,
+    };
+    Some(Arc::new(WayOut {
+        id: row.id,
+        name: row.name.into(),
+        through: row.through,
+        password,
+        region: row.region,
+        priority: row.priority,
+        prefers: row.prefers,
+        allows_private: row.allows_private,
+    }))
+}
+
 /// Which field of an account its sealed secret is bound to.
 pub(crate) const SECRET_FIELD: &str = "secret";
+/// Which field of a way out its sealed password is bound to.
+pub(crate) const PASSWORD_FIELD: &str = "password";
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Names of things that live in the store: `ten_…`, `key_…`, `dev_…`, `acc_…`, `code_…`. Knows nothing of what they name.
+//! Names of things that live in the store: `ten_…`, `key_…`, `dev_…`, `acc_…`, `way_…`. Knows nothing of what they name.
 
 use std::{fmt, sync::Arc};
 
@@ -83,8 +83,8 @@ id!(
 );
 
 id!(
-    /// A code that stands for credit. What is redeemed is not in it.
-    CodeId, "code_", "code"
+    /// A way out of a vendor account.
+    WayId, "way_", "way out"
 );
 
 const NAME_LENGTH: usize = 16;

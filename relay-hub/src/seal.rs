@@ -1,4 +1,4 @@
-//! Seals vendors' secrets at rest: AES-256-GCM, bound to the account and the field. Knows no store.
+//! Seals secrets at rest: AES-256-GCM, bound to the owner's id and the field. Knows no store and no owner.
 
 use std::{fs, io};
 
@@ -9,7 +9,7 @@ use aws_lc_rs::{
 use relay_shared::secret::Secret;
 use zeroize::Zeroizing;
 
-use crate::{config::DataDir, ids::AccountId};
+use crate::config::DataDir;
 
 /// Holds the sealing key of one data directory.
 pub struct Sealer {
@@ -56,24 +56,24 @@ impl Sealer {
             .map(|key| Self { key })
     }
 
-    /// Seals a secret of an account's field. The result is the nonce, the ciphertext and the tag.
-    pub fn seal(&self, account: &AccountId, field: &str, secret: &str) -> Result<Vec<u8>, SealError> {
+    /// Seals a secret of a field of the account or way with this id. The result is the nonce, the ciphertext and the tag.
+    pub fn seal(&self, owner: &str, field: &str, secret: &str) -> Result<Vec<u8>, SealError> {
         let mut bytes = secret.as_bytes().to_vec();
         let nonce = self
             .key
-            .seal_in_place_append_tag(Aad::from(bound_to(account, field)), &mut bytes)
+            .seal_in_place_append_tag(Aad::from(bound_to(owner, field)), &mut bytes)
             .map_err(|_| SealError::Broken)?;
         Ok([nonce.as_ref().as_slice(), &bytes].concat())
     }
 
-    /// Opens what [`Sealer::seal`] made for the same account and field.
-    pub fn open_secret(&self, account: &AccountId, field: &str, sealed: &[u8]) -> Result<Secret<String>, SealError> {
+    /// Opens what [`Sealer::seal`] made for the same owner and field.
+    pub fn open_secret(&self, owner: &str, field: &str, sealed: &[u8]) -> Result<Secret<String>, SealError> {
         let (nonce, rest) = sealed.split_at_checked(NONCE_LEN).ok_or(SealError::Broken)?;
         let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| SealError::Broken)?;
         let mut bytes = Zeroizing::new(rest.to_vec());
         let plain = self
             .key
-            .open_in_place(nonce, Aad::from(bound_to(account, field)), &mut bytes)
+            .open_in_place(nonce, Aad::from(bound_to(owner, field)), &mut bytes)
             .map_err(|_| SealError::Broken)?;
         let text = std::str::from_utf8(plain).map_err(|_| SealError::Broken)?;
         Ok(Secret::new(text.to_owned()))
@@ -88,8 +88,8 @@ pub(crate) fn fresh_key() -> Zeroizing<Vec<u8>> {
 }
 
 /// Neither part can hold a newline, so no two pairs give the same bytes.
-fn bound_to(account: &AccountId, field: &str) -> Vec<u8> {
-    format!("{account}\n{field}").into_bytes()
+fn bound_to(owner: &str, field: &str) -> Vec<u8> {
+    format!("{owner}\n{field}").into_bytes()
 }
 
 #[cfg(test)]
@@ -99,33 +99,33 @@ mod tests {
     #[test]
     fn a_secret_opens_for_its_own_account_and_field_only() {
         let sealer = Sealer::from_bytes(&fresh_key()).unwrap();
-        let (mine, other) = (AccountId::random(), AccountId::random());
-        let sealed = sealer.seal(&mine, "secret", "sk-canary").unwrap();
+        let (mine, other) = ("acc_1", "acc_2");
+        let sealed = sealer.seal(mine, "secret", "sk-canary").unwrap();
         assert!(!sealed.windows(6).any(|w| w == b"canary"));
         assert_eq!(
-            sealer.open_secret(&mine, "secret", &sealed).unwrap().expose(),
+            sealer.open_secret(mine, "secret", &sealed).unwrap().expose(),
             "sk-canary"
         );
-        assert!(sealer.open_secret(&other, "secret", &sealed).is_err());
-        assert!(sealer.open_secret(&mine, "secret2", &sealed).is_err());
+        assert!(sealer.open_secret(other, "secret", &sealed).is_err());
+        assert!(sealer.open_secret(mine, "secret2", &sealed).is_err());
         assert!(
             Sealer::from_bytes(&fresh_key())
                 .unwrap()
-                .open_secret(&mine, "secret", &sealed)
+                .open_secret(mine, "secret", &sealed)
                 .is_err()
         );
-        assert!(sealer.open_secret(&mine, "secret", &sealed[..5]).is_err());
+        assert!(sealer.open_secret(mine, "secret", &sealed[..5]).is_err());
     }
 
     #[test]
     fn every_flipped_bit_is_noticed() {
         let sealer = Sealer::from_bytes(&fresh_key()).unwrap();
-        let account = AccountId::random();
-        let sealed = sealer.seal(&account, "secret", "sk").unwrap();
+        let account = "acc_1";
+        let sealed = sealer.seal(account, "secret", "sk").unwrap();
         for at in 0..sealed.len() {
             let mut bad = sealed.clone();
             bad[at] ^= 1;
-            assert!(sealer.open_secret(&account, "secret", &bad).is_err());
+            assert!(sealer.open_secret(account, "secret", &bad).is_err());
         }
     }
 }

@@ -13,7 +13,6 @@ mod browser;
 mod canary;
 mod codex;
 mod crash;
-mod credit;
 mod endings;
 mod faults;
 mod hosts;
@@ -27,6 +26,7 @@ mod room;
 mod truncation;
 mod udp;
 mod verbatim;
+mod ways;
 mod websocket;
 
 use relay_tests::world::{Programs, Setup};

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::time::Duration;
 
-use sqlx::sqlite::{SqliteConnectOptions, SqlitePool, SqlitePoolOptions};
+use sqlx::sqlite::{SqliteConnectOptions, SqlitePool, SqlitePoolOptions, SqliteRow};
 use sqlx::{AssertSqlSafe, Column, Row as _, SqliteConnection, TypeInfo, ValueRef};
 
 use crate::vendor::{Entry, Usage};
@@ -44,6 +44,8 @@ pub struct Row {
     pub ending: String,
     pub response_id: Option<String>,
     pub link: String,
+    /// The vendor account, the way out, and the address of the hub's machine.
+    pub left_by: (String, String, String),
     pub detail: Option<serde_json::Value>,
     /// What was set aside for it.
     pub held: Option<i64>,
@@ -54,6 +56,10 @@ pub struct Row {
 pub struct Balance {
     pub posted: i64,
     pub held: i64,
+}
+
+fn text(row: &SqliteRow, column: &str) -> String {
+    row.get::<Option<String>, _>(column).unwrap_or_default()
 }
 
 impl Books {
@@ -95,6 +101,7 @@ impl Books {
                 ending: row.get("ending"),
                 response_id: row.get("response_id"),
                 link: row.get("link"),
+                left_by: (text(row, "account"), text(row, "egress"), text(row, "local_address")),
                 detail: row
                     .get::<Option<&str>, _>("detail")
                     .and_then(|text| serde_json::from_str(text).ok()),
@@ -254,6 +261,6 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 #[allow(clippy::panic, reason = "a test without a price is wrong")]
-fn no_price(model: &str) -> sqlx::sqlite::SqliteRow {
+fn no_price(model: &str) -> SqliteRow {
     panic!("no price for {model}")
 }

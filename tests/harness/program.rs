@@ -41,6 +41,12 @@ impl Ended {
         assert_eq!(self.exit_code, Some(0), "{self:#?}");
         self
     }
+
+    /// It ended with the code for what its caller can mend.
+    pub fn failed(self) -> Self {
+        assert_eq!(self.exit_code, Some(1), "{self:#?}");
+        self
+    }
 }
 
 fn unreadable(text: &str, error: &serde_json::Error) -> Value {

@@ -19,6 +19,7 @@ fn caller() -> Caller {
         name: "acme".into(),
         is_suspended: false,
         on_abort: OnAbort::Cut,
+        region: None,
         stop: Stop::new(&CancellationToken::new()),
     };
     Caller {

@@ -1,18 +1,21 @@
 //! `relay-hub account …`.
 
-use std::{fs, net::IpAddr, path::PathBuf};
+use std::{net::IpAddr, path::PathBuf};
 
 use clap::{Args, Subcommand};
 use http::Uri;
-use relay_shared::secret::Secret;
 use serde_json::json;
 
-use super::{Desk, Failure, now_ms, print::moment, there_are, typed};
+use super::{Desk, Failure, now_ms, print::moment, secret, there_are, typed};
 use crate::{
     directory::{SECRET_FIELD, VendorKind},
+    egress,
     ids::AccountId,
     seal::Sealer,
-    store::accounts::{self, AccountRow},
+    store::{
+        Store,
+        accounts::{self, AccountRow},
+    },
 };
 
 #[derive(Subcommand)]
@@ -43,6 +46,9 @@ pub(super) struct Add {
     /// It does not offer Responses over WebSocket.
     #[arg(long)]
     no_websocket: bool,
+    /// Its vendor may be at an address that is not public, such as 10.1.2.3.
+    #[arg(long)]
+    allow_private: bool,
 }
 
 #[derive(Args)]
@@ -71,12 +77,18 @@ async fn add(desk: &mut Desk<'_>, words: Add) -> Result<(), Failure> {
         base_url,
         secret,
         no_websocket,
+        allow_private,
     } = words;
-    let base_url = parse_base_url(&base_url)?;
-    let secret = read_secret(&secret)?;
+    let base_url = parse_base_url(&base_url, allow_private)?;
+    let SecretFrom {
+        secret_env,
+        secret_file,
+    } = &secret;
+    let secret = secret::read(secret_env.as_deref(), secret_file.as_deref(), "the vendor's key")?
+        .ok_or_else(|| Failure::usage("no secret is named").hint("use --secret-env or --secret-file"))?;
     let store = desk.store().await?;
     let id = AccountId::random();
-    let sealed = Sealer::open(&desk.data)?.seal(&id, SECRET_FIELD, secret.expose())?;
+    let sealed = Sealer::open(&desk.data)?.seal(id.as_str(), SECRET_FIELD, secret.expose())?;
     let row = AccountRow {
         id,
         name,
@@ -84,6 +96,7 @@ async fn add(desk: &mut Desk<'_>, words: Add) -> Result<(), Failure> {
         base_url,
         secret: sealed,
         websocket: !no_websocket,
+        allows_private: allow_private,
         created_ms: now_ms(),
     };
     accounts::add(&store, &row).await?;
@@ -92,8 +105,9 @@ async fn add(desk: &mut Desk<'_>, words: Add) -> Result<(), Failure> {
         .done(&shown(&row), &format!("added account {} ({})", row.name, row.id))?)
 }
 
-/// Without a trailing slash. Plain HTTP would show the secret to the network, so it is for this machine only.
-fn parse_base_url(text: &str) -> Result<String, Failure> {
+/// Without a trailing slash. Plain HTTP would show the secret to the network, so it is for this machine only. Whoever
+/// writes an address of this machine means it; another one that is not public must be allowed.
+fn parse_base_url(text: &str, allows_private: bool) -> Result<String, Failure> {
     let wrong = |problem: &str| {
         Failure::fixable(format!("the base URL `{}` {problem}", typed(text)))
             .hint("write it like https://api.openai.com")
@@ -117,7 +131,15 @@ fn parse_base_url(text: &str) -> Result<String, Failure> {
         return Err(wrong("has a port that nobody can reach"));
     }
     let bare = host.trim_start_matches('[').trim_end_matches(']');
-    let is_here = bare.eq_ignore_ascii_case("localhost") || bare.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
+    let address = bare.parse::<IpAddr>().ok();
+    let is_here = bare.eq_ignore_ascii_case("localhost") || address.is_some_and(|ip| ip.is_loopback());
+    if address.is_some_and(|ip| !egress::is_public(ip)) && !is_here && !allows_private {
+        return Err(Failure::fixable(format!(
+            "the base URL `{}` leads to an address that is not public",
+            typed(text)
+        ))
+        .hint("add --allow-private if the vendor is inside your network"));
+    }
     match uri.scheme_str() {
         Some("https") => {}
         Some("http") if is_here => {}
@@ -131,47 +153,17 @@ fn parse_base_url(text: &str) -> Result<String, Failure> {
     Ok(text.trim_end_matches('/').to_owned())
 }
 
-fn read_secret(from: &SecretFrom) -> Result<Secret<String>, Failure> {
-    let (text, place) = match (&from.secret_env, &from.secret_file) {
-        (Some(name), _) => {
-            #[expect(
-                clippy::disallowed_methods,
-                reason = "the operator named this variable on the command line"
-            )]
-            let value = std::env::var(name);
-            let missing = |_| {
-                Failure::fixable(format!(
-                    "the environment variable {} is not set, or is not text",
-                    typed(name)
-                ))
-                .hint("set it for this command, or use --secret-file")
-            };
-            (
-                Secret::new(value.map_err(missing)?),
-                format!("the environment variable {}", typed(name)),
-            )
+/// The account of that name or id.
+pub(super) async fn find(store: &Store, name: &str) -> Result<AccountRow, Failure> {
+    let mut known = accounts::list(store).await?;
+    match known.iter().position(|row| row.name == name || row.id.as_str() == name) {
+        Some(at) => Ok(known.swap_remove(at)),
+        None => {
+            let names: Vec<_> = known.iter().map(|row| row.name.as_str()).collect();
+            Err(Failure::fixable(format!("there is no account `{}`", typed(name)))
+                .hint(there_are(&names, "relay-hub account add NAME")))
         }
-        (None, Some(path)) => {
-            let place = path.display().to_string();
-            let unreadable = |error| {
-                Failure::fixable(format!("cannot read {place}: {error}"))
-                    .hint("name a file that holds the vendor's key")
-            };
-            (Secret::new(fs::read_to_string(path).map_err(unreadable)?), place)
-        }
-        (None, None) => return Err(Failure::fixable("no secret is named").hint("use --secret-env or --secret-file")),
-    };
-    let trimmed = text.expose().trim();
-    if trimmed.is_empty() {
-        return Err(Failure::fixable(format!("{place} is empty")).hint("put the vendor's key there"));
     }
-    if !trimmed.bytes().all(|b| b.is_ascii_graphic()) {
-        return Err(
-            Failure::fixable(format!("{place} holds something that cannot be a vendor's key"))
-                .hint("one line of visible ASCII characters"),
-        );
-    }
-    Ok(Secret::new(trimmed.to_owned()))
 }
 
 fn shown(row: &AccountRow) -> serde_json::Value {
@@ -182,10 +174,12 @@ fn shown(row: &AccountRow) -> serde_json::Value {
         base_url,
         secret: _,
         websocket,
+        allows_private,
         created_ms,
     } = row;
     json!({
-        "id": id, "name": name, "vendor": vendor, "base_url": base_url, "websocket": websocket, "created_ms": created_ms,
+        "id": id, "name": name, "vendor": vendor, "base_url": base_url, "websocket": websocket,
+        "allows_private": allows_private, "created_ms": created_ms,
     })
 }
 
@@ -215,12 +209,7 @@ async fn list(desk: &mut Desk<'_>) -> Result<(), Failure> {
 
 async fn remove(desk: &mut Desk<'_>, name: &str) -> Result<(), Failure> {
     let store = desk.store().await?;
-    let known = accounts::list(&store).await?;
-    let Some(row) = known.iter().find(|row| row.name == name || row.id.as_str() == name) else {
-        let names: Vec<_> = known.iter().map(|row| row.name.as_str()).collect();
-        return Err(Failure::fixable(format!("there is no account `{}`", typed(name)))
-            .hint(there_are(&names, "relay-hub account add NAME")));
-    };
+    let row = find(&store, name).await?;
     let removed = accounts::remove(&store, row.id.as_str()).await?;
     Ok(desk.print.done(
         &json!({"id": row.id, "name": row.name, "removed": removed}),
@@ -241,7 +230,7 @@ mod tests {
             ("http://[::1]:9/", "http://[::1]:9"),
             ("http://localhost", "http://localhost"),
         ] {
-            assert_eq!(parse_base_url(text).unwrap(), kept);
+            assert_eq!(parse_base_url(text, false).unwrap(), kept);
         }
         for text in [
             "http://10.0.0.1",
@@ -253,8 +242,12 @@ mod tests {
             "https://x?k=v",
             "https://x/v1#f",
             "https://x:0",
+            "https://10.0.0.1",
+            "https://169.254.169.254/latest",
+            "https://[fd00::1]",
         ] {
-            assert!(parse_base_url(text).is_err(), "{text}");
+            assert!(parse_base_url(text, false).is_err(), "{text}");
         }
+        assert!(parse_base_url("https://10.0.0.1", true).is_ok());
     }
 }

@@ -16,10 +16,9 @@ use serde_json::{Value, json};
 use crate::{
     app::StartError,
     ca::CaError,
-    credit::RedeemError,
     ledger::CreditError,
     seal::SealError,
-    store::{StoreError, accounts::AddAccountError, tenants::TenantError},
+    store::{StoreError, accounts::AddAccountError, tenants::TenantError, ways::AddWayError},
 };
 
 /// A failed command.
@@ -53,6 +52,11 @@ impl Failure {
             code: USAGE,
             ..Self::fixable(message)
         }
+    }
+
+    /// What failed, with its causes; the operator can fix it.
+    pub(super) fn from_error(error: &(dyn Error + 'static)) -> Self {
+        Self::of(error, FIXABLE)
     }
 
     fn of(error: &(dyn Error + 'static), code: u8) -> Self {
@@ -166,6 +170,18 @@ impl From<TenantError> for Failure {
     }
 }
 
+impl From<AddWayError> for Failure {
+    fn from(error: AddWayError) -> Self {
+        match error {
+            AddWayError::Store(store) => store.into(),
+            AddWayError::Owned { .. } => Self::of(&error, FIXABLE).hint(
+                "give each account an address, or a user of a proxy, of its own; `relay-hub way remove` gives one up",
+            ),
+            AddWayError::Taken(_) | AddWayError::BadName => Self::of(&error, FIXABLE),
+        }
+    }
+}
+
 impl From<AddAccountError> for Failure {
     fn from(error: AddAccountError) -> Self {
         match error {
@@ -180,22 +196,10 @@ impl From<CreditError> for Failure {
         match error {
             CreditError::Store(store) => store.into(),
             CreditError::Nothing
-            | CreditError::Over
             | CreditError::TooMuch
             | CreditError::Full
             | CreditError::Unknown(_)
             | CreditError::OtherCredit(_) => Self::of(&error, FIXABLE),
-        }
-    }
-}
-
-impl From<RedeemError> for Failure {
-    fn from(error: RedeemError) -> Self {
-        match error {
-            RedeemError::Credit(credit) => credit.into(),
-            RedeemError::Unknown | RedeemError::Used | RedeemError::Revoked | RedeemError::Expired => {
-                Self::of(&error, FIXABLE).hint("nothing was booked: `relay-hub code list` shows what became of codes")
-            }
         }
     }
 }

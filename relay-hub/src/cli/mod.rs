@@ -3,19 +3,18 @@
 mod accounts;
 mod books;
 mod check;
-mod codes;
 mod devices;
 mod failure;
 mod init;
 mod keys;
 mod limits;
-mod plans;
 mod prices;
 mod print;
+mod secret;
 mod serve;
 mod sheet;
 mod tenant;
-mod terms;
+mod ways;
 
 use std::{
     collections::HashMap,
@@ -69,12 +68,6 @@ enum Command {
     /// Who pays.
     #[command(subcommand)]
     Tenant(tenant::Tenant),
-    /// Codes that tenants redeem for credit.
-    #[command(subcommand)]
-    Code(codes::Code),
-    /// What tenants are given each month and day.
-    #[command(subcommand)]
-    Plan(plans::PlanCommand),
     /// API keys of the public entrance.
     #[command(subcommand)]
     Key(keys::Key),
@@ -84,6 +77,9 @@ enum Command {
     /// The operator's accounts at vendors.
     #[command(subcommand)]
     Account(accounts::Account),
+    /// By which addresses and proxies accounts leave.
+    #[command(subcommand)]
+    Way(ways::WayCommand),
     /// What callers may use: rates, calls at once, spending, models, addresses, sizes.
     #[command(subcommand)]
     Limit(limits::LimitCommand),
@@ -167,11 +163,10 @@ async fn perform(command: Command, desk: &mut Desk<'_>) -> Result<(), Failure> {
         Command::Serve(serve) => Box::pin(serve::run(desk, serve)).await,
         Command::CheckConfig => check::run(desk),
         Command::Tenant(tenant) => tenant::run(desk, tenant).await,
-        Command::Code(code) => codes::run(desk, code).await,
-        Command::Plan(plan) => plans::run(desk, plan).await,
         Command::Key(key) => keys::run(desk, key).await,
         Command::Device(device) => devices::run(desk, device).await,
         Command::Account(account) => accounts::run(desk, account).await,
+        Command::Way(way) => ways::run(desk, way).await,
         Command::Limit(limit) => limits::run(desk, limit).await,
         Command::Price(price) => prices::run(desk, price).await,
         Command::Usage(usage) => books::usage(desk, usage).await,

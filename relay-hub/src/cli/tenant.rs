@@ -1,16 +1,16 @@
 //! `relay-hub tenant …`.
 
 use clap::{Args, Subcommand};
-use relay_shared::config::Problems;
 use serde_json::json;
 
-use super::{Desk, Failure, now_ms, plans, print::moment, terms};
+use super::{Desk, Failure, now_ms, print::moment, ways};
 use crate::{
     directory::OnAbort,
     ids::random_name,
     ledger,
     money::{AmountError, Nanos},
     store::tenants,
+    way::Region,
 };
 
 #[derive(Subcommand)]
@@ -29,30 +29,7 @@ pub(super) enum Tenant {
     #[command(override_usage = "relay-hub tenant credit [OPTIONS] <TENANT> <AMOUNT>")]
     Credit(Credit),
     /// Change a tenant's settings.
-    Set {
-        /// Name or id.
-        tenant: String,
-        /// When a client leaves: `cut` cancels the vendor's call and charges what came, by the relay's count; `drain`
-        /// reads on to the vendor's count.
-        #[arg(long, value_name = "CUT|DRAIN", value_parser = OnAbort::NAMES)]
-        on_abort: String,
-    },
-    /// Show a tenant's credit that ends.
-    Grants {
-        /// Name or id.
-        tenant: String,
-    },
-    /// Put a tenant on a plan, or take it off its own.
-    Plan {
-        /// Name or id.
-        tenant: String,
-        /// The plan's name.
-        #[arg(required_unless_present = "none")]
-        plan: Option<String>,
-        /// Take the tenant off its plan; what it was given stays until it ends.
-        #[arg(long, conflicts_with = "plan")]
-        none: bool,
-    },
+    Set(Set),
     /// Refuse a tenant's calls from now on, and end those that run.
     Suspend {
         /// Name or id.
@@ -66,6 +43,20 @@ pub(super) enum Tenant {
 }
 
 #[derive(Args)]
+#[group(required = true, multiple = true, args = ["on_abort", "region"])]
+pub(super) struct Set {
+    /// Name or id.
+    tenant: String,
+    /// When a client leaves: `cut` cancels the vendor's call and charges what came, by the relay's count; `drain`
+    /// reads on to the vendor's count.
+    #[arg(long, value_name = "CUT|DRAIN", value_parser = OnAbort::NAMES)]
+    on_abort: Option<String>,
+    /// Its calls leave in this region where the client names none; `any` for whichever works.
+    #[arg(long, value_name = "REGION")]
+    region: Option<String>,
+}
+
+#[derive(Args)]
 pub(super) struct Credit {
     /// Name or id, then a decimal such as 10 or 10.50.
     #[arg(value_names = ["TENANT", "AMOUNT"], num_args = 1..=2, required = true, allow_negative_numbers = true)]
@@ -74,11 +65,8 @@ pub(super) struct Credit {
     #[arg(long)]
     tenant: Option<String>,
     /// Your own reference, such as an invoice number: the same one is booked once.
-    #[arg(long, visible_alias = "id", value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT")]
     reference: Option<String>,
-    /// When what is left of it goes back, such as 2030-12-31.
-    #[arg(long, value_name = "MOMENT", allow_hyphen_values = true)]
-    expires: Option<String>,
     /// Kept with the entry.
     #[arg(long, default_value = "", hide_default_value = true, value_name = "TEXT")]
     note: String,
@@ -89,9 +77,7 @@ pub(super) async fn run(desk: &mut Desk<'_>, command: Tenant) -> Result<(), Fail
         Tenant::Add { name, credit } => add(desk, &name, credit.as_deref()).await,
         Tenant::List => list(desk).await,
         Tenant::Credit(words) => credit(desk, words).await,
-        Tenant::Set { tenant, on_abort } => set(desk, &tenant, &on_abort).await,
-        Tenant::Grants { tenant } => grants(desk, &tenant).await,
-        Tenant::Plan { tenant, plan, none: _ } => plans::assign(desk, &tenant, plan.as_deref()).await,
+        Tenant::Set(words) => set(desk, words).await,
         Tenant::Suspend { tenant } => suspend(desk, &tenant, true).await,
         Tenant::Resume { tenant } => suspend(desk, &tenant, false).await,
     }
@@ -146,15 +132,7 @@ async fn list(desk: &mut Desk<'_>) -> Result<(), Failure> {
 
 async fn credit(desk: &mut Desk<'_>, words: Credit) -> Result<(), Failure> {
     let (tenant, amount) = words.entry()?;
-    let Credit {
-        reference,
-        note,
-        expires,
-        ..
-    } = words;
-    let mut problems = Problems::new();
-    let expires_ms = expires.and_then(|text| terms::moment(&mut problems, "--expires", &text, now_ms()));
-    problems.or(())?;
+    let Credit { reference, note, .. } = words;
     let (reference, note) = (
         text("reference", reference.as_deref())?,
         text("note", Some(&note))?.unwrap_or_default(),
@@ -162,15 +140,7 @@ async fn credit(desk: &mut Desk<'_>, words: Credit) -> Result<(), Failure> {
     let reference = reference.unwrap_or_else(fresh_reference);
     let store = desk.books().await?;
     let tenant = desk.tenant(&store, &tenant).await?;
-    let grant = ledger::Grant {
-        tenant: tenant.id.clone(),
-        amount,
-        source: reference.clone(),
-        note,
-        at_ms: now_ms(),
-        expires_ms,
-    };
-    let done = ledger::grant(&store, grant).await?;
+    let done = ledger::credit(&store, &tenant.id, amount, &reference, &note, now_ms()).await?;
     let line = if done.is_first {
         format!("credited {amount} to {}: the balance is {}", tenant.name, done.balance)
     } else {
@@ -180,28 +150,9 @@ async fn credit(desk: &mut Desk<'_>, words: Credit) -> Result<(), Failure> {
         )
     };
     let json = json!({
-        "tenant": tenant.id, "amount": amount, "balance": done.balance, "reference": reference,
-        "expires_ms": expires_ms, "booked": done.is_first,
+        "tenant": tenant.id, "amount": amount, "balance": done.balance, "reference": reference, "booked": done.is_first,
     });
     Ok(desk.print.done(&json, &line)?)
-}
-
-async fn grants(desk: &mut Desk<'_>, tenant: &str) -> Result<(), Failure> {
-    let store = desk.store().await?;
-    let tenant = desk.tenant(&store, tenant).await?;
-    let all = ledger::expiring(&store, &tenant.id).await?;
-    let rows: Vec<_> = all
-        .iter()
-        .map(|grant| {
-            let money = [grant.amount, grant.remaining].map(|amount| amount.to_string());
-            [grant.source.clone()]
-                .into_iter()
-                .chain(money)
-                .chain([moment(grant.expires_ms)])
-                .collect()
-        })
-        .collect();
-    Ok(desk.print.list(&all, &["SOURCE", "AMOUNT", "LEFT", "EXPIRES"], &rows)?)
 }
 
 impl Credit {
@@ -241,15 +192,34 @@ fn text(what: &str, text: Option<&str>) -> Result<Option<String>, Failure> {
     }
 }
 
-async fn set(desk: &mut Desk<'_>, tenant: &str, on_abort: &str) -> Result<(), Failure> {
+async fn set(desk: &mut Desk<'_>, words: Set) -> Result<(), Failure> {
+    let region = match words.region.as_deref() {
+        None => None,
+        Some("any") => Some(None),
+        Some(text) => Some(Some(ways::read_region(text)?)),
+    };
     let store = desk.store().await?;
-    let tenant = desk.tenant(&store, tenant).await?;
-    let changed = tenants::set_on_abort(&store, &tenant.id, on_abort).await?;
-    let already = if changed { "" } else { " already" };
-    Ok(desk.print.done(
-        &json!({"tenant": tenant.id, "name": tenant.name, "on_abort": on_abort, "changed": changed}),
-        &format!("tenant {}: on_abort is {on_abort}{already}", tenant.name),
-    )?)
+    let tenant = desk.tenant(&store, &words.tenant).await?;
+    let mut json = json!({"tenant": tenant.id, "name": tenant.name, "changed": false});
+    let mut lines = Vec::new();
+    let mut told = |setting: &str, value: &str, changed: bool| {
+        json[setting] = value.into();
+        json["changed"] = (changed || json["changed"] == true).into();
+        let already = if changed { "" } else { " already" };
+        lines.push(format!("tenant {}: {setting} is {value}{already}", tenant.name));
+    };
+    if let Some(on_abort) = &words.on_abort {
+        told(
+            "on_abort",
+            on_abort,
+            tenants::set_on_abort(&store, &tenant.id, on_abort).await?,
+        );
+    }
+    if let Some(region) = &region {
+        let changed = tenants::set_region(&store, &tenant.id, region.as_ref()).await?;
+        told("region", region.as_ref().map_or("any", Region::as_str), changed);
+    }
+    Ok(desk.print.done(&json, &lines.join("\n"))?)
 }
 
 async fn suspend(desk: &mut Desk<'_>, tenant: &str, is_suspended: bool) -> Result<(), Failure> {

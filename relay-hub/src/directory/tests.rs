@@ -35,12 +35,13 @@ async fn an_account_that_does_not_open_leaves_the_others_usable() {
     let hub = TestHub::new().await;
     let id = AccountId::random();
     let mut row = AccountRow {
-        secret: hub.sealer.seal(&id, SECRET_FIELD, "sk-1").unwrap(),
+        secret: hub.sealer.seal(id.as_str(), SECRET_FIELD, "sk-1").unwrap(),
         id,
         name: "good".into(),
         vendor: "openai".into(),
         base_url: "https://api.example/v1".into(),
         websocket: true,
+        allows_private: false,
         created_ms: 1,
     };
     accounts::add(&hub.store, &row).await.unwrap();

@@ -1,33 +1,30 @@
-//! The ways out: each account leaves through its own connection pool and connector.
+//! The ways out: each account leaves through its own addresses and proxies, each with a connection pool of its own.
 //! Knows sockets and TLS; knows no tenant, no money and no wire.
 
 mod connector;
 mod pool;
+mod reach;
+mod way;
 
 use std::{
     collections::HashMap,
     io,
-    sync::{Arc, Mutex, PoisonError, Weak},
+    net::{IpAddr, SocketAddr},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode, Uri};
+use http::{Request, Response, Uri};
 use http_body_util::{Empty, Full};
 use hyper::{body::Incoming, upgrade::Upgraded};
 use hyper_util::rt::TokioIo;
 use relay_shared::tasks::Tasks;
 
-pub use self::pool::Answer;
-use self::{
-    connector::Connector,
-    pool::{Carrier, Pool},
-};
-
-/// How often idle connections are looked at.
-const SWEEP: Duration = Duration::from_secs(5);
-/// The largest read from a vendor's connection: bounds the memory of a stream.
-const READ_BUFFER: usize = 64 * 1024;
+use self::connector::Connector;
+pub use self::{pool::Answer, way::Way};
+use crate::way::{Region, WayOut};
+pub(crate) use reach::is_public;
 
 /// Why a call did not leave, or was not answered.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +35,15 @@ pub enum EgressError {
     /// The connector gave up in time.
     #[error("connecting to the vendor took longer than {0:?}")]
     ConnectTimeout(Duration),
+    /// The way out itself does not work: its address is gone, or its proxy refuses.
+    #[error("the way out cannot be used")]
+    WayDown(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// None of the account's ways out works.
+    #[error("no way out of the account works")]
+    AllDown,
+    /// The account has no way out in this region.
+    #[error("the account has no way out in region {0}")]
+    NoRegion(Region),
 }
 
 /// What all ways out share.
@@ -45,7 +51,20 @@ pub struct Egress {
     tls: Arc<rustls::ClientConfig>,
     connect_timeout: Duration,
     tasks: Tasks,
-    ways: Mutex<HashMap<String, Arc<Way>>>,
+    ways: Mutex<HashMap<String, Arc<Ways>>>,
+}
+
+/// Where an account's calls lead, and by what.
+#[derive(Clone, Copy)]
+pub struct Exits<'a> {
+    /// The account's id.
+    pub account: &'a str,
+    /// What to connect to.
+    pub origin: &'a Uri,
+    /// The account's own ways out, in their order; without any, the system's own address.
+    pub outs: &'a [Arc<WayOut>],
+    /// The vendor may be at an address that is not public.
+    pub allows_private: bool,
 }
 
 impl Egress {
@@ -75,16 +94,32 @@ impl Egress {
         })
     }
 
-    /// The way out of the account with this id to `origin`, made at its first use.
-    pub fn way(&self, account: &str, origin: &Uri) -> Arc<Way> {
-        let mut ways = self.ways.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(way) = ways.get(account).filter(|way| way.origin == *origin) {
-            return way.clone();
+    /// The ways out of an account, made at their first use and kept while nothing about them changes.
+    pub fn ways(&self, exits: Exits<'_>) -> Arc<Ways> {
+        let mut known = self.ways.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(ways) = known.get(exits.account).filter(|ways| ways.are_of(exits)) {
+            return ways.clone();
         }
-        let connector = Connector::new(self.tls.clone(), self.connect_timeout);
-        let way = Arc::new(Way::new(connector, origin.clone(), self.tasks.clone()));
-        ways.insert(account.to_owned(), way.clone());
-        way
+        let way = |out: Option<Arc<WayOut>>| {
+            let connector = Connector::new(
+                self.tls.clone(),
+                self.connect_timeout,
+                out.clone(),
+                exits.allows_private,
+            );
+            Way::new(out, connector, exits.origin.clone(), self.tasks.clone())
+        };
+        let all = match exits.outs {
+            [] => vec![way(None)],
+            outs => outs.iter().cloned().map(Some).map(way).collect(),
+        };
+        let ways = Arc::new(Ways {
+            origin: exits.origin.clone(),
+            allows_private: exits.allows_private,
+            all,
+        });
+        known.insert(exits.account.to_owned(), ways.clone());
+        ways
     }
 
     /// Forgets the ways out of accounts that are no more, and with them their idle connections.
@@ -96,78 +131,108 @@ impl Egress {
     }
 }
 
-/// One way out of one account. Requests on it name a path alone, and the vendor's host in their head.
-pub struct Way {
+/// The ways out of one account.
+pub struct Ways {
     origin: Uri,
-    pool: Arc<Pool>,
-    connector: Connector,
-    tasks: Tasks,
+    allows_private: bool,
+    /// In the order in which they are taken; never empty.
+    all: Vec<Arc<Way>>,
 }
 
-impl Way {
-    fn new(connector: Connector, origin: Uri, tasks: Tasks) -> Self {
-        let pool = Arc::new(Pool::default());
-        let (idle, stop) = (Arc::downgrade(&pool), tasks.token());
-        tasks.spawn("idle-vendors", async move {
-            stop.run_until_cancelled(sweep(idle)).await;
-        });
-        Self {
-            origin,
-            pool,
-            connector,
-            tasks,
+impl Ways {
+    fn are_of(&self, exits: Exits<'_>) -> bool {
+        let outs = self.all.iter().filter_map(|way| way.out());
+        self.origin == *exits.origin
+            && self.allows_private == exits.allows_private
+            && outs.map(|out| &out.id).eq(exits.outs.iter().map(|out| &out.id))
+    }
+
+    /// The ways that one call may take.
+    ///
+    /// # Errors
+    /// The account has none in the region that was asked for.
+    pub fn route(self: &Arc<Self>, region: Option<Region>) -> Result<Route, EgressError> {
+        let mut fit = self.all.iter().filter(|way| way.is_in(region.as_ref()));
+        match (fit.next().cloned(), region) {
+            (Some(first), region) => Ok(Route {
+                ways: self.clone(),
+                first,
+                region,
+            }),
+            (None, Some(region)) => Err(EgressError::NoRegion(region)),
+            (None, None) => Err(EgressError::AllDown),
         }
     }
 
-    /// The name that stands on the usage row.
-    pub const fn name(&self) -> &'static str {
-        "direct"
-    }
-
-    /// Sends one request; the answer's body comes unbuffered. A redirect is an answer and is not followed.
+    /// Connects by the first way and sends nothing. The address of this machine that it left by.
     ///
     /// # Errors
-    /// The vendor could not be reached, or broke off before its head was complete.
+    /// Who failed: the way, or the vendor.
+    pub async fn probe(&self) -> Result<SocketAddr, EgressError> {
+        match self.all.first() {
+            Some(way) => way.connect().await.map(|(_, local)| local),
+            None => Err(EgressError::AllDown),
+        }
+    }
+}
+
+/// The ways that one call may take: its account's own, and no other.
+pub struct Route {
+    ways: Arc<Ways>,
+    /// The one that is taken when all of them work.
+    first: Arc<Way>,
+    region: Option<Region>,
+}
+
+impl Route {
+    fn candidates(&self) -> impl Iterator<Item = &Arc<Way>> {
+        let fit = |way: &&Arc<Way>| way.is_up() && way.is_in(self.region.as_ref());
+        self.ways.all.iter().filter(fit)
+    }
+
+    /// The way that is taken when all of them work.
+    pub fn name(&self) -> &Arc<str> {
+        self.first.name()
+    }
+
+    /// Sends one request; the answer's body comes unbuffered. A redirect is an answer and is not followed. Another way is
+    /// taken only while nothing of the request was sent.
+    ///
+    /// # Errors
+    /// The vendor could not be reached, or broke off before its head was complete; no way out works.
     pub async fn call(&self, request: Request<Full<Bytes>>) -> Result<Response<Answer>, EgressError> {
-        let mut request = request;
-        while let Some(idle) = self.pool.take() {
-            match idle.call(request, &self.pool).await {
-                Ok(answer) => return Ok(answer),
-                // The vendor had closed it: the next one.
-                Err(mut unanswered) => match unanswered.take_message() {
-                    Some(unsent) => request = unsent,
-                    None => return Err(broken(unanswered.into_error())),
-                },
+        let mut unsent = Some(request);
+        let mut failed = EgressError::AllDown;
+        for way in self.candidates() {
+            match way.call(&mut unsent).await {
+                Err(error) if unsent.is_some() => failed = worse(failed, error),
+                done => return done,
             }
         }
-        let io = self.connector.connect(&self.origin).await?;
-        let fresh = Carrier::begin(io, READ_BUFFER).await.map_err(broken)?;
-        let answer = fresh.call(request, &self.pool).await;
-        answer.map_err(|unanswered| broken(unanswered.into_error()))
+        Err(failed)
     }
 
-    /// Opens a connection of its own and asks for an upgrade: `Ok((head, Some(bytes)))` after a 101.
+    /// Opens a connection of its own and asks for an upgrade. Tells by which way and which address of this machine.
     ///
     /// # Errors
-    /// As for [`Way::call`].
-    pub async fn upgrade(&self, request: Request<Empty<Bytes>>) -> Result<Upgrade, EgressError> {
-        let io = self.connector.connect(&self.origin).await?;
-        let (mut sender, connection) = hyper::client::conn::http1::Builder::new()
-            .max_buf_size(READ_BUFFER)
-            .handshake(TokioIo::new(io))
-            .await
-            .map_err(broken)?;
-        self.tasks.spawn("vendor-socket", async move {
-            // The other end of the connection reports its failure to whoever waits for the answer.
-            drop(connection.with_upgrades().await);
-        });
-        let mut answer = sender.send_request(request).await.map_err(broken)?;
-        if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
-            return Ok(Upgrade::Refused(answer));
+    /// As for [`Route::call`].
+    pub async fn upgrade(&self, request: Request<Empty<Bytes>>) -> Result<(Upgrade, Arc<str>, IpAddr), EgressError> {
+        let mut failed = EgressError::AllDown;
+        for way in self.candidates() {
+            match way.connect().await {
+                Ok((io, local)) => return Ok((way.upgrade(io, request).await?, way.name().clone(), local.ip())),
+                Err(error) => failed = worse(failed, error),
+            }
         }
-        let upgraded = hyper::upgrade::on(&mut answer).await.map_err(broken)?;
-        let (head, _) = answer.into_parts();
-        Ok(Upgrade::Switched(head, TokioIo::new(upgraded)))
+        Err(failed)
+    }
+}
+
+/// What a client is told where each way failed in its own manner: what one of them saw of the vendor.
+fn worse(so_far: EgressError, error: EgressError) -> EgressError {
+    match error {
+        EgressError::WayDown(_) => so_far,
+        error => error,
     }
 }
 
@@ -185,15 +250,6 @@ fn unreachable(error: io::Error) -> EgressError {
 
 fn broken(error: hyper::Error) -> EgressError {
     EgressError::Unreachable(Box::new(error))
-}
-
-/// Closes connections that were idle for too long, while the way out is in use.
-async fn sweep(idle: Weak<Pool>) {
-    while let Some(pool) = idle.upgrade() {
-        pool.sweep();
-        drop(pool);
-        tokio::time::sleep(SWEEP).await;
-    }
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 use std::{
     collections::VecDeque,
     future::Future,
+    net::IpAddr,
     pin::{Pin, pin},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, Waker},
@@ -36,12 +37,24 @@ const MOST: usize = 1024;
 pub(super) type Unanswered = Box<TrySendError<Request<Full<Bytes>>>>;
 
 /// The idle connections of one way out, the oldest in front.
-#[derive(Default)]
-pub(super) struct Pool(Mutex<VecDeque<(Instant, Carrier)>>);
+pub(super) struct Pool {
+    way: Arc<str>,
+    idle: Mutex<VecDeque<(Instant, Carrier)>>,
+}
 
 impl Pool {
+    /// Of the way out of this name.
+    pub(super) fn new(way: Arc<str>) -> Self {
+        let idle = Mutex::default();
+        Self { way, idle }
+    }
+
+    pub(super) fn way(&self) -> &Arc<str> {
+        &self.way
+    }
+
     fn idle(&self) -> MutexGuard<'_, VecDeque<(Instant, Carrier)>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The connection that was used last.
@@ -94,18 +107,21 @@ impl Pool {
 /// One connection, for one call at a time.
 pub(super) struct Carrier {
     sender: SendRequest<Full<Bytes>>,
+    /// The address it left by.
+    local: IpAddr,
     /// None once the connection has ended.
     motion: Option<Box<Connection<TokioIo<VendorStream>, Full<Bytes>>>>,
 }
 
 impl Carrier {
-    pub(super) async fn begin(io: VendorStream, read_buffer: usize) -> hyper::Result<Self> {
+    pub(super) async fn begin(io: VendorStream, local: IpAddr, read_buffer: usize) -> hyper::Result<Self> {
         let (sender, motion) = Builder::new()
             .max_buf_size(read_buffer)
             .handshake(TokioIo::new(io))
             .await?;
         Ok(Self {
             sender,
+            local,
             motion: Some(Box::new(motion)),
         })
     }
@@ -125,6 +141,7 @@ impl Carrier {
             .map_err(Box::new)?;
         Ok(answer.map(|incoming| Answer {
             incoming,
+            local: self.local,
             carrier: Some(self),
             home: home.clone(),
         }))
@@ -172,11 +189,17 @@ const fn deaf() -> Context<'static> {
 /// back; dropped before it closes the connection, which tells the vendor to stop.
 pub struct Answer {
     incoming: Incoming,
+    local: IpAddr,
     carrier: Option<Carrier>,
     home: Arc<Pool>,
 }
 
 impl Answer {
+    /// By which way out the request left, and by which address of this machine.
+    pub fn left_by(&self) -> (&Arc<str>, IpAddr) {
+        (&self.home.way, self.local)
+    }
+
     fn done(&mut self) {
         if let Some(mut carrier) = self.carrier.take()
             && carrier.rest()

@@ -6,12 +6,32 @@ use tokio::{
 
 use super::*;
 
-async fn way(tasks: &Tasks) -> (TcpListener, Arc<Way>) {
-    drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
+mod ways;
+
+async fn way(tasks: &Tasks) -> (TcpListener, Arc<Ways>) {
+    ways_of(tasks, &[]).await
+}
+
+/// A vendor and the ways to it.
+async fn ways_of(tasks: &Tasks, outs: &[Arc<WayOut>]) -> (TcpListener, Arc<Ways>) {
     let vendor = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let origin = format!("http://{}/", vendor.local_addr().unwrap()).parse().unwrap();
-    let egress = Egress::new(&[], Duration::from_secs(5), tasks.clone()).unwrap();
-    (vendor, egress.way("acc", &origin))
+    let ways = egress(tasks).ways(Exits {
+        account: "acc",
+        origin: &origin,
+        outs,
+        allows_private: false,
+    });
+    (vendor, ways)
+}
+
+fn egress(tasks: &Tasks) -> Egress {
+    drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
+    Egress::new(&[], Duration::from_secs(5), tasks.clone()).unwrap()
+}
+
+async fn call_by(ways: &Arc<Ways>) -> Result<Response<Answer>, EgressError> {
+    ways.route(None).unwrap().call(request()).await
 }
 
 fn request() -> Request<Full<Bytes>> {
@@ -28,8 +48,8 @@ async fn answer(stream: &mut TcpStream, words: &str) {
     stream.write_all(words.as_bytes()).await.unwrap();
 }
 
-async fn read(way: &Way) -> Bytes {
-    let answer = way.call(request()).await.unwrap();
+async fn read(ways: &Arc<Ways>) -> Bytes {
+    let answer = call_by(ways).await.unwrap();
     answer.into_body().collect().await.unwrap().to_bytes()
 }
 
@@ -51,7 +71,7 @@ async fn a_connection_is_used_again_until_the_vendor_closes_it() {
     let call = async {
         assert_eq!(read(&way).await, "ok");
         assert_eq!(read(&way).await, "ok");
-        way.pool.goodbyes().await;
+        way.all[0].pool().goodbyes().await;
         assert_eq!(read(&way).await, "ok");
     };
     tokio::join!(serve, call);
@@ -68,12 +88,12 @@ async fn a_connection_whose_vendor_hung_up_is_not_kept_until_its_time() {
     };
     let (first, answered) = tokio::join!(serve, read(&way));
     assert_eq!(answered, "ok");
-    way.pool.sweep();
-    assert_eq!(way.pool.len(), 1);
+    way.all[0].pool().sweep();
+    assert_eq!(way.all[0].pool().len(), 1);
     drop(first);
-    way.pool.goodbyes().await;
-    way.pool.sweep();
-    assert_eq!(way.pool.len(), 0);
+    way.all[0].pool().goodbyes().await;
+    way.all[0].pool().sweep();
+    assert_eq!(way.all[0].pool().len(), 0);
 }
 
 #[tokio::test]
@@ -86,7 +106,7 @@ async fn an_answer_dropped_in_the_middle_closes_its_connection() {
         assert_eq!(stream.read(&mut [0; 8]).await.unwrap(), 0);
     };
     let call = async {
-        let mut answer = way.call(request()).await.unwrap();
+        let mut answer = call_by(&way).await.unwrap();
         let first = answer.body_mut().frame().await.unwrap().unwrap();
         assert_eq!(first.into_data().unwrap(), "ok");
     };
@@ -111,7 +131,7 @@ async fn a_cut_answer_is_an_error_and_its_connection_is_not_used_again() {
         answer(&mut third, OK).await;
     };
     let call = async {
-        let cut = way.call(request()).await.unwrap();
+        let cut = call_by(&way).await.unwrap();
         assert!(cut.into_body().collect().await.is_err());
         assert_eq!(read(&way).await, "ok");
         assert_eq!(read(&way).await, "ok");
@@ -131,7 +151,7 @@ async fn a_vendor_that_hangs_up_on_a_request_is_not_sent_it_twice() {
     };
     let call = async {
         assert_eq!(read(&way).await, "ok");
-        assert!(matches!(way.call(request()).await, Err(EgressError::Unreachable(_))));
+        assert!(matches!(call_by(&way).await, Err(EgressError::Unreachable(_))));
     };
     tokio::join!(serve, call);
 }

@@ -22,7 +22,7 @@ use crate::{
     admission::Ticket,
     config::Limits,
     directory::{Stopped, Tenant},
-    egress::{Answer, EgressError, Way},
+    egress::{Answer, EgressError, Route},
     idempotency::Claim,
     ledger::Ending,
     refusal::Refused,
@@ -36,7 +36,7 @@ pub(super) type Outcome = Result<Response<ReplyBody>, Refused>;
 
 /// One call, ready to leave.
 pub(super) struct Meter {
-    pub(super) way: Arc<Way>,
+    pub(super) route: Route,
     /// Kept until the answer ended, or its client left.
     pub(super) ticket: Option<Ticket>,
     /// Set while the answer is read on for a client that left.
@@ -109,7 +109,7 @@ impl Meter {
     ) -> Result<Response<Answer>, Unanswered> {
         let mut call = pin!(tokio::time::timeout(
             self.limits.first_byte_timeout,
-            self.way.call(request)
+            self.route.call(request)
         ));
         let mut is_hastened = !self.is_streamed;
         let asked = loop {
@@ -135,6 +135,7 @@ impl Meter {
         };
         let answer = asked.map_err(|_late| late())?.map_err(unreached)?;
         let record = &mut self.bill.record;
+        record.left(answer.body().left_by());
         record.answered(answer.status(), request_id(answer.headers()));
         fault::point("vendor answered");
         Ok(answer)
@@ -222,6 +223,9 @@ fn unreached(error: EgressError) -> Unanswered {
     let ending = match &error {
         EgressError::Unreachable(_) => Ending::VendorError,
         EgressError::ConnectTimeout(_) => Ending::VendorTimeout,
+        EgressError::WayDown(_) | EgressError::AllDown | EgressError::NoRegion(_) => {
+            Ending::Refused(Code::EgressUnavailable)
+        }
     };
     (ending, Some(error.into()))
 }

@@ -7,7 +7,6 @@ mod flow;
 mod meter;
 mod models;
 mod record;
-mod redeem;
 mod request;
 mod socket;
 mod upstream;
@@ -36,7 +35,6 @@ use crate::{
     admission::{Admission, Head},
     catalogue::Catalogue,
     config::Limits,
-    credit::Credit,
     egress::Egress,
     idempotency::Idempotency,
     identity::{Caller, Credential, Identity},
@@ -45,7 +43,7 @@ use crate::{
     routing::Routing,
 };
 
-pub use self::{redeem::REDEEM, socket::SocketClient};
+pub use self::socket::SocketClient;
 
 /// The name under which a client and an operator find a call again.
 const CALL_ID: HeaderName = HeaderName::from_static("relay-call-id");
@@ -67,7 +65,6 @@ pub struct Exchange {
     pub egress: Egress,
     pub ledger: Ledger,
     pub idempotency: Idempotency,
-    pub credit: Credit,
     pub limits: Arc<Limits>,
     pub tasks: Tasks,
     /// Cancelled when running answers can be waited for no longer.
@@ -120,7 +117,6 @@ impl Exchange {
         egress: Egress,
         ledger: Ledger,
         idempotency: Idempotency,
-        credit: Credit,
         limits: Limits,
         tasks: Tasks,
         stop: CancellationToken,
@@ -134,7 +130,6 @@ impl Exchange {
             egress,
             ledger,
             idempotency,
-            credit,
             limits: Arc::new(limits),
             tasks,
             stop,
@@ -211,25 +206,19 @@ impl Exchange {
         let (ticket, body) = tokio::try_join!(entry.ticket(), read)?;
         let envelope = Envelope::read(endpoint, body.plain.as_slice())?;
         row.asked(&envelope);
-        let mut model = self.catalogue.model(&caller, &envelope.model).await?;
+        let model = self.catalogue.model(&caller, &envelope.model).await?;
         row.priced(&model);
         let plain = body.plain.as_slice();
         let claim = self
             .idempotency
             .claim(&caller, &head.headers, endpoint, plain, call)
             .await?;
-        let held = self
-            .admission
-            .hold(ticket, call, &caller, &model, &envelope, &self.catalogue);
-        let mut permit = held.await?;
-        if let Some(instead) = permit.instead.take() {
-            model = *instead;
-            row.priced(&model);
-        }
+        let permit = self.admission.hold(ticket, call, &caller, &model, &envelope).await?;
         row.held();
         let lease = self.routing.lease(permit, caller.tenant_id()).await?;
         let upstream = self.upstreams.of(&lease.account, &self.egress)?;
-        row.leased(&lease.account.id, upstream.way.name());
+        let route = upstream.ways.route(upstream::region(&head.headers, &caller.tenant)?)?;
+        row.leased(&lease.account.id, route.name());
 
         let renamed = (model.upstream != model.name).then_some(model.upstream.as_str());
         let asks_usage = endpoint == Endpoint::ChatCompletions && envelope.stream && !envelope.wants_usage;
@@ -244,7 +233,7 @@ impl Exchange {
             return Err(internal());
         };
         let meter = Meter {
-            way: upstream.way,
+            route,
             _claim: claim,
             ticket: Some(lease.permit.ticket),
             drain: None,

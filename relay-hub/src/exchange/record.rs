@@ -1,6 +1,10 @@
 //! The usage row of a call, filled in as the call goes on. Knows no hold and no charge.
 
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::{
+    net::IpAddr,
+    sync::Arc,
+    time::{Instant, SystemTime, UNIX_EPOCH},
+};
 
 use http::StatusCode;
 use relay_protocol::{Endpoint, Envelope};
@@ -34,6 +38,7 @@ impl Record {
             by: caller.by.clone(),
             account: None,
             egress: None,
+            local_address: None,
             endpoint: endpoint.path(),
             model: String::new(),
             upstream_model: String::new(),
@@ -74,9 +79,15 @@ impl Record {
     }
 
     /// Which account serves it, by which way out.
-    pub(super) fn leased(&mut self, account: &AccountId, egress: &str) {
+    pub(super) fn leased(&mut self, account: &AccountId, way: &Arc<str>) {
         self.row.account = Some(account.clone());
-        self.row.egress = Some(egress.to_owned());
+        self.row.egress = Some(way.clone());
+    }
+
+    /// By which way out it left, and by which address of this machine.
+    pub(super) fn left(&mut self, (way, local): (&Arc<str>, IpAddr)) {
+        self.row.egress = Some(way.clone());
+        self.row.local_address = Some(local);
     }
 
     /// The vendor's head arrived.

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Request, Response};
+use http::{HeaderMap, HeaderName, Method, Request, Response};
 use http_body_util::Full;
 use relay_protocol::{Code, Endpoint, Payload, Refusal};
 use tokio::sync::oneshot;
@@ -15,17 +15,21 @@ use super::{
     request::Memory,
 };
 use crate::{
-    directory::Account,
-    egress::{Egress, EgressError, Way},
+    directory::{Account, Tenant},
+    egress::{Egress, EgressError, Exits, Ways},
     refusal::Refused,
     vendor::{Target, TargetError},
+    way::Region,
 };
+
+/// Where a client would like its call to leave.
+const REGION: HeaderName = HeaderName::from_static("x-relay-region");
 
 /// Where and how the calls of one account leave.
 #[derive(Clone)]
 pub(super) struct Upstream {
     pub(super) target: Arc<Target>,
-    pub(super) way: Arc<Way>,
+    pub(super) ways: Arc<Ways>,
 }
 
 /// The upstreams of all accounts in use, each worked out once: an operator has a few accounts.
@@ -39,8 +43,13 @@ impl Upstreams {
             return Ok(upstream.clone());
         }
         let target = Arc::new(Target::openai(&account.base_url, account.secret.expose())?);
-        let way = egress.way(account.id.as_str(), target.origin());
-        let upstream = Upstream { target, way };
+        let ways = egress.ways(Exits {
+            account: account.id.as_str(),
+            origin: target.origin(),
+            outs: &account.ways,
+            allows_private: account.allows_private,
+        });
+        let upstream = Upstream { target, ways };
         known.retain(|(known, _)| known.id != account.id);
         known.push((account.clone(), upstream.clone()));
         Ok(upstream)
@@ -61,6 +70,22 @@ pub(super) fn request(
     *request.uri_mut() = target.path(endpoint, query);
     *request.headers_mut() = headers;
     request
+}
+
+/// Where the call is to leave: where its client says, else where its tenant does.
+///
+/// # Errors
+/// What the client names is no region.
+pub(super) fn region(headers: &HeaderMap, tenant: &Tenant) -> Result<Option<Region>, Refused> {
+    let Some(named) = headers.get(REGION) else {
+        return Ok(tenant.region.clone());
+    };
+    let region = named.to_str().ok().and_then(Region::parse);
+    region.map(Some).ok_or_else(|| {
+        Refusal::new(Code::InvalidRequest, "x-relay-region names no region.")
+            .hint("a region has letters, digits and `-`, as in `eu-west`")
+            .into()
+    })
 }
 
 /// Calls the vendor. The work owns the answer and the hold, and goes on without us once the head has come or the client
@@ -90,6 +115,16 @@ impl From<EgressError> for Refused {
             EgressError::ConnectTimeout(_) => {
                 Self::new(Code::UpstreamTimeout, "The upstream could not be reached in time.")
             }
+            EgressError::WayDown(_) | EgressError::AllDown => Self::new(
+                Code::EgressUnavailable,
+                "No way out of the upstream account works at the moment.",
+            ),
+            EgressError::NoRegion(region) => Refusal::new(
+                Code::InvalidRequest,
+                format!("The relay has no way out in region `{region}` for this call."),
+            )
+            .hint("name another in x-relay-region, or ask the operator")
+            .into(),
         };
         public.caused_by(error)
     }

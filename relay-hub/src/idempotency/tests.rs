@@ -65,6 +65,7 @@ fn caller() -> Caller {
         name: "a".to_owned(),
         is_suspended: false,
         on_abort: OnAbort::Cut,
+        region: None,
         stop: Stop::new(&CancellationToken::new()),
     });
     Caller {

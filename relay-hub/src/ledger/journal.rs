@@ -86,6 +86,8 @@ pub(super) struct CallLine<'a> {
     pub(super) streamed: bool,
     #[serde(borrow, default)]
     pub(super) detail: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    pub(super) local_address: Option<Cow<'a, str>>,
 }
 
 /// Counts of one call.
@@ -184,6 +186,7 @@ mod tests {
             link: "quic",
             streamed: true,
             detail: None,
+            local_address: Some("192.0.2.1".into()),
         })
     }
 

@@ -62,6 +62,7 @@ pub(super) fn call(row: &UsageRow, at: i64) -> CallLine<'_> {
         link: row.link.as_str(),
         streamed: row.streamed,
         detail: detail(row).map(Cow::Owned),
+        local_address: row.local_address.map(|address| address.to_string().into()),
     }
 }
 
@@ -91,6 +92,7 @@ pub(super) fn unsettled<'a>(hold: HoldLine<'a>, ending: &Ending) -> CallLine<'a>
         link: "",
         streamed: false,
         detail: None,
+        local_address: None,
     }
 }
 

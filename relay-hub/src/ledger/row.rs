@@ -1,6 +1,6 @@
 //! One row a call: who, what, how long, how it ended. Never a body.
 
-use std::{borrow::Cow, fmt};
+use std::{borrow::Cow, fmt, net::IpAddr, sync::Arc};
 
 use relay_protocol::{Code, Tokens, Usage, UsageSource};
 use relay_shared::call::CallId;
@@ -24,7 +24,9 @@ pub struct UsageRow {
     /// The vendor account that served it.
     pub account: Option<AccountId>,
     /// The way out it took.
-    pub egress: Option<String>,
+    pub egress: Option<Arc<str>>,
+    /// The address of this machine that it left by.
+    pub local_address: Option<IpAddr>,
     /// Canonical path, such as `/v1/responses`.
     pub endpoint: &'static str,
     /// The model asked for.

@@ -177,20 +177,6 @@ pub(super) fn balances(connection: &Connection) -> rusqlite::Result<Vec<(String,
     rows.collect()
 }
 
-/// What an account has, holds included.
-pub(super) fn posted(connection: &Connection, account: &str) -> rusqlite::Result<Nanos> {
-    connection
-        .prepare_cached("SELECT posted FROM account WHERE id = ?1")?
-        .query_row([account], |row| row.get(0).map(Nanos::new))
-}
-
-/// What open holds set aside of an account.
-pub(super) fn held(connection: &Connection, account: &str) -> rusqlite::Result<Nanos> {
-    connection
-        .prepare_cached("SELECT held FROM account WHERE id = ?1")?
-        .query_row([account], |row| row.get(0).map(Nanos::new))
-}
-
 /// A hold that is open.
 pub(super) fn open_hold(connection: &Connection, line: &HoldLine<'_>) -> rusqlite::Result<()> {
     let mut insert = connection.prepare_cached(
@@ -292,6 +278,7 @@ pub(super) fn usage(connection: &Connection, line: &CallLine<'_>, paid: &Paid, a
             line.link,
             line.streamed,
             line.detail,
+            line.local_address,
         ])
         .map(drop)
 }
@@ -299,6 +286,6 @@ pub(super) fn usage(connection: &Connection, line: &CallLine<'_>, paid: &Paid, a
 const USAGE: &str = "INSERT INTO usage (seq, at_ms, call, hold, held, tenant, caller, account, egress, endpoint, model, \
     upstream_model, input, cached, cache_write, output, reasoning, source, cost, charged, price_version, status, \
     ending, started_ms, hold_us, first_byte_us, total_us, vendor_request_id, response_id, link, streamed, \
-    detail) \
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+    detail, local_address) \
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
 const STATEMENTS: usize = 32;

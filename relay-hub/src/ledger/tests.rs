@@ -12,7 +12,6 @@ use crate::{
 };
 
 mod crash;
-mod grants;
 mod model;
 mod past;
 mod verify;
@@ -111,6 +110,7 @@ fn row(wish: &Reserve, ending: Ending) -> UsageRow {
         by: wish.by.clone(),
         account: None,
         egress: Some("direct".into()),
+        local_address: None,
         endpoint: "/v1/responses",
         model: wish.model.clone(),
         upstream_model: wish.model.clone(),

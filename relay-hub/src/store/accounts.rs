@@ -20,6 +20,8 @@ pub struct AccountRow {
     pub secret: Vec<u8>,
     /// Whether it offers Responses over WebSocket.
     pub websocket: bool,
+    /// Whether the vendor may be at an address that is not public.
+    pub allows_private: bool,
     /// Milliseconds since 1970.
     pub created_ms: i64,
 }
@@ -53,8 +55,8 @@ pub async fn add(store: &Store, account: &AccountRow) -> Result<(), AddAccountEr
     }
     let mut tx = store.write().await?;
     let added = sqlx::query(
-        "INSERT INTO vendor_account (id, name, vendor, base_url, secret, websocket, created_ms) \
-         SELECT $1, $2, $3, $4, $5, $6, $7 WHERE NOT EXISTS (SELECT 1 FROM vendor_account WHERE name = $2)",
+        "INSERT INTO vendor_account (id, name, vendor, base_url, secret, websocket, allows_private, created_ms) \
+         SELECT $1, $2, $3, $4, $5, $6, $7, $8 WHERE NOT EXISTS (SELECT 1 FROM vendor_account WHERE name = $2)",
     )
     .bind(account.id.as_str())
     .bind(&account.name)
@@ -62,6 +64,7 @@ pub async fn add(store: &Store, account: &AccountRow) -> Result<(), AddAccountEr
     .bind(&account.base_url)
     .bind(&account.secret)
     .bind(account.websocket)
+    .bind(account.allows_private)
     .bind(account.created_ms)
     .execute(&mut *tx)
     .await?;
@@ -91,7 +94,8 @@ pub async fn list(store: &Store) -> Result<Vec<AccountRow>, StoreError> {
 /// The same on a connection whose transaction makes it one picture with other reads.
 pub(crate) async fn read_all(connection: &mut sqlx::SqliteConnection) -> Result<Vec<AccountRow>, StoreError> {
     let rows = sqlx::query(
-        "SELECT id, name, vendor, base_url, secret, websocket, created_ms FROM vendor_account ORDER BY created_ms, rowid",
+        "SELECT id, name, vendor, base_url, secret, websocket, allows_private, created_ms FROM vendor_account \
+         ORDER BY created_ms, rowid",
     )
     .fetch_all(connection)
     .await?;
@@ -104,6 +108,7 @@ pub(crate) async fn read_all(connection: &mut sqlx::SqliteConnection) -> Result<
                 base_url: row.try_get("base_url")?,
                 secret: row.try_get("secret")?,
                 websocket: row.try_get("websocket")?,
+                allows_private: row.try_get("allows_private")?,
                 created_ms: row.try_get("created_ms")?,
             })
         })

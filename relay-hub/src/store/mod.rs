@@ -1,13 +1,11 @@
 //! The hub's SQLite database: opening, schema, and one file per aggregate. Knows no rules of money.
 
 pub mod accounts;
-pub mod codes;
 pub mod devices;
 pub mod idempotency;
 pub mod keys;
 pub mod limits;
 pub mod lock;
-pub mod plans;
 pub mod prices;
 mod schema;
 pub mod tenants;
@@ -15,6 +13,7 @@ pub mod tenants;
 pub(crate) mod testing;
 pub mod transfers;
 pub mod usage;
+pub mod ways;
 
 use std::{
     io,

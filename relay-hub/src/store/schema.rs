@@ -14,9 +14,7 @@ const STEPS: &[&str] = &[
     include_str!("schema/idempotency.sql"),
     include_str!("schema/on_abort.sql"),
     include_str!("schema/chain_end.sql"),
-    include_str!("schema/credit.sql"),
-    include_str!("schema/codes.sql"),
-    include_str!("schema/plans.sql"),
+    include_str!("schema/ways.sql"),
 ];
 
 /// Applies what is missing, each step in one transaction.

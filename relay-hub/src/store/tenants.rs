@@ -3,7 +3,7 @@
 use sqlx::{Row as _, sqlite::SqliteRow};
 
 use super::{Store, StoreError};
-use crate::{ids::TenantId, money::Nanos};
+use crate::{ids::TenantId, money::Nanos, way::Region};
 
 /// A tenant as commands show it.
 #[derive(Debug, Clone, serde::Serialize)]
@@ -106,6 +106,18 @@ pub async fn suspend(store: &Store, id: &TenantId, since_ms: Option<i64>) -> Res
             .bind(since_ms)
             .execute(&mut *tx)
             .await?;
+    tx.commit().await?;
+    Ok(changed.rows_affected() > 0)
+}
+
+/// Chooses where a tenant's calls leave; none for whichever way works. True where that changed something.
+pub async fn set_region(store: &Store, id: &TenantId, region: Option<&Region>) -> Result<bool, StoreError> {
+    let mut tx = store.write().await?;
+    let changed = sqlx::query("UPDATE tenant SET region = $2 WHERE id = $1 AND region IS NOT $2")
+        .bind(id.as_str())
+        .bind(region.map(Region::as_str))
+        .execute(&mut *tx)
+        .await?;
     tx.commit().await?;
     Ok(changed.rows_affected() > 0)
 }

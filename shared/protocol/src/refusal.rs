@@ -53,6 +53,8 @@ pub enum Code {
     Draining,
     /// 503 with `Retry-After`: money cannot be booked at the moment.
     LedgerUnavailable,
+    /// 503 with `Retry-After`: none of the account's own ways out works, and no other may be taken.
+    EgressUnavailable,
     /// 502: no connection to the vendor.
     UpstreamUnreachable,
     /// 504: the vendor did not answer in time.
@@ -429,6 +431,7 @@ impl Code {
             Self::LinkDown => Rule::passing(503, "link_down", Some(2)),
             Self::Draining => Rule::passing(503, "draining", Some(1)),
             Self::LedgerUnavailable => Rule::passing(503, "ledger_unavailable", Some(2)),
+            Self::EgressUnavailable => Rule::passing(503, "egress_unavailable", Some(2)),
             Self::UpstreamUnreachable => Rule::passing(502, "upstream_unreachable", None),
             Self::UpstreamTimeout => Rule::passing(504, "upstream_timeout", None),
             Self::UpstreamBroke => Rule::passing(502, "server_error", None),

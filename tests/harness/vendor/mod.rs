@@ -11,9 +11,9 @@ mod socket;
 mod truth;
 mod wire;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -87,6 +87,7 @@ struct Shared {
     serial: AtomicU64,
     open_connections: AtomicU64,
     accepted: AtomicU64,
+    peers: Mutex<BTreeSet<IpAddr>>,
     changed: watch::Sender<u64>,
     pumps: tokio_util::task::TaskTracker,
 }
@@ -181,6 +182,11 @@ impl Vendor {
         self.shared.open_connections.load(Ordering::SeqCst)
     }
 
+    /// The addresses from which connections came.
+    pub fn peers(&self) -> BTreeSet<IpAddr> {
+        self.shared.peers.lock().expect("no holder panics").clone()
+    }
+
     /// TCP connections accepted so far.
     pub fn accepted(&self) -> u64 {
         self.shared.accepted.load(Ordering::SeqCst)
@@ -225,6 +231,7 @@ impl Shared {
             serial: AtomicU64::new(0),
             open_connections: AtomicU64::new(0),
             accepted: AtomicU64::new(0),
+            peers: Mutex::default(),
             changed: watch::Sender::new(0),
             pumps: tokio_util::task::TaskTracker::new(),
         }

@@ -41,7 +41,8 @@ pub(super) async fn accept(listener: TcpListener, shared: Arc<Shared>) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
-            accepted = listener.accept() => if let Ok((stream, _)) = accepted {
+            accepted = listener.accept() => if let Ok((stream, peer)) = accepted {
+                shared.peers.lock().expect("no holder panics").insert(peer.ip());
                 connections.spawn(connection(stream, Arc::clone(&shared)));
             },
             Some(_) = connections.join_next() => {}

@@ -248,7 +248,7 @@ fn shown(call: &CallRow) -> Vec<String> {
 type Column = (&'static str, fn(&CallRow) -> Cell);
 
 /// The columns of CSV. Programs name them: they are added at the end and never renamed.
-const COLUMNS: [Column; 31] = [
+const COLUMNS: [Column; 32] = [
     ("call", |c| c.call.as_str().into()),
     ("started", |c| Cell::Text(moment(c.started_ms))),
     ("started_ms", |c| Cell::Number(c.started_ms)),
@@ -284,6 +284,7 @@ const COLUMNS: [Column; 31] = [
             .as_ref()
             .map_or(Cell::Empty, |detail| Cell::Text(detail.to_string()))
     }),
+    ("local_address", |c| c.local_address.as_deref().into()),
 ];
 
 const USUAL: [Group; 2] = [Group::Tenant, Group::Model];
@@ -329,6 +330,7 @@ mod tests {
             by,
             account: None,
             egress: Some("direct".into()),
+            local_address: None,
             endpoint: "/v1/responses",
             model: "m".into(),
             upstream_model: "m-1".into(),

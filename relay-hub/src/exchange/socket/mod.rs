@@ -4,7 +4,7 @@
 mod ends;
 mod session;
 
-use std::{sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use aws_lc_rs::rand;
 use base64::Engine;
@@ -20,9 +20,13 @@ use super::{
     Exchange, Inbound, TOLD_MODEL,
     body::{ClientBody, ReplyBody},
     record::Record,
-    upstream::Upstream,
+    upstream::{Upstream, region},
 };
-use crate::{egress::Upgrade, refusal::Refused, vendor};
+use crate::{
+    egress::{Route, Upgrade},
+    refusal::Refused,
+    vendor,
+};
 
 /// A vendor's socket that is not up by then is taken for none: Codex itself waits 15 s, seven times.
 const UPGRADE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -62,9 +66,11 @@ impl Exchange {
         let account = self.routing.account(caller.tenant_id()).await?;
         self.routing.check_socket(&account)?;
         let upstream = self.upstreams.of(&account, &self.egress)?;
-        row.leased(&account.id, upstream.way.name());
+        let route = upstream.ways.route(region(&head.headers, &caller.tenant)?)?;
+        row.leased(&account.id, route.name());
 
-        let (mut answer, vendor) = match self.upgrade(&upstream, &head).await? {
+        let (upgrade, way, local) = self.upgrade(&upstream, &route, &head).await?;
+        let (mut answer, vendor) = match upgrade {
             Upgrade::Switched(answer, vendor) => (answer, vendor),
             Upgrade::Refused(answer) if vendor::has_no_websocket(answer.status()) => {
                 return Err(self.routing.has_no_socket(&account));
@@ -78,7 +84,7 @@ impl Exchange {
             self.clone(),
             caller,
             ticket,
-            (account.id.clone(), upstream.way.name()),
+            (account.id.clone(), way, local),
             (call, link, address),
         );
         self.tasks.spawn("socket", session.run(client, vendor));
@@ -93,9 +99,14 @@ impl Exchange {
         }
     }
 
-    async fn upgrade(&self, upstream: &Upstream, head: &http::request::Parts) -> Result<Upgrade, Refused> {
+    async fn upgrade(
+        &self,
+        upstream: &Upstream,
+        route: &Route,
+        head: &http::request::Parts,
+    ) -> Result<(Upgrade, Arc<str>, IpAddr), Refused> {
         let request = upgrade_request(upstream, head)?;
-        match tokio::time::timeout(UPGRADE_TIMEOUT, upstream.way.upgrade(request)).await {
+        match tokio::time::timeout(UPGRADE_TIMEOUT, route.upgrade(request)).await {
             Ok(answer) => Ok(answer?),
             Err(_) => Err(Refusal::new(
                 Code::NoWebSocket,

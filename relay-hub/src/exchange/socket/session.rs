@@ -53,7 +53,8 @@ pub(super) struct Session {
     caller: Caller,
     ticket: Option<SocketTicket>,
     account: AccountId,
-    egress: &'static str,
+    /// The way out, and the address of this machine.
+    left_by: (Arc<str>, IpAddr),
     socket: CallId,
     link: Link,
     address: IpAddr,
@@ -98,7 +99,7 @@ impl Session {
         exchange: Arc<Exchange>,
         caller: Caller,
         ticket: SocketTicket,
-        (account, egress): (AccountId, &'static str),
+        (account, way, local): (AccountId, Arc<str>, IpAddr),
         (socket, link, address): (CallId, Link, IpAddr),
     ) -> Self {
         let (started, heard) = (Instant::now(), AtomicU64::new(0));
@@ -107,7 +108,7 @@ impl Session {
             caller,
             ticket: Some(ticket),
             account,
-            egress,
+            left_by: (way, local),
             socket,
             link,
             address,
@@ -227,7 +228,9 @@ impl Session {
         let Some(mut row) = record.take() else {
             return Err(Refusal::new(Code::Internal, "No record.").into());
         };
-        row.leased(&self.account, self.egress);
+        let (way, local) = &self.left_by;
+        row.leased(&self.account, way);
+        row.left((way, *local));
         row.asked(envelope);
         let row = record.insert(row);
         if self.turns().len() >= TURNS {
@@ -246,21 +249,9 @@ impl Session {
             length: Some(envelope.bytes),
         };
         let ticket = admission.enter(&caller, &asks).await?.ticket().await?;
-        let mut model = catalogue.model(&caller, &envelope.model).await?;
+        let model = catalogue.model(&caller, &envelope.model).await?;
         row.priced(&model);
-        let permit = admission
-            .hold(ticket, call, &caller, &model, envelope, catalogue)
-            .await?;
-        let Permit {
-            ticket,
-            hold,
-            tally,
-            instead,
-        } = permit;
-        if let Some(instead) = instead {
-            model = *instead;
-            row.priced(&model);
-        }
+        let Permit { ticket, hold, tally } = admission.hold(ticket, call, &caller, &model, envelope).await?;
         hold.hasten();
         row.held();
         if let Some(row) = record.take() {

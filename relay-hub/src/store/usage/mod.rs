@@ -38,6 +38,8 @@ pub struct CallRow {
     pub account_name: Option<String>,
     /// The way out.
     pub egress: Option<String>,
+    /// The address of this machine that it left by.
+    pub local_address: Option<String>,
     /// Canonical path.
     pub endpoint: String,
     /// The model asked for.
@@ -192,6 +194,7 @@ impl CallRow {
             by: row.try_get("caller")?,
             account: row.try_get("account")?,
             egress: row.try_get("egress")?,
+            local_address: row.try_get("local_address")?,
             endpoint: row.try_get("endpoint")?,
             model: row.try_get("model")?,
             upstream_model: row.try_get("upstream_model")?,

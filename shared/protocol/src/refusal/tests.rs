@@ -1,6 +1,6 @@
 use super::*;
 
-const ALL: [Code; 27] = [
+const ALL: [Code; 28] = [
     Code::InvalidRequest,
     Code::InvalidKey,
     Code::TenantSuspended,
@@ -21,6 +21,7 @@ const ALL: [Code; 27] = [
     Code::LinkDown,
     Code::Draining,
     Code::LedgerUnavailable,
+    Code::EgressUnavailable,
     Code::UpstreamUnreachable,
     Code::UpstreamTimeout,
     Code::UpstreamBroke,
@@ -85,6 +86,7 @@ UsageLimit 429 - usage_limit_reached usage_limit_reached invalid_prompt
 LinkDown 503 2 server_error link_down server_error
 Draining 503 1 server_error draining server_error
 LedgerUnavailable 503 2 server_error ledger_unavailable server_error
+EgressUnavailable 503 2 server_error egress_unavailable server_error
 UpstreamUnreachable 502 - server_error upstream_unreachable server_error
 UpstreamTimeout 504 - server_error upstream_timeout server_error
 UpstreamBroke 502 - server_error server_error server_error

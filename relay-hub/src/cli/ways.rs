@@ -1,0 +1,312 @@
+//! `relay-hub way …`: by which addresses and proxies accounts leave.
+
+use std::time::{Duration, Instant};
+
+use clap::{Args, Subcommand};
+use relay_shared::tasks::Tasks;
+use serde_json::{Value, json};
+
+use super::{Desk, Failure, accounts, now_ms, print::moment, secret, there_are, typed};
+use crate::{
+    app,
+    config::{Config, Overrides},
+    directory::{self, PASSWORD_FIELD},
+    egress::{EgressError, Exits},
+    ids::WayId,
+    seal::Sealer,
+    store::{
+        Store,
+        accounts::AccountRow,
+        ways::{self, WayRow},
+    },
+    vendor::Target,
+    way::{Family, Region, Through, ThroughError},
+};
+
+#[derive(Subcommand)]
+pub(super) enum WayCommand {
+    /// Give an account a way out. It belongs to that account alone; nothing else is taken by it.
+    Add(Add),
+    /// Show ways out without their passwords.
+    List {
+        /// Of one account.
+        #[arg(long, value_name = "NAME")]
+        account: Option<String>,
+    },
+    /// Take a way out from its account.
+    Remove {
+        /// Name or id.
+        name: String,
+    },
+    /// Connect to the account's vendor by a way out, and tell what came of it. Sends nothing.
+    Test {
+        /// Name or id.
+        name: String,
+    },
+}
+
+#[derive(Args)]
+pub(super) struct Add {
+    /// What you call it; it stands on each call's row.
+    name: String,
+    /// Whose it is.
+    #[arg(long, value_name = "NAME")]
+    account: String,
+    #[command(flatten)]
+    through: By,
+    #[command(flatten)]
+    password: PasswordFrom,
+    /// Where its address is, such as eu-west: clients choose by x-relay-region.
+    #[arg(long)]
+    region: Option<String>,
+    /// The lowest of an account's ways that works is taken.
+    #[arg(long, default_value_t = 100)]
+    priority: i64,
+    /// Try the vendor's addresses of this family first.
+    #[arg(long, value_name = "4|6")]
+    prefer: Option<i64>,
+    /// It may lead to addresses that are not public.
+    #[arg(long)]
+    allow_private: bool,
+}
+
+#[derive(Args)]
+#[group(required = true, multiple = false)]
+struct By {
+    /// Leave by this address of this machine.
+    #[arg(long, value_name = "ADDRESS")]
+    source: Option<String>,
+    /// Leave through this proxy: http://, https:// or socks5://[USER@]HOST[:PORT].
+    #[arg(long, value_name = "URL")]
+    proxy: Option<String>,
+}
+
+#[derive(Args)]
+#[group(multiple = false)]
+struct PasswordFrom {
+    /// The environment variable that holds the proxy's password.
+    #[arg(long, value_name = "VAR")]
+    password_env: Option<String>,
+    /// The file that holds the proxy's password.
+    #[arg(long, value_name = "FILE")]
+    password_file: Option<std::path::PathBuf>,
+}
+
+pub(super) async fn run(desk: &mut Desk<'_>, command: WayCommand) -> Result<(), Failure> {
+    match command {
+        WayCommand::Add(words) => add(desk, words).await,
+        WayCommand::List { account } => list(desk, account.as_deref()).await,
+        WayCommand::Remove { name } => remove(desk, &name).await,
+        WayCommand::Test { name } => test(desk, &name).await,
+    }
+}
+
+async fn add(desk: &mut Desk<'_>, words: Add) -> Result<(), Failure> {
+    let through = words.through.read()?;
+    let region = words.region.as_deref().map(read_region).transpose()?;
+    let prefers = words.prefer.map(read_family).transpose()?;
+    let PasswordFrom {
+        password_env,
+        password_file,
+    } = &words.password;
+    let password = secret::read(
+        password_env.as_deref(),
+        password_file.as_deref(),
+        "the proxy's password",
+    )?;
+    match (through.user(), &password) {
+        (None, Some(_)) => {
+            return Err(
+                Failure::fixable("a password goes with a user of a proxy, and none is named")
+                    .hint("write the user into the URL: --proxy socks5://USER@HOST"),
+            );
+        }
+        (Some(_), None) => {
+            return Err(Failure::fixable("the proxy's user has no password")
+                .hint("name it by --password-env or --password-file"));
+        }
+        (Some(_), Some(_)) | (None, None) => {}
+    }
+    let store = desk.store().await?;
+    let account = accounts::find(&store, &words.account).await?;
+    let id = WayId::random();
+    let password = match password {
+        Some(word) => Some(Sealer::open(&desk.data)?.seal(id.as_str(), PASSWORD_FIELD, word.expose())?),
+        None => None,
+    };
+    let row = WayRow {
+        id,
+        account: account.id.clone(),
+        name: words.name,
+        through,
+        password,
+        region,
+        priority: words.priority,
+        prefers,
+        allows_private: words.allow_private,
+        created_ms: now_ms(),
+    };
+    ways::add(&store, &row).await?;
+    Ok(desk.print.done(
+        &shown(&row, &account.name),
+        &format!(
+            "added way {} ({}) to account {}: {}",
+            row.name, row.id, account.name, row.through
+        ),
+    )?)
+}
+
+impl By {
+    fn read(&self) -> Result<Through, Failure> {
+        let (read, text) = match (&self.source, &self.proxy) {
+            (Some(text), _) => (Through::source(text), text),
+            (None, Some(text)) => (Through::proxy(text), text),
+            (None, None) => return Err(Failure::usage("no way out is named").hint("use --source or --proxy")),
+        };
+        read.map_err(|error| {
+            // A URL with a password is not repeated.
+            let named = if error == ThroughError::Password {
+                "the URL"
+            } else {
+                &typed(text)
+            };
+            Failure::fixable(format!("{named} {error}")).hint(match error {
+                ThroughError::Address | ThroughError::NoSource => "name an address that `ip address` lists",
+                ThroughError::Password => "give it by --password-env or --password-file",
+                ThroughError::Url | ThroughError::Scheme | ThroughError::Path | ThroughError::User => {
+                    "write it like socks5://user@proxy.example:1080"
+                }
+            })
+        })
+    }
+}
+
+pub(super) fn read_region(text: &str) -> Result<Region, Failure> {
+    Region::parse(text).ok_or_else(|| {
+        Failure::fixable(format!("`{}` is no region", typed(text))).hint("use up to 32 letters, digits and `-`")
+    })
+}
+
+fn read_family(number: i64) -> Result<Family, Failure> {
+    Family::parse(number).ok_or_else(|| Failure::fixable(format!("there is no IP version {number}")).hint("4 or 6"))
+}
+
+fn shown(row: &WayRow, account: &str) -> Value {
+    let WayRow {
+        id,
+        account: _,
+        name,
+        through,
+        password,
+        region,
+        priority,
+        prefers,
+        allows_private,
+        created_ms,
+    } = row;
+    json!({
+        "id": id, "name": name, "account": account, "through": through.to_string(), "password": password.is_some(),
+        "region": region.as_ref().map(Region::as_str), "priority": priority,
+        "prefers": prefers.map(Family::number), "allows_private": allows_private, "created_ms": created_ms,
+    })
+}
+
+/// Every way with its account, those of one account if it is named.
+async fn known(store: &Store, account: Option<&str>) -> Result<Vec<(WayRow, AccountRow)>, Failure> {
+    let only = match account {
+        Some(name) => Some(accounts::find(store, name).await?.id),
+        None => None,
+    };
+    let accounts = crate::store::accounts::list(store).await?;
+    let all = ways::list(store).await?.into_iter();
+    let wanted = all.filter(|way| only.as_ref().is_none_or(|only| way.account == *only));
+    let with_account = wanted.filter_map(|way| {
+        let account = accounts.iter().find(|account| account.id == way.account)?.clone();
+        Some((way, account))
+    });
+    Ok(with_account.collect())
+}
+
+async fn find(store: &Store, name: &str) -> Result<(WayRow, AccountRow), Failure> {
+    let mut all = known(store, None).await?;
+    match all
+        .iter()
+        .position(|(way, _)| way.name == name || way.id.as_str() == name)
+    {
+        Some(at) => Ok(all.swap_remove(at)),
+        None => {
+            let names: Vec<_> = all.iter().map(|(way, _)| way.name.as_str()).collect();
+            Err(Failure::fixable(format!("there is no way out `{}`", typed(name)))
+                .hint(there_are(&names, "relay-hub way add NAME")))
+        }
+    }
+}
+
+async fn list(desk: &mut Desk<'_>, account: Option<&str>) -> Result<(), Failure> {
+    let all = known(&desk.store().await?, account).await?;
+    let json: Vec<_> = all.iter().map(|(way, account)| shown(way, &account.name)).collect();
+    let rows: Vec<_> = all
+        .iter()
+        .map(|(way, account)| {
+            vec![
+                way.name.clone(),
+                account.name.clone(),
+                way.through.to_string(),
+                way.region.as_ref().map_or_else(|| "-".to_owned(), Region::to_string),
+                way.priority.to_string(),
+                moment(way.created_ms),
+            ]
+        })
+        .collect();
+    let heads = ["NAME", "ACCOUNT", "LEAVES BY", "REGION", "PRIORITY", "ADDED"];
+    Ok(desk.print.list(&json, &heads, &rows)?)
+}
+
+async fn remove(desk: &mut Desk<'_>, name: &str) -> Result<(), Failure> {
+    let store = desk.store().await?;
+    let (way, account) = find(&store, name).await?;
+    let removed = ways::remove(&store, &way.id).await?;
+    let is_last = known(&store, Some(account.id.as_str())).await?.is_empty();
+    let line = format!("removed way {} of account {}", way.name, account.name);
+    let line = if is_last {
+        format!("{line}; it has none left and leaves by the system's own address")
+    } else {
+        line
+    };
+    let json = json!({"id": way.id, "name": way.name, "account": account.name, "removed": removed, "last": is_last});
+    Ok(desk.print.done(&json, &line)?)
+}
+
+async fn test(desk: &mut Desk<'_>, name: &str) -> Result<(), Failure> {
+    let config = Config::load(&desk.data, &Overrides::default())?;
+    let (row, account) = find(&desk.store().await?, name).await?;
+    let (name, through) = (row.name.clone(), row.through.to_string());
+    let account = directory::open_account(account, vec![row], &Sealer::open(&desk.data)?).ok_or_else(|| {
+        Failure::fixable("the account or its way out cannot be used").hint("remove it and add it again")
+    })?;
+    let target = Target::openai(&account.base_url, account.secret.expose());
+    let target = target.map_err(|error| Failure::from_error(&error).hint("remove the account and add it again"))?;
+    // A server's own part of the process does this at its start.
+    drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
+    let tasks = Tasks::new();
+    let ways = app::egress(&config, &tasks)?.ways(Exits {
+        account: account.id.as_str(),
+        origin: target.origin(),
+        outs: &account.ways,
+        allows_private: account.allows_private,
+    });
+    let began = Instant::now();
+    let local = ways.probe().await.map_err(|error| {
+        let hint = match &error {
+            EgressError::WayDown(_) => "this way is at fault: see that its address or its proxy is up",
+            _ => "the way works, the vendor behind it does not answer",
+        };
+        Failure::from_error(&error).hint(hint)
+    })?;
+    let took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+    tasks.shutdown(Duration::from_secs(1)).await;
+    let (vendor, local) = (target.origin().to_string(), local.ip());
+    let json = json!({"name": name, "through": through, "vendor": vendor, "local_address": local, "took_ms": took_ms});
+    let line = format!("{name} works: {vendor} by {through}, from {local}, within {took_ms} ms");
+    Ok(desk.print.done(&json, &line)?)
+}

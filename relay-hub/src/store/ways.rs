@@ -1,0 +1,235 @@
+//! Ways out of vendor accounts, as operators add them. Their passwords are sealed before they come here.
+
+use sqlx::{Row as _, SqliteConnection, sqlite::SqliteRow};
+
+use super::{Store, StoreError, tenants::is_name};
+use crate::{
+    ids::{AccountId, WayId},
+    way::{Family, Region, Through},
+};
+
+/// A way out as the store has it.
+#[derive(Debug, Clone)]
+pub struct WayRow {
+    /// The id.
+    pub id: WayId,
+    /// Whose it is.
+    pub account: AccountId,
+    /// The operator's name for it.
+    pub name: String,
+    /// By what it leaves.
+    pub through: Through,
+    /// The sealed password of a proxy's user.
+    pub password: Option<Vec<u8>>,
+    /// Where it leaves.
+    pub region: Option<Region>,
+    /// The lowest is taken first.
+    pub priority: i64,
+    /// Which addresses of a vendor are tried first.
+    pub prefers: Option<Family>,
+    /// It may lead to addresses that are not public.
+    pub allows_private: bool,
+    /// Milliseconds since 1970.
+    pub created_ms: i64,
+}
+
+/// Why a way out cannot be added.
+#[derive(Debug, thiserror::Error)]
+pub enum AddWayError {
+    /// The name is taken.
+    #[error("there is already a way out named `{0}`")]
+    Taken(String),
+    /// It has an owner.
+    #[error("`{through}` is the way out `{name}` of account {account}: a way out belongs to one account only")]
+    Owned {
+        /// By what it leaves.
+        through: Through,
+        /// What it is called.
+        name: String,
+        /// The owner's name.
+        account: String,
+    },
+    /// Empty, too long, or with characters that tables and logs should not see.
+    #[error("this cannot be a way's name: use 1 to 64 letters, digits, `.`, `_`, `-`, `@`, or spaces between them")]
+    BadName,
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl From<sqlx::Error> for AddWayError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Store(error.into())
+    }
+}
+
+/// Adds a way out.
+pub async fn add(store: &Store, way: &WayRow) -> Result<(), AddWayError> {
+    if !is_name(&way.name) || way.name == DIRECT {
+        return Err(AddWayError::BadName);
+    }
+    let mut tx = store.write().await?;
+    let through = way.through.to_string();
+    let like = sqlx::query(
+        "SELECT w.name, w.through, a.name AS account FROM way_out AS w JOIN vendor_account AS a ON a.id = w.account \
+         WHERE w.name = $1 OR w.through = $2",
+    )
+    .bind(&way.name)
+    .bind(&through)
+    .fetch_optional(&mut *tx)
+    .await?;
+    if let Some(like) = like {
+        let name: String = like.try_get("name")?;
+        if like.try_get::<String, _>("through")? != through {
+            return Err(AddWayError::Taken(name));
+        }
+        return Err(AddWayError::Owned {
+            through: way.through.clone(),
+            name,
+            account: like.try_get("account")?,
+        });
+    }
+    sqlx::query(
+        "INSERT INTO way_out (id, account, name, through, password, region, priority, prefers, allows_private, \
+         created_ms) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+    )
+    .bind(way.id.as_str())
+    .bind(way.account.as_str())
+    .bind(&way.name)
+    .bind(through)
+    .bind(&way.password)
+    .bind(way.region.as_ref().map(Region::as_str))
+    .bind(way.priority)
+    .bind(way.prefers.map(Family::number))
+    .bind(way.allows_private)
+    .bind(way.created_ms)
+    .execute(&mut *tx)
+    .await?;
+    tx.commit().await?;
+    Ok(())
+}
+
+/// Removes a way out. False where there is none with this id.
+pub async fn remove(store: &Store, id: &WayId) -> Result<bool, StoreError> {
+    let mut tx = store.write().await?;
+    let done = sqlx::query("DELETE FROM way_out WHERE id = $1")
+        .bind(id.as_str())
+        .execute(&mut *tx)
+        .await?;
+    tx.commit().await?;
+    Ok(done.rows_affected() > 0)
+}
+
+/// All ways out, each account's together and in the order in which they are taken.
+pub async fn list(store: &Store) -> Result<Vec<WayRow>, StoreError> {
+    read_all(&mut *store.readers().acquire().await?).await
+}
+
+/// The same on a connection whose transaction makes it one picture with other reads.
+pub(crate) async fn read_all(connection: &mut SqliteConnection) -> Result<Vec<WayRow>, StoreError> {
+    let rows = sqlx::query(
+        "SELECT id, account, name, through, password, region, priority, prefers, allows_private, created_ms \
+         FROM way_out ORDER BY account, priority, name",
+    )
+    .fetch_all(connection)
+    .await?;
+    rows.iter().map(read).collect()
+}
+
+/// A way that cannot be read is an error: its account would leave by another.
+fn read(row: &SqliteRow) -> Result<WayRow, StoreError> {
+    let id = WayId::parse(row.try_get("id")?)?;
+    let corrupt = |what: &str| StoreError::Corrupt(format!("the {what} of {id}"));
+    let region: Option<&str> = row.try_get("region")?;
+    let prefers: Option<i64> = row.try_get("prefers")?;
+    Ok(WayRow {
+        account: AccountId::parse(row.try_get("account")?)?,
+        name: row.try_get("name")?,
+        through: Through::parse(row.try_get("through")?).map_err(|_| corrupt("address"))?,
+        password: row.try_get("password")?,
+        region: match region {
+            Some(region) => Some(Region::parse(region).ok_or_else(|| corrupt("region"))?),
+            None => None,
+        },
+        priority: row.try_get("priority")?,
+        prefers: prefers.and_then(Family::parse),
+        allows_private: row.try_get("allows_private")?,
+        created_ms: row.try_get("created_ms")?,
+        id,
+    })
+}
+
+/// What rows say of calls whose account has no way of its own.
+const DIRECT: &str = "direct";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{accounts, testing::TestHub};
+
+    async fn account(hub: &TestHub, name: &str) -> AccountId {
+        let row = accounts::AccountRow {
+            id: AccountId::random(),
+            name: name.to_owned(),
+            vendor: "openai".to_owned(),
+            base_url: "https://vendor.example".to_owned(),
+            secret: Vec::new(),
+            websocket: true,
+            allows_private: false,
+            created_ms: 1,
+        };
+        accounts::add(&hub.store, &row).await.unwrap();
+        row.id
+    }
+
+    fn way(account: &AccountId, name: &str, through: Through) -> WayRow {
+        WayRow {
+            id: WayId::random(),
+            account: account.clone(),
+            name: name.to_owned(),
+            through,
+            password: Some(vec![1]),
+            region: Region::parse("eu"),
+            priority: 10,
+            prefers: Some(Family::V6),
+            allows_private: false,
+            created_ms: 2,
+        }
+    }
+
+    #[tokio::test]
+    async fn the_database_refuses_a_second_owner() {
+        let hub = TestHub::bare().await;
+        let (one, two) = (account(&hub, "one").await, account(&hub, "two").await);
+        let source = Through::source("192.0.2.1").unwrap();
+        let first = way(&one, "a", source.clone());
+        add(&hub.store, &first).await.unwrap();
+        let told = add(&hub.store, &way(&two, "b", source.clone()))
+            .await
+            .unwrap_err()
+            .to_string();
+        assert!(told.contains("way out `a` of account one"), "{told}");
+        let taken = add(&hub.store, &way(&two, "a", Through::source("192.0.2.2").unwrap())).await;
+        assert!(matches!(taken, Err(AddWayError::Taken(name)) if name == "a"));
+
+        let mut connection = hub.store.connection().await.unwrap();
+        for sql in [
+            "UPDATE way_out SET account = (SELECT id FROM vendor_account WHERE name = 'two')",
+            "UPDATE way_out SET through = 'source 192.0.2.9'",
+            "INSERT INTO way_out SELECT 'way_0123456789abcdef', (SELECT id FROM vendor_account WHERE name = 'two'), \
+             'b', through, NULL, NULL, 1, NULL, 0, 1 FROM way_out",
+            "INSERT INTO way_out SELECT 'way_0123456789abcdef', 'acc_nobody', 'b', 'source 192.0.2.3', NULL, NULL, 1, \
+             NULL, 0, 1",
+        ] {
+            assert!(sqlx::raw_sql(sql).execute(&mut connection).await.is_err(), "{sql}");
+        }
+        let all = list(&hub.store).await.unwrap();
+        assert_eq!(all.len(), 1);
+        assert_eq!((&all[0].through, &all[0].region), (&first.through, &first.region));
+
+        // Given up, it may have another owner.
+        assert!(accounts::remove(&hub.store, "one").await.unwrap());
+        assert!(list(&hub.store).await.unwrap().is_empty());
+        add(&hub.store, &way(&two, "b", source)).await.unwrap();
+    }
+}
