@@ -2,6 +2,8 @@
 
 use std::time::{Instant, SystemTime};
 
+use crate::fault;
+
 /// Where time comes from.
 pub trait Clock: Send + Sync + 'static {
     /// Monotonic time, for durations.
@@ -20,6 +22,6 @@ impl Clock for SystemClock {
     }
 
     fn wall(&self) -> SystemTime {
-        SystemTime::now()
+        fault::wall()
     }
 }

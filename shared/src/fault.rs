@@ -1,5 +1,7 @@
-//! Named points at which a test build ends without another word, so that a test sees what a crash there leaves. Knows no
-//! code that has such a point. Without debug assertions, as it is shipped, a point is nothing at all.
+//! What a test build does wrong on command: it ends at a named point without another word, it works without care, its
+//! clock jumps. Knows no code that asks. Without debug assertions, as it is shipped, all of this is nothing at all.
+
+use std::time::SystemTime;
 
 /// Ends the process as `kill -9` would, where the variable `RELAY_DIE_AT` names this point: `NAME` for the first time
 /// that somebody comes by, `NAME:4` for the fourth.
@@ -11,11 +13,37 @@ pub fn point(name: &'static str) {
     let _ = name;
 }
 
+/// Whether the variable `RELAY_FAULT` names this one.
+#[inline]
+pub fn is_set(name: &'static str) -> bool {
+    #[cfg(debug_assertions)]
+    return armed::told("RELAY_FAULT").as_deref() == Some(name);
+    #[cfg(not(debug_assertions))]
+    {
+        let _ = name;
+        false
+    }
+}
+
+/// The machine's wall clock, put forward by the seconds in the file that `RELAY_CLOCK` names, or back where they are
+/// less than none.
+#[inline]
+pub(crate) fn wall() -> SystemTime {
+    #[cfg(debug_assertions)]
+    return armed::jumped(SystemTime::now());
+    #[cfg(not(debug_assertions))]
+    SystemTime::now()
+}
+
 #[cfg(debug_assertions)]
 mod armed {
-    use std::sync::{
-        LazyLock,
-        atomic::{AtomicU64, Ordering},
+    use std::{
+        fs,
+        sync::{
+            LazyLock,
+            atomic::{AtomicU64, Ordering},
+        },
+        time::{Duration, SystemTime},
     };
 
     /// Where this process ends.
@@ -25,8 +53,24 @@ mod armed {
         left: AtomicU64,
     }
 
-    static TRAP: LazyLock<Option<Trap>> =
-        LazyLock::new(|| parse(&std::env::var_os("RELAY_DIE_AT")?.into_string().ok()?));
+    static TRAP: LazyLock<Option<Trap>> = LazyLock::new(|| parse(&told("RELAY_DIE_AT")?));
+    static CLOCK: LazyLock<Option<String>> = LazyLock::new(|| told("RELAY_CLOCK"));
+
+    pub(super) fn told(variable: &str) -> Option<String> {
+        std::env::var_os(variable)?.into_string().ok()
+    }
+
+    pub(super) fn jumped(now: SystemTime) -> SystemTime {
+        let text = CLOCK.as_ref().and_then(|file| fs::read_to_string(file).ok());
+        let by: i64 = text.and_then(|text| text.trim().parse().ok()).unwrap_or_default();
+        let length = Duration::from_secs(by.unsigned_abs());
+        let then = if by < 0 {
+            now.checked_sub(length)
+        } else {
+            now.checked_add(length)
+        };
+        then.unwrap_or(now)
+    }
 
     fn parse(text: &str) -> Option<Trap> {
         let (name, count) = text.split_once(':').unwrap_or((text, "1"));

@@ -13,6 +13,8 @@ mod browser;
 mod canary;
 mod codex;
 mod crash;
+#[cfg(target_os = "linux")]
+mod disk;
 mod endings;
 mod faults;
 mod hosts;

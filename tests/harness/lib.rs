@@ -6,6 +6,8 @@ pub mod books;
 pub mod chaos;
 pub mod client;
 pub mod codex;
+#[cfg(target_os = "linux")]
+pub mod disk;
 mod frames;
 pub mod program;
 pub mod skip;

@@ -13,6 +13,8 @@ pub enum Need {
     Codex,
     /// A browser.
     Chromium,
+    /// Leave to mount a disk of our own: FUSE.
+    Mount,
 }
 
 impl fmt::Display for Need {
@@ -20,6 +22,7 @@ impl fmt::Display for Need {
         f.write_str(match self {
             Self::Codex => "codex",
             Self::Chromium => "chromium",
+            Self::Mount => "mount",
         })
     }
 }

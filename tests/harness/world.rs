@@ -25,6 +25,8 @@ pub struct Programs {
 /// How a world is made.
 pub struct Setup {
     pub programs: Programs,
+    /// Where the hub's data directory is made, if not beside everything else.
+    pub hub_in: Option<PathBuf>,
     /// Lines added to `hub.toml`.
     pub hub_toml: String,
     /// What the tenant is given, whole units.
@@ -77,6 +79,7 @@ impl Setup {
     pub fn new(programs: Programs) -> Self {
         Self {
             programs,
+            hub_in: None,
             hub_toml: String::new(),
             credit: 1000,
             websocket: true,
@@ -93,7 +96,8 @@ impl Setup {
         let vendor = Vendor::start().await;
         let chaos = Chaos::start().await;
         chaos.drop_udp(self.drop_udp);
-        let mut hub = Hub::init(self.programs, scratch.path(), self.log).await;
+        let place = self.hub_in.as_deref().unwrap_or(scratch.path());
+        let mut hub = Hub::init(self.programs, place, self.log).await;
         hub.configure(chaos.addr(), &self.hub_toml);
         hub.add_account(&vendor, self.websocket).await;
         hub.price(&self.models).await;

@@ -3,9 +3,9 @@
 
 use std::process::{Command, ExitCode};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
-use crate::{paths, say, soak};
+use crate::{check::tools, paths, say, soak};
 
 /// What can be proved at length.
 #[derive(clap::Subcommand)]
@@ -18,6 +18,24 @@ pub(crate) enum Proof {
         /// How often at any moment.
         #[arg(long, default_value_t = 1_000)]
         random: usize,
+    },
+    /// Disks that lose their power at any moment, over and over: nobody who saw the end of an answer is forgotten.
+    Power {
+        /// How often.
+        #[arg(long, default_value_t = 500)]
+        cuts: usize,
+    },
+    /// A database that somebody else locks for long: streams go on, and end when it is free.
+    Locked {
+        /// For how long.
+        #[arg(long, default_value_t = 30)]
+        seconds: usize,
+    },
+    /// The ledger with one thing changed at a time: a test must fail each time. Hours.
+    Mutants {
+        /// Passed on to cargo-mutants, such as `--shard 1/8` or `-f rules.rs`.
+        #[arg(last = true)]
+        more: Vec<String>,
     },
     /// The ledger beside a model of a few lines: random operations, deaths and other processes among them.
     Ledger {
@@ -37,6 +55,12 @@ pub(crate) enum Proof {
 
 pub(crate) fn run(proof: &Proof) -> Result<ExitCode> {
     match proof {
+        Proof::Power { cuts } => Test::of("relay-tests", "disk::a_loss_of_power").run(&[("RELAY_POWER_CUTS", cuts)]),
+        Proof::Locked { seconds } => {
+            let test = Test::of("relay-tests", "disk::a_locked_database");
+            test.run(&[("RELAY_LOCKED_SECONDS", seconds)])
+        }
+        Proof::Mutants { more } => mutants(more),
         Proof::Ledger { operations } => {
             let test = Test::of("relay-hub", "ledger::tests::model::the_ledger_does_what_the_model_does");
             test.run(&[("RELAY_LEDGER_OPERATIONS", operations)])
@@ -73,4 +97,19 @@ impl Test {
         say::line(if passed { "proved" } else { "FAILED" });
         Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
+}
+
+/// `.cargo/mutants.toml` says what is changed.
+fn mutants(more: &[String]) -> Result<ExitCode> {
+    let folder = tools::mutants().context("cargo-mutants could not be built")?;
+    let mut cargo = Command::new("cargo");
+    cargo
+        .current_dir(paths::root())
+        .args(["mutants", "--package", "relay-hub"])
+        .args(more);
+    cargo.env("PATH", paths::search_path(&[folder]));
+    // Each is tried with as many operations as find a plain mistake.
+    cargo.env("RELAY_LEDGER_OPERATIONS", "5000");
+    let passed = cargo.status()?.success();
+    Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

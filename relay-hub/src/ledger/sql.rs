@@ -2,6 +2,7 @@
 
 use std::{path::Path, time::Duration};
 
+use relay_shared::fault;
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
 
 use super::{
@@ -19,6 +20,9 @@ pub(super) fn open(path: &Path, patience: Duration) -> rusqlite::Result<Connecti
     connection.execute_batch(
         "PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA cache_size = -16384; PRAGMA temp_store = MEMORY",
     )?;
+    if fault::is_set("unsynced") {
+        connection.execute_batch("PRAGMA synchronous = NORMAL")?;
+    }
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
     Ok(connection)
 }

