@@ -12,6 +12,7 @@ use crate::{
 };
 
 mod crash;
+mod handles;
 mod model;
 mod past;
 mod verify;
