@@ -196,6 +196,7 @@ impl From<CreditError> for Failure {
         match error {
             CreditError::Store(store) => store.into(),
             CreditError::Nothing
+            | CreditError::Over
             | CreditError::TooMuch
             | CreditError::Full
             | CreditError::Unknown(_)

@@ -89,6 +89,15 @@ impl Book {
         taken
     }
 
+    /// Promises of `over` what no hold may still use: neither one that is durable (`held`) nor one that is promised.
+    pub(super) fn take_unheld(&mut self, tenant: &TenantId, over: Nanos, held: Nanos) -> Nanos {
+        let promised = self
+            .accounts
+            .get(tenant)
+            .map_or(Nanos::ZERO, |account| account.promised);
+        self.take(tenant, over.saturating_sub(held).saturating_sub(promised))
+    }
+
     /// A hold is durable: what was promised is kept.
     pub(super) fn opened(&mut self, tenant: &TenantId, amount: Nanos) {
         self.kept(tenant, amount);

@@ -22,7 +22,7 @@ use super::{
     flight::Flight,
     lines,
 };
-use crate::{money::Nanos, store::millis};
+use crate::{ids::TenantId, money::Nanos, store::millis};
 
 /// An open hold, as it was granted.
 #[derive(Debug)]
@@ -59,6 +59,14 @@ pub(super) struct Wish {
     pub(super) reply: oneshot::Sender<Result<Hold, HoldError>>,
 }
 
+/// Credit to be taken back where it is over.
+pub(super) struct Expire {
+    pub(super) tenants: Vec<TenantId>,
+    pub(super) now_ms: i64,
+    /// How much was taken; dropped where it could not be.
+    pub(super) reply: oneshot::Sender<Nanos>,
+}
+
 /// Work for the writer.
 pub(super) enum Op {
     Ask(Box<Wish>),
@@ -66,6 +74,7 @@ pub(super) enum Op {
     Open(Arc<Facts>),
     Settle(Settle),
     Note(Box<UsageRow>),
+    Expire(Expire),
 }
 
 #[derive(Default)]
@@ -178,7 +187,7 @@ impl Inbox {
         let has_place = match &op {
             Op::Ask(_) => desk.wishes < MOST_WISHES,
             Op::Note(_) => desk.notes < MOST_NOTES,
-            Op::Open(_) | Op::Settle(_) => true,
+            Op::Open(_) | Op::Settle(_) | Op::Expire(_) => true,
         };
         if desk.is_closed || !has_place {
             drop(desk);
@@ -199,7 +208,7 @@ impl Inbox {
             Op::Note(_) => drop(self.dropped.fetch_add(1, Ordering::Relaxed)),
             Op::Open(facts) => drop(facts.written.set(Err(LedgerDown))),
             // Who waits sees that his sender is gone.
-            Op::Ask(_) | Op::Settle(_) => {}
+            Op::Ask(_) | Op::Settle(_) | Op::Expire(_) => {}
         }
     }
 
@@ -213,7 +222,7 @@ impl Inbox {
             match op {
                 Op::Ask(_) => desk.wishes = desk.wishes.saturating_sub(1),
                 Op::Note(_) => desk.notes = desk.notes.saturating_sub(1),
-                Op::Open(_) | Op::Settle(_) => {}
+                Op::Open(_) | Op::Settle(_) | Op::Expire(_) => {}
             }
         }
         taken
@@ -311,7 +320,7 @@ impl Desk {
         match op {
             Op::Ask(_) => self.wishes = self.wishes.saturating_add(1),
             Op::Note(_) => self.notes = self.notes.saturating_add(1),
-            Op::Open(_) | Op::Settle(_) => {}
+            Op::Open(_) | Op::Settle(_) | Op::Expire(_) => {}
         }
     }
 

@@ -14,6 +14,7 @@ mod book;
 mod credit;
 mod detail;
 mod flight;
+mod grants;
 mod inbox;
 mod journal;
 mod lines;
@@ -48,12 +49,14 @@ use crate::{
 };
 use book::{Book, NotGranted};
 use flight::Flight;
-use inbox::{Facts, Inbox, Op, Settle, Wish};
+use inbox::{Expire, Facts, Inbox, Op, Settle, Wish};
 use post::BooksError;
 use writer::Writer;
 
-pub use credit::{CreditError, Credited, credit};
+pub(crate) use credit::transaction;
+pub use credit::{CreditError, Credited, Grant, OpenBooks, credit, grant};
 pub use detail::{Flag, Flags, flagged};
+pub use grants::{Expiring, expired, expiring};
 pub use row::{Ending, Link, UsageRow};
 pub use verdict::{Finding, Invariant, Verdict};
 pub use verify::{Anchor, verify, verify_past};
@@ -205,6 +208,16 @@ impl Ledger {
             return Err(LedgerDown.into());
         }
         granted.await.unwrap_or(Err(HoldError::Unavailable(LedgerDown)))
+    }
+
+    /// Takes back what is left of these tenants' credit that is over by `now_ms`, in one transaction; how much that was.
+    /// What running calls hold is left for the next time.
+    pub async fn expire(&self, tenants: Vec<TenantId>, now_ms: i64) -> Result<Nanos, LedgerDown> {
+        let (reply, taken) = oneshot::channel();
+        if !self.inbox.push(Op::Expire(Expire { tenants, now_ms, reply })) {
+            return Err(LedgerDown);
+        }
+        taken.await.map_err(|_| LedgerDown)
     }
 
     /// Books a call that cost nothing. Never waits; a row that finds no place is counted in [`Ledger::notes_dropped`].

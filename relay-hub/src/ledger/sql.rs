@@ -181,6 +181,20 @@ pub(super) fn balances(connection: &Connection) -> rusqlite::Result<Vec<(String,
     rows.collect()
 }
 
+/// What an account has, holds included.
+pub(super) fn posted(connection: &Connection, account: &str) -> rusqlite::Result<Nanos> {
+    connection
+        .prepare_cached("SELECT posted FROM account WHERE id = ?1")?
+        .query_row([account], |row| row.get(0).map(Nanos::new))
+}
+
+/// What open holds set aside of an account.
+pub(super) fn held(connection: &Connection, account: &str) -> rusqlite::Result<Nanos> {
+    connection
+        .prepare_cached("SELECT held FROM account WHERE id = ?1")?
+        .query_row([account], |row| row.get(0).map(Nanos::new))
+}
+
 /// A hold that is open.
 pub(super) fn open_hold(connection: &Connection, line: &HoldLine<'_>) -> rusqlite::Result<()> {
     let mut insert = connection.prepare_cached(

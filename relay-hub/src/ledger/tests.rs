@@ -13,6 +13,7 @@ use crate::{
 
 mod crash;
 mod handles;
+mod grants;
 mod model;
 mod past;
 mod verify;

@@ -252,7 +252,7 @@ fn hex(hash: &[u8]) -> String {
 }
 
 /// Each returns the numbers of rows that should not be.
-const STATEMENTS: [(Invariant, &str, &str); 8] = [
+const STATEMENTS: [(Invariant, &str, &str); 9] = [
     (
         Invariant::I4,
         "SELECT min(id) FROM hold GROUP BY call HAVING count(*) > 1",
@@ -289,6 +289,12 @@ const STATEMENTS: [(Invariant, &str, &str); 8] = [
         Invariant::I5,
         "SELECT seq FROM transfer WHERE debit = credit OR amount <= 0",
         "nothing moves from one account to another by transfer",
+    ),
+    (
+        Invariant::I1,
+        "SELECT e.transfer FROM expiring_credit e LEFT JOIN transfer t ON t.seq = e.transfer AND t.kind = 'credit' \
+         AND t.credit = e.tenant AND t.idem = e.source WHERE t.seq IS NULL OR e.remaining > t.amount",
+        "what is left of credit that ends does not fit transfer",
     ),
     (
         Invariant::Posted,

@@ -15,6 +15,7 @@ const STEPS: &[&str] = &[
     include_str!("schema/on_abort.sql"),
     include_str!("schema/chain_end.sql"),
     include_str!("schema/ways.sql"),
+    include_str!("schema/credit.sql"),
 ];
 
 /// Applies what is missing, each step in one transaction.

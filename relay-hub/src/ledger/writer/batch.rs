@@ -7,7 +7,7 @@ use relay_shared::fault;
 use super::super::{
     LedgerDown, UsageRow,
     book::Book,
-    inbox::{Facts, Inbox, Op, Settle, Wish},
+    inbox::{Expire, Facts, Inbox, Op, Settle, Wish},
     journal::{self, CloseLine, Entry, Page},
     lines,
     post::BooksError,
@@ -43,6 +43,7 @@ pub(super) struct Plan {
     /// Charges above their holds: decided on fresh balances, once the rest of the batch has given back what it held.
     pub(super) above: Vec<Settle>,
     pub(super) wishes: Vec<Wish>,
+    pub(super) expiries: Vec<Expire>,
 }
 
 impl Plan {
@@ -57,6 +58,7 @@ impl Plan {
                     let covered = (settle.charge, Nanos::ZERO);
                     plan.batch.resolve(settle, covered, Nanos::ZERO);
                 }
+                Op::Expire(expire) => plan.expiries.push(expire),
                 Op::Note(row) => plan.batch.notes.push((inbox.book(Book::number), *row)),
             }
         }

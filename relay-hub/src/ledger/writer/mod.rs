@@ -5,6 +5,7 @@
 //! back, statement by statement, at a cost above that of the batch itself.
 
 mod batch;
+mod expire;
 
 use std::{
     collections::HashSet,
@@ -24,7 +25,7 @@ use tracing::{error, warn};
 use super::{
     Hold, HoldError, LedgerDown,
     book::{Book, NotGranted},
-    inbox::{Inbox, Op, Settle, Wish},
+    inbox::{Expire, Inbox, Op, Settle, Wish},
     journal::Page,
     post::{self, BooksError},
     recover::Recovered,
@@ -157,7 +158,12 @@ impl Writer {
         if ops.is_empty() {
             return false;
         }
-        let Plan { batch, above, wishes } = Plan::of(ops, &self.inbox);
+        let Plan {
+            batch,
+            above,
+            wishes,
+            expiries,
+        } = Plan::of(ops, &self.inbox);
         if self.write(batch).is_err() {
             self.inbox.put_back(above.into_iter().map(Op::Settle).collect());
             refuse(wishes);
@@ -168,6 +174,12 @@ impl Writer {
         }
         if !wishes.is_empty() {
             self.decide(wishes);
+        }
+        for Expire { tenants, now_ms, reply } in expiries {
+            if let Ok(taken) = self.expire(&tenants, now_ms) {
+                // Whoever asked may have gone.
+                reply.send(taken).ok();
+            }
         }
         true
     }
