@@ -23,6 +23,7 @@ use crate::{
     ca::{Authority, CaError, ServerIdentity, load_quic_key},
     catalogue::Catalogue,
     config::{Config, Limits, on_this_machine},
+    credit::{self, Credit},
     directory::{Directory, DirectoryHandle},
     egress::Egress,
     enrolment::Enrolment,
@@ -94,7 +95,9 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let directory = Directory::watch(&store, sealer, &back).await?;
     let admission = Admission::start(ledger.clone(), directory.clone(), &store, defaults(&config.limits)).await?;
     let idempotency = Idempotency::start(store.clone(), &ledger, &back);
-    let exchange = exchange(&config, &directory, admission, (ledger, idempotency), &front)?;
+    credit::follow(store.clone(), ledger.clone(), &back).await;
+    let money = (ledger, idempotency, Credit::new(store.clone()));
+    let exchange = exchange(&config, &directory, admission, money, &front)?;
     let exchange = Arc::new(exchange);
 
     let bound = Bound::open(tunnel_config(&config)?)?;
@@ -126,7 +129,7 @@ fn exchange(
     config: &Config,
     directory: &DirectoryHandle,
     admission: Admission,
-    (ledger, idempotency): (Ledger, Idempotency),
+    (ledger, idempotency, credit): (Ledger, Idempotency, Credit),
     tasks: &Tasks,
 ) -> Result<Exchange, StartError> {
     let limits = &config.limits;
@@ -138,6 +141,7 @@ fn exchange(
         egress(config, tasks)?,
         ledger,
         idempotency,
+        credit,
         limits.clone(),
         tasks.clone(),
         directory.stop().clone(),

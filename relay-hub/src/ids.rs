@@ -1,4 +1,5 @@
-//! Names of things that live in the store: `ten_…`, `key_…`, `dev_…`, `acc_…`, `way_…`. Knows nothing of what they name.
+//! Names of things that live in the store: `ten_…`, `key_…`, `dev_…`, `acc_…`, `way_…`, `code_…`. Knows nothing of what they
+//! name.
 
 use std::{fmt, sync::Arc};
 
@@ -85,6 +86,11 @@ id!(
 id!(
     /// A way out of a vendor account.
     WayId, "way_", "way out"
+);
+
+id!(
+    /// A code that stands for credit. What is redeemed is not in it.
+    CodeId, "code_", "code"
 );
 
 const NAME_LENGTH: usize = 16;

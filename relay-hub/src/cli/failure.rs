@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use crate::{
     app::StartError,
     ca::CaError,
+    credit::RedeemError,
     ledger::CreditError,
     seal::SealError,
     store::{StoreError, accounts::AddAccountError, tenants::TenantError, ways::AddWayError},
@@ -201,6 +202,17 @@ impl From<CreditError> for Failure {
             | CreditError::Full
             | CreditError::Unknown(_)
             | CreditError::OtherCredit(_) => Self::of(&error, FIXABLE),
+        }
+    }
+}
+
+impl From<RedeemError> for Failure {
+    fn from(error: RedeemError) -> Self {
+        match error {
+            RedeemError::Credit(credit) => credit.into(),
+            RedeemError::Unknown | RedeemError::Used | RedeemError::Revoked | RedeemError::Expired => {
+                Self::of(&error, FIXABLE).hint("nothing was booked: `relay-hub code list` shows what became of codes")
+            }
         }
     }
 }

@@ -3,17 +3,20 @@
 mod accounts;
 mod books;
 mod check;
+mod codes;
 mod devices;
 mod failure;
 mod init;
 mod keys;
 mod limits;
+mod plans;
 mod prices;
 mod print;
 mod secret;
 mod serve;
 mod sheet;
 mod tenant;
+mod terms;
 mod ways;
 
 use std::{
@@ -68,6 +71,12 @@ enum Command {
     /// Who pays.
     #[command(subcommand)]
     Tenant(tenant::Tenant),
+    /// Codes that tenants redeem for credit.
+    #[command(subcommand)]
+    Code(codes::Code),
+    /// What tenants are given each month and day.
+    #[command(subcommand)]
+    Plan(plans::PlanCommand),
     /// API keys of the public entrance.
     #[command(subcommand)]
     Key(keys::Key),
@@ -163,6 +172,8 @@ async fn perform(command: Command, desk: &mut Desk<'_>) -> Result<(), Failure> {
         Command::Serve(serve) => Box::pin(serve::run(desk, serve)).await,
         Command::CheckConfig => check::run(desk),
         Command::Tenant(tenant) => tenant::run(desk, tenant).await,
+        Command::Code(code) => codes::run(desk, code).await,
+        Command::Plan(plan) => plans::run(desk, plan).await,
         Command::Key(key) => keys::run(desk, key).await,
         Command::Device(device) => devices::run(desk, device).await,
         Command::Account(account) => accounts::run(desk, account).await,

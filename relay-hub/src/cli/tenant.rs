@@ -1,9 +1,10 @@
 //! `relay-hub tenant …`.
 
 use clap::{Args, Subcommand};
+use relay_shared::config::Problems;
 use serde_json::json;
 
-use super::{Desk, Failure, now_ms, print::moment, ways};
+use super::{Desk, Failure, now_ms, plans, print::moment, terms, ways};
 use crate::{
     directory::OnAbort,
     ids::random_name,
@@ -30,6 +31,22 @@ pub(super) enum Tenant {
     Credit(Credit),
     /// Change a tenant's settings.
     Set(Set),
+    /// Show a tenant's credit that ends.
+    Grants {
+        /// Name or id.
+        tenant: String,
+    },
+    /// Put a tenant on a plan, or take it off its own.
+    Plan {
+        /// Name or id.
+        tenant: String,
+        /// The plan's name.
+        #[arg(required_unless_present = "none")]
+        plan: Option<String>,
+        /// Take the tenant off its plan; what it was given stays until it ends.
+        #[arg(long, conflicts_with = "plan")]
+        none: bool,
+    },
     /// Refuse a tenant's calls from now on, and end those that run.
     Suspend {
         /// Name or id.
@@ -65,8 +82,11 @@ pub(super) struct Credit {
     #[arg(long)]
     tenant: Option<String>,
     /// Your own reference, such as an invoice number: the same one is booked once.
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, visible_alias = "id", value_name = "TEXT")]
     reference: Option<String>,
+    /// When what is left of it goes back, such as 2030-12-31.
+    #[arg(long, value_name = "MOMENT", allow_hyphen_values = true)]
+    expires: Option<String>,
     /// Kept with the entry.
     #[arg(long, default_value = "", hide_default_value = true, value_name = "TEXT")]
     note: String,
@@ -78,6 +98,8 @@ pub(super) async fn run(desk: &mut Desk<'_>, command: Tenant) -> Result<(), Fail
         Tenant::List => list(desk).await,
         Tenant::Credit(words) => credit(desk, words).await,
         Tenant::Set(words) => set(desk, words).await,
+        Tenant::Grants { tenant } => grants(desk, &tenant).await,
+        Tenant::Plan { tenant, plan, none: _ } => plans::assign(desk, &tenant, plan.as_deref()).await,
         Tenant::Suspend { tenant } => suspend(desk, &tenant, true).await,
         Tenant::Resume { tenant } => suspend(desk, &tenant, false).await,
     }
@@ -132,7 +154,15 @@ async fn list(desk: &mut Desk<'_>) -> Result<(), Failure> {
 
 async fn credit(desk: &mut Desk<'_>, words: Credit) -> Result<(), Failure> {
     let (tenant, amount) = words.entry()?;
-    let Credit { reference, note, .. } = words;
+    let Credit {
+        reference,
+        note,
+        expires,
+        ..
+    } = words;
+    let mut problems = Problems::new();
+    let expires_ms = expires.and_then(|text| terms::moment(&mut problems, "--expires", &text, now_ms()));
+    problems.or(())?;
     let (reference, note) = (
         text("reference", reference.as_deref())?,
         text("note", Some(&note))?.unwrap_or_default(),
@@ -140,7 +170,15 @@ async fn credit(desk: &mut Desk<'_>, words: Credit) -> Result<(), Failure> {
     let reference = reference.unwrap_or_else(fresh_reference);
     let store = desk.books().await?;
     let tenant = desk.tenant(&store, &tenant).await?;
-    let done = ledger::credit(&store, &tenant.id, amount, &reference, &note, now_ms()).await?;
+    let grant = ledger::Grant {
+        tenant: tenant.id.clone(),
+        amount,
+        source: reference.clone(),
+        note,
+        at_ms: now_ms(),
+        expires_ms,
+    };
+    let done = ledger::grant(&store, grant).await?;
     let line = if done.is_first {
         format!("credited {amount} to {}: the balance is {}", tenant.name, done.balance)
     } else {
@@ -150,9 +188,28 @@ async fn credit(desk: &mut Desk<'_>, words: Credit) -> Result<(), Failure> {
         )
     };
     let json = json!({
-        "tenant": tenant.id, "amount": amount, "balance": done.balance, "reference": reference, "booked": done.is_first,
+        "tenant": tenant.id, "amount": amount, "balance": done.balance, "reference": reference,
+        "expires_ms": expires_ms, "booked": done.is_first,
     });
     Ok(desk.print.done(&json, &line)?)
+}
+
+async fn grants(desk: &mut Desk<'_>, tenant: &str) -> Result<(), Failure> {
+    let store = desk.store().await?;
+    let tenant = desk.tenant(&store, tenant).await?;
+    let all = ledger::expiring(&store, &tenant.id).await?;
+    let rows: Vec<_> = all
+        .iter()
+        .map(|grant| {
+            let money = [grant.amount, grant.remaining].map(|amount| amount.to_string());
+            [grant.source.clone()]
+                .into_iter()
+                .chain(money)
+                .chain([moment(grant.expires_ms)])
+                .collect()
+        })
+        .collect();
+    Ok(desk.print.list(&all, &["SOURCE", "AMOUNT", "LEFT", "EXPIRES"], &rows)?)
 }
 
 impl Credit {

@@ -65,6 +65,17 @@ async fn admit(exchange: &Arc<Exchange>, arrival: Arrival) -> Response<ReplyBody
         exchange.discard(body);
         return refuse(Code::HeadTooLarge, "The request's head is over the limit.");
     }
+    if path == exchange::REDEEM {
+        if head.method == Method::POST {
+            return exchange.redeem(credential, &head.headers, body, call).await;
+        }
+        exchange.discard(body);
+        let mut response = refuse(Code::MethodNotAllowed, "This path does not take this method.");
+        response
+            .headers_mut()
+            .insert(header::ALLOW, HeaderValue::from_static("POST"));
+        return response;
+    }
     let Some(endpoint) = Endpoint::parse(path) else {
         exchange.discard(body);
         return refuse(Code::NotFound, "The relay has no such path.");

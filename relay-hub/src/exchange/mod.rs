@@ -7,6 +7,7 @@ mod flow;
 mod meter;
 mod models;
 mod record;
+mod redeem;
 mod request;
 mod socket;
 mod upstream;
@@ -35,6 +36,7 @@ use crate::{
     admission::{Admission, Head},
     catalogue::Catalogue,
     config::Limits,
+    credit::Credit,
     egress::Egress,
     idempotency::Idempotency,
     identity::{Caller, Credential, Identity},
@@ -43,7 +45,7 @@ use crate::{
     routing::Routing,
 };
 
-pub use self::socket::SocketClient;
+pub use self::{redeem::REDEEM, socket::SocketClient};
 
 /// The name under which a client and an operator find a call again.
 const CALL_ID: HeaderName = HeaderName::from_static("relay-call-id");
@@ -65,6 +67,7 @@ pub struct Exchange {
     pub egress: Egress,
     pub ledger: Ledger,
     pub idempotency: Idempotency,
+    pub credit: Credit,
     pub limits: Arc<Limits>,
     pub tasks: Tasks,
     /// Cancelled when running answers can be waited for no longer.
@@ -117,6 +120,7 @@ impl Exchange {
         egress: Egress,
         ledger: Ledger,
         idempotency: Idempotency,
+        credit: Credit,
         limits: Limits,
         tasks: Tasks,
         stop: CancellationToken,
@@ -130,6 +134,7 @@ impl Exchange {
             egress,
             ledger,
             idempotency,
+            credit,
             limits: Arc::new(limits),
             tasks,
             stop,

@@ -13,7 +13,7 @@ use crate::money::Nanos;
 pub use network::Network;
 pub use scope::Scope;
 pub(crate) use value::is_model;
-pub use value::{Fault, Limit, ModelName};
+pub use value::{Fault, Limit, ModelName, moment};
 
 /// What is allowed within one scope. Every rule that a call falls under must let it pass.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -236,8 +236,11 @@ fn each<T>(text: &str, hint: &'static str, read: fn(&str) -> Option<T>) -> Resul
     words.map(read).collect()
 }
 
-/// A day begins at midnight, UTC.
-fn moment(text: &str) -> Result<i64, Fault> {
+/// Milliseconds since 1970. A day begins at midnight, UTC.
+///
+/// # Errors
+/// It is neither a day nor a moment.
+pub fn moment(text: &str) -> Result<i64, Fault> {
     let at_midnight = || {
         let day: Date = text.parse().ok()?;
         day.to_zoned(TimeZone::UTC).ok().map(|zoned| zoned.timestamp())

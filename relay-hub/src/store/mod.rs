@@ -1,11 +1,13 @@
 //! The hub's SQLite database: opening, schema, and one file per aggregate. Knows no rules of money.
 
 pub mod accounts;
+pub mod codes;
 pub mod devices;
 pub mod idempotency;
 pub mod keys;
 pub mod limits;
 pub mod lock;
+pub mod plans;
 pub mod prices;
 mod schema;
 pub mod tenants;

@@ -16,6 +16,8 @@ const STEPS: &[&str] = &[
     include_str!("schema/chain_end.sql"),
     include_str!("schema/ways.sql"),
     include_str!("schema/credit.sql"),
+    include_str!("schema/codes.sql"),
+    include_str!("schema/plans.sql"),
 ];
 
 /// Applies what is missing, each step in one transaction.
