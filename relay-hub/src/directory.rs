@@ -26,7 +26,7 @@ use crate::{
     store::{
         Store, StoreError,
         accounts::{self, AccountRow},
-        limits,
+        limits, plans,
         prices::{
             self, PriceRow,
             tenant::{self, Terms},
@@ -55,6 +55,8 @@ pub struct Directory {
     pub terms: HashMap<TenantId, Terms>,
     /// What operators allow.
     pub rules: Rules,
+    /// The model that serves a tenant when its credit is used up.
+    pub downgrades: HashMap<TenantId, String>,
 }
 
 /// Who pays.
@@ -419,6 +421,7 @@ async fn load(
     }
     directory.terms = tenant::read_all(&mut tx, i64::MAX).await?;
     directory.rules = limits::read_all(&mut tx).await?.into_iter().collect();
+    directory.downgrades = plans::downgrades(&mut tx).await?;
     tx.commit().await?;
     Ok(directory)
 }

@@ -13,6 +13,7 @@ mod browser;
 mod canary;
 mod codex;
 mod crash;
+mod credit;
 #[cfg(target_os = "linux")]
 mod disk;
 mod endings;

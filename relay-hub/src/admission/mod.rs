@@ -34,11 +34,11 @@ use self::{
     spend::{Pledge, Span, Spend},
 };
 use crate::{
-    catalogue::Model,
+    catalogue::{Catalogue, Model},
     directory::DirectoryHandle,
     identity::Caller,
     ids::{DeviceId, KeyId},
-    ledger::{Hold, Ledger, Reserve},
+    ledger::{Hold, HoldError, Ledger, Reserve},
     limit::{Rule, Scope},
     money::Nanos,
     refusal::Refused,
@@ -119,6 +119,21 @@ pub struct Permit {
     pub hold: Hold,
     /// What is counted once the call's usage is known.
     pub tally: Tally,
+    /// Serves the call in place of the model asked for: the tenant's credit does not cover that one.
+    pub instead: Option<Box<Model>>,
+}
+
+/// Why nothing is set aside.
+enum NotHeld {
+    Refused(Refused),
+    /// The tenant's credit does not cover the call.
+    Short(HoldError),
+}
+
+impl From<Refused> for NotHeld {
+    fn from(refused: Refused) -> Self {
+        Self::Refused(refused)
+    }
 }
 
 /// What a call counts for in the limits beside its slot and its hold. Dropped, it was charged nothing.
@@ -279,7 +294,8 @@ impl Admission {
     }
 
     /// Sets money aside for the call, once its envelope passed every limit; the hold is granted but need not be
-    /// durable yet.
+    /// durable yet. Where the tenant's credit does not cover it, another model may serve it: the one that the tenant's
+    /// plan names.
     ///
     /// # Errors
     /// The model is not allowed, the output asked for is too much, a rate or a budget is used up, the model has all
@@ -291,26 +307,74 @@ impl Admission {
         caller: &Caller,
         model: &Model,
         envelope: &Envelope,
+        catalogue: &Catalogue,
     ) -> Result<Permit, Refused> {
         let mut rules = std::mem::take(&mut ticket.rules);
-        if !Self::allows(&rules, model) {
-            return Err(refusals::model(&model.name));
+        let of_all = rules.len();
+        let short = match self
+            .set_aside(&mut ticket, &mut rules, call, caller, model, envelope)
+            .await
+        {
+            Ok((hold, tally)) => {
+                return Ok(Permit {
+                    ticket,
+                    hold,
+                    tally,
+                    instead: None,
+                });
+            }
+            Err(NotHeld::Refused(refused)) => return Err(refused),
+            Err(NotHeld::Short(short)) => short,
+        };
+        let Some(instead) = catalogue.instead(caller, model) else {
+            return Err(short.into());
+        };
+        rules.truncate(of_all);
+        ticket._of_model = None;
+        // Boxed: hardly any call comes here, and every call would keep room for it.
+        let again = Box::pin(self.set_aside(&mut ticket, &mut rules, call, caller, &instead, envelope));
+        match again.await {
+            Ok((hold, tally)) => Ok(Permit {
+                ticket,
+                hold,
+                tally,
+                instead: Some(Box::new(instead)),
+            }),
+            Err(NotHeld::Refused(refused)) => Err(refused),
+            Err(NotHeld::Short(short)) => Err(short.into()),
+        }
+    }
+
+    async fn set_aside(
+        &self,
+        ticket: &mut Ticket,
+        rules: &mut Vec<Arc<Rule>>,
+        call: CallId,
+        caller: &Caller,
+        model: &Model,
+        envelope: &Envelope,
+    ) -> Result<(Hold, Tally), NotHeld> {
+        if !Self::allows(rules, model) {
+            return Err(refusals::model(&model.name).into());
         }
         let model_scopes = scopes_of_model(caller.tenant_id(), model);
         let of_model = self.rules(&model_scopes);
         let gates = gates(&of_model);
         rules.extend(of_model);
-        let most = check_envelope(&rules, envelope)?;
+        let most = check_envelope(rules, envelope)?;
         if !gates.is_empty() {
             let place = self.models.ask(caller.tenant_id(), gates).map_err(refusals::full)?;
             ticket._of_model = Some(place.slot().await.map_err(refusals::full)?);
         }
         let reserve = self.sized(call, caller, model, envelope, most)?;
         let tally = self
-            .tally(&rules, caller, model_scopes, envelope, reserve.amount)
+            .tally(rules, caller, model_scopes, envelope, reserve.amount)
             .await?;
-        let hold = self.ledger.reserve(reserve).await?;
-        Ok(Permit { ticket, hold, tally })
+        match self.ledger.reserve(reserve).await {
+            Ok(hold) => Ok((hold, tally)),
+            Err(short @ HoldError::Insufficient { .. }) => Err(NotHeld::Short(short)),
+            Err(error @ (HoldError::Duplicate | HoldError::Unavailable(_))) => Err(NotHeld::Refused(error.into())),
+        }
     }
 
     async fn tally(

@@ -92,7 +92,14 @@ impl World {
         let ticket = self.admission.enter(&self.caller, &HEAD).await?.ticket().await?;
         let model = self.catalogue.model(&self.caller, model).await?;
         self.admission
-            .hold(ticket, CallId::random(), &self.caller, &model, &envelope)
+            .hold(
+                ticket,
+                CallId::random(),
+                &self.caller,
+                &model,
+                &envelope,
+                &self.catalogue,
+            )
             .await
     }
 
@@ -173,9 +180,14 @@ async fn tokens_are_charged_by_size_and_then_by_use_and_never_given_back() {
         .await
         .unwrap();
     let model = world.catalogue.model(&world.caller, "m").await.unwrap();
-    let warm = world
-        .admission
-        .hold(ticket, CallId::random(), &world.caller, &model, &envelope);
+    let warm = world.admission.hold(
+        ticket,
+        CallId::random(),
+        &world.caller,
+        &model,
+        &envelope,
+        &world.catalogue,
+    );
     assert!(warm.await.is_ok(), "a warm-up uses no tokens");
 }
 

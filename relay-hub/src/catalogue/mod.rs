@@ -63,6 +63,17 @@ impl Catalogue {
             .ok_or_else(|| unknown(name))
     }
 
+    /// The model that serves the caller in place of `asked` when its credit is used up, under the name asked for.
+    pub fn instead(&self, caller: &Caller, asked: &Model) -> Option<Model> {
+        let directory = self.directory.load();
+        let name = directory.downgrades.get(caller.tenant_id())?;
+        let model = self.find(&directory, caller, name)?;
+        (model.upstream != asked.upstream).then(|| Model {
+            name: asked.name.clone(),
+            ..model
+        })
+    }
+
     /// Every model the caller may use, by name; aliases among them.
     pub fn models(&self, caller: &Caller) -> Vec<Model> {
         let directory = self.directory.load();

@@ -211,14 +211,21 @@ impl Exchange {
         let (ticket, body) = tokio::try_join!(entry.ticket(), read)?;
         let envelope = Envelope::read(endpoint, body.plain.as_slice())?;
         row.asked(&envelope);
-        let model = self.catalogue.model(&caller, &envelope.model).await?;
+        let mut model = self.catalogue.model(&caller, &envelope.model).await?;
         row.priced(&model);
         let plain = body.plain.as_slice();
         let claim = self
             .idempotency
             .claim(&caller, &head.headers, endpoint, plain, call)
             .await?;
-        let permit = self.admission.hold(ticket, call, &caller, &model, &envelope).await?;
+        let held = self
+            .admission
+            .hold(ticket, call, &caller, &model, &envelope, &self.catalogue);
+        let mut permit = held.await?;
+        if let Some(instead) = permit.instead.take() {
+            model = *instead;
+            row.priced(&model);
+        }
         row.held();
         let lease = self.routing.lease(permit, caller.tenant_id()).await?;
         let upstream = self.upstreams.of(&lease.account, &self.egress)?;

@@ -249,9 +249,21 @@ impl Session {
             length: Some(envelope.bytes),
         };
         let ticket = admission.enter(&caller, &asks).await?.ticket().await?;
-        let model = catalogue.model(&caller, &envelope.model).await?;
+        let mut model = catalogue.model(&caller, &envelope.model).await?;
         row.priced(&model);
-        let Permit { ticket, hold, tally } = admission.hold(ticket, call, &caller, &model, envelope).await?;
+        let permit = admission
+            .hold(ticket, call, &caller, &model, envelope, catalogue)
+            .await?;
+        let Permit {
+            ticket,
+            hold,
+            tally,
+            instead,
+        } = permit;
+        if let Some(instead) = instead {
+            model = *instead;
+            row.priced(&model);
+        }
         hold.hasten();
         row.held();
         if let Some(row) = record.take() {
