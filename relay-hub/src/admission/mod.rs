@@ -126,8 +126,8 @@ pub struct Permit {
 /// Why nothing is set aside.
 enum NotHeld {
     Refused(Refused),
-    /// The tenant's credit does not cover the call.
-    Short(HoldError),
+    /// The tenant's credit does not cover the call. Its tokens were charged by then.
+    Short(HoldError, Vec<Charge>),
 }
 
 impl From<Refused> for NotHeld {
@@ -311,10 +311,8 @@ impl Admission {
     ) -> Result<Permit, Refused> {
         let mut rules = std::mem::take(&mut ticket.rules);
         let of_all = rules.len();
-        let short = match self
-            .set_aside(&mut ticket, &mut rules, call, caller, model, envelope)
-            .await
-        {
+        let asked = self.set_aside(&mut ticket, &mut rules, (call, caller), model, envelope, &[]);
+        let (short, charged) = match asked.await {
             Ok((hold, tally)) => {
                 return Ok(Permit {
                     ticket,
@@ -324,7 +322,7 @@ impl Admission {
                 });
             }
             Err(NotHeld::Refused(refused)) => return Err(refused),
-            Err(NotHeld::Short(short)) => short,
+            Err(NotHeld::Short(short, charged)) => (short, charged),
         };
         let Some(instead) = catalogue.instead(caller, model) else {
             return Err(short.into());
@@ -332,7 +330,7 @@ impl Admission {
         rules.truncate(of_all);
         ticket._of_model = None;
         // Boxed: hardly any call comes here, and every call would keep room for it.
-        let again = Box::pin(self.set_aside(&mut ticket, &mut rules, call, caller, &instead, envelope));
+        let again = Box::pin(self.set_aside(&mut ticket, &mut rules, (call, caller), &instead, envelope, &charged));
         match again.await {
             Ok((hold, tally)) => Ok(Permit {
                 ticket,
@@ -341,7 +339,7 @@ impl Admission {
                 instead: Some(Box::new(instead)),
             }),
             Err(NotHeld::Refused(refused)) => Err(refused),
-            Err(NotHeld::Short(short)) => Err(short.into()),
+            Err(NotHeld::Short(short, _)) => Err(short.into()),
         }
     }
 
@@ -349,10 +347,10 @@ impl Admission {
         &self,
         ticket: &mut Ticket,
         rules: &mut Vec<Arc<Rule>>,
-        call: CallId,
-        caller: &Caller,
+        (call, caller): (CallId, &Caller),
         model: &Model,
         envelope: &Envelope,
+        charged: &[Charge],
     ) -> Result<(Hold, Tally), NotHeld> {
         if !Self::allows(rules, model) {
             return Err(refusals::model(&model.name).into());
@@ -368,11 +366,11 @@ impl Admission {
         }
         let reserve = self.sized(call, caller, model, envelope, most)?;
         let tally = self
-            .tally(rules, caller, model_scopes, envelope, reserve.amount)
+            .tally(rules, caller, model_scopes, envelope, (reserve.amount, charged))
             .await?;
         match self.ledger.reserve(reserve).await {
             Ok(hold) => Ok((hold, tally)),
-            Err(short @ HoldError::Insufficient { .. }) => Err(NotHeld::Short(short)),
+            Err(short @ HoldError::Insufficient { .. }) => Err(NotHeld::Short(short, tally.tokens)),
             Err(error @ (HoldError::Duplicate | HoldError::Unavailable(_))) => Err(NotHeld::Refused(error.into())),
         }
     }
@@ -383,7 +381,7 @@ impl Admission {
         caller: &Caller,
         mut counted: Vec<Scope>,
         envelope: &Envelope,
-        amount: Nanos,
+        (amount, charged): (Nanos, &[Charge]),
     ) -> Result<Tally, Refused> {
         counted.extend(scopes(caller, envelope.endpoint));
         let pledge = self.spend.pledge(counted, budgets(rules), amount);
@@ -395,7 +393,12 @@ impl Admission {
         } else {
             Vec::new()
         };
-        self.take(&tokens).await?;
+        if charged.is_empty() {
+            self.take(&tokens).await?;
+        } else {
+            let missing = tokens.iter().filter(|charge| !charged.contains(charge)).cloned();
+            self.take(&missing.collect::<Vec<_>>()).await?;
+        }
         let counters = self.counters.clone();
         Ok(Tally {
             pledge,

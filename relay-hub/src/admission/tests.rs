@@ -11,7 +11,7 @@ use crate::{
     ledger,
     limit::Limit,
     price_list,
-    store::{keys, millis, prices, tenants, testing::TestHub},
+    store::{keys, millis, plans, prices, tenants, testing::TestHub},
 };
 
 struct World {
@@ -114,6 +114,35 @@ async fn without_limits_all_calls_pass() {
     for _ in 0..50 {
         world.call("m", "").await.unwrap();
     }
+}
+
+#[tokio::test]
+async fn a_call_that_another_model_serves_is_charged_its_tokens_once() {
+    let mut world = World::new().await;
+    let list = "[[model]]\nname='small'\ninput='0'\ncached='0'\noutput='0'\ncontext=1000\nmax_output=1000";
+    let list = price_list::read("p", list).unwrap();
+    prices::import(&world.hub.store, &list, 1).await.unwrap();
+    let plan = plans::Plan {
+        name: "kind".to_owned(),
+        monthly: Nanos::ZERO,
+        daily: Nanos::ZERO,
+        free: Nanos::new(1),
+        downgrade: Some("small".to_owned()),
+        created_ms: 1,
+    };
+    plans::add(&world.hub.store, &plan).await.unwrap();
+    let tenant = tenants::add(&world.hub.store, "poor", 1).await.unwrap();
+    plans::assign(&world.hub.store, &tenant, Some("kind"), 1).await.unwrap();
+    world.caller.tenant = world.directory.refresh().await.tenants[&tenant].clone();
+    world.limit(world.tenant(), Limit::TokensPerMinute, "1000").await;
+    let body = "x".repeat(1_200);
+    for _ in 0..2 {
+        let permit = world.call("m", &format!(r#","more":"{body}""#)).await.unwrap();
+        let instead = permit.instead.unwrap();
+        assert_eq!((instead.name.as_str(), instead.upstream.as_str()), ("m", "small"));
+    }
+    let refusal = world.refusal("m", &format!(r#","more":"{body}{body}""#)).await;
+    assert_eq!(refusal.code, Code::RateLimited, "{}", refusal.message);
 }
 
 #[tokio::test]

@@ -61,8 +61,9 @@ impl Calendar {
     /// What cannot be done now is tried again a second later.
     async fn look(&mut self, now_ms: i64) {
         let done = async {
-            self.expire(now_ms).await?;
-            self.give(now_ms).await
+            // First what calls may be waiting for.
+            self.give(now_ms).await?;
+            self.expire(now_ms).await
         };
         if let Err(error) = done.await {
             let error = &error as &dyn std::error::Error;

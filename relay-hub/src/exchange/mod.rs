@@ -38,7 +38,7 @@ use crate::{
     config::Limits,
     credit::Credit,
     egress::Egress,
-    idempotency::Idempotency,
+    idempotency::{self, Idempotency},
     identity::{Caller, Credential, Identity},
     ledger::{Ledger, Link},
     refusal::Refused,
@@ -237,10 +237,7 @@ impl Exchange {
         let sample = bill::kept(&body.plain);
         let (payload, headers, memory) = body.edited(&envelope.edits(renamed, asks_usage), to_vendor(&head.headers));
         let request = upstream::request(&upstream.target, endpoint, head.uri.query(), headers, payload);
-        let claim = match claim {
-            Some(claim) => Some(Box::pin(claim.leaves(lease.permit.hold.number())).await?),
-            None => None,
-        };
+        let claim = idempotency::leaves(claim, lease.permit.hold.number()).await?;
         let Some(record) = record.take() else {
             return Err(internal());
         };

@@ -169,6 +169,18 @@ impl Idempotency {
     }
 }
 
+/// [`Claim::leaves`], where there is a claim.
+///
+/// # Errors
+/// It cannot be written now.
+pub async fn leaves(claim: Option<Box<Claim>>, number: i64) -> Result<Option<Box<Claim>>, Refused> {
+    match claim {
+        None => Ok(None),
+        // Boxed: hardly any call comes here, and every call would keep room for it.
+        Some(claim) => Box::pin(claim.leaves(number)).await.map(Some),
+    }
+}
+
 impl Inner {
     fn running(&self) -> MutexGuard<'_, HashMap<Name, Running>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
