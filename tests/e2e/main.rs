@@ -25,6 +25,7 @@ mod kill;
 mod limits;
 mod money;
 mod prices;
+mod reconcile;
 mod room;
 mod truncation;
 mod udp;

@@ -69,6 +69,12 @@ impl Failure {
         }
     }
 
+    /// The words, or the file they name, cannot be used.
+    pub(super) fn into_usage(mut self) -> Self {
+        self.code = USAGE;
+        self
+    }
+
     pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self

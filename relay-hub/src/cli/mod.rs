@@ -13,6 +13,7 @@ mod plans;
 mod prices;
 mod print;
 mod secret;
+mod reconcile;
 mod serve;
 mod sheet;
 mod tenant;
@@ -97,6 +98,8 @@ enum Command {
     Price(prices::PriceCommand),
     /// What was used: call by call, or in sums by tenant, key, device, model, account, day.
     Usage(books::Usage),
+    /// Compare a vendor's usage export with the books.
+    Reconcile(reconcile::Reconcile),
     /// The books.
     Ledger(books::Ledger),
 }
@@ -181,6 +184,7 @@ async fn perform(command: Command, desk: &mut Desk<'_>) -> Result<(), Failure> {
         Command::Limit(limit) => limits::run(desk, limit).await,
         Command::Price(price) => prices::run(desk, price).await,
         Command::Usage(usage) => books::usage(desk, usage).await,
+        Command::Reconcile(words) => reconcile::run(desk, &words).await,
         Command::Ledger(ledger) => books::ledger(desk, ledger).await,
     }
 }

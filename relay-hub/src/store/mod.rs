@@ -16,6 +16,7 @@ pub(crate) mod testing;
 pub mod transfers;
 pub mod usage;
 pub mod ways;
+pub mod vendor_bill;
 
 use std::{
     io,

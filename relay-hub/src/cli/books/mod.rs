@@ -8,6 +8,7 @@ mod which;
 
 use clap::{Args, Subcommand};
 
+pub(super) use self::which::Window;
 use super::{Desk, Failure};
 
 #[derive(Args)]

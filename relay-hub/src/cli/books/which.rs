@@ -12,7 +12,7 @@ use crate::{
 
 /// From when to when.
 #[derive(Args)]
-pub(super) struct Window {
+pub(in crate::cli) struct Window {
     /// Booked then or later: a day (2026-11-21), a moment (2026-11-21T18:00:00Z), or so long ago (7d, 24h, 30m). UTC.
     #[arg(long, value_name = "WHEN", allow_hyphen_values = true)]
     since: Option<String>,
@@ -45,7 +45,7 @@ pub(super) struct Which {
 
 impl Window {
     /// Milliseconds since 1970: the first that counts, and the first that does not any more.
-    pub(super) fn read(&self, problems: &mut Problems) -> (Option<i64>, Option<i64>) {
+    pub(in crate::cli) fn read(&self, problems: &mut Problems) -> (Option<i64>, Option<i64>) {
         let now = now_ms();
         let mut one = |flag: &str, text: &Option<String>, end: bool| {
             let text = text.as_deref()?;
@@ -105,6 +105,7 @@ impl Which {
             account,
             since_ms,
             until_ms,
+            ..Filter::default()
         })
     }
 }

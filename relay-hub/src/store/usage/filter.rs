@@ -19,6 +19,8 @@ pub struct Filter {
     pub since_ms: Option<i64>,
     /// Booked before then.
     pub until_ms: Option<i64>,
+    /// Only calls whose tokens were counted, and no warm-up: what a vendor bills.
+    pub has_usage: bool,
 }
 
 impl Filter {
@@ -31,6 +33,7 @@ impl Filter {
             account,
             since_ms,
             until_ms,
+            has_usage,
         } = self;
         let same = [
             (" AND u.tenant = ", tenant.as_ref().map(TenantId::as_str)),
@@ -45,6 +48,9 @@ impl Filter {
         if let Some(model) = model {
             sql.push(" AND (u.model = ").push_bind(model.clone());
             sql.push(" OR u.upstream_model = ").push_bind(model.clone()).push(")");
+        }
+        if *has_usage {
+            sql.push(" AND u.input IS NOT NULL AND u.ending <> 'warmup'");
         }
         for (condition, at_ms) in [(" AND u.at_ms >= ", since_ms), (" AND u.at_ms < ", until_ms)] {
             if let Some(at_ms) = at_ms {

@@ -182,7 +182,7 @@ figures! {
     /// Their tokens were counted by the relay.
     estimated = "count(*) FILTER (WHERE u.source = 'estimated')",
     /// Bills that an operator should look at.
-    flagged = "count(json_extract(u.detail, '$.flags'))",
+    flagged = "count(*) FILTER (WHERE json_extract(u.detail, '$.flags') <> '[\"by_bytes\"]')",
     /// Input tokens, all kinds together.
     input = "coalesce(sum(u.input), 0)",
     /// Of these, read from the vendor's cache.
