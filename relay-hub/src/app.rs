@@ -27,15 +27,16 @@ use crate::{
     directory::{Directory, DirectoryHandle},
     egress::Egress,
     enrolment::Enrolment,
-    entrance::{Public, bind, serve_public, serve_tunnel},
+    entrance::{Figures, Public, bind, serve_metrics, serve_public, serve_tunnel},
     exchange::Exchange,
     idempotency::Idempotency,
     identity::Identity,
     ids::DeviceId,
     ledger::Ledger,
+    metrics::{Format, Page},
     routing::Routing,
     seal::{SealError, Sealer},
-    store::{Store, StoreError},
+    store::{Store, StoreError, tenants},
 };
 
 /// After running answers were told that the hub ends, they have this long to be settled.
@@ -70,6 +71,8 @@ pub struct Running {
     pub tunnel: SocketAddr,
     pub https: Option<SocketAddr>,
     pub http: Option<SocketAddr>,
+    /// Where figures are scraped.
+    pub metrics: Option<SocketAddr>,
     exchange: Arc<Exchange>,
     port: Tunnel,
     drain: CancellationToken,
@@ -111,6 +114,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         tunnel,
         https: None,
         http: None,
+        metrics: None,
         exchange,
         port,
         drain,
@@ -120,6 +124,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         run_json: config.data.run_json(),
     };
     running.open_public(&config)?;
+    running.open_metrics(&config, &store)?;
     running.follow(directory);
     running.announce()?;
     Ok(running)
@@ -205,6 +210,22 @@ impl Running {
         Ok(())
     }
 
+    /// Where figures are scraped: a listener of its own, never the public one.
+    fn open_metrics(&mut self, config: &Config, store: &Store) -> Result<(), StartError> {
+        let Some(address) = config.metrics else { return Ok(()) };
+        let failed = |source| StartError::Bind { address, source };
+        let listener = bind(address).map_err(failed)?;
+        self.metrics = Some(listener.local_addr().map_err(failed)?);
+        let scrape = Arc::new(Scrape {
+            ledger: self.exchange.ledger.clone(),
+            port: self.port.clone(),
+            store: store.clone(),
+        });
+        let serving = serve_metrics(listener, scrape, self.drain.clone(), self.front.clone());
+        self.front.spawn("metrics-listener", serving);
+        Ok(())
+    }
+
     fn open(&self, address: SocketAddr, tls: Option<Arc<rustls::ServerConfig>>) -> Result<SocketAddr, StartError> {
         let failed = |source| StartError::Bind { address, source };
         let listener = bind(address).map_err(failed)?;
@@ -245,6 +266,7 @@ impl Running {
     fn announce(&self) -> Result<(), StartError> {
         let text = serde_json::json!({
             "pid": std::process::id(), "tunnel": self.tunnel, "https": self.https, "http": self.http,
+            "metrics": self.metrics,
         });
         std::fs::write(&self.run_json, text.to_string()).map_err(|error| StartError::File {
             path: self.run_json.clone(),
@@ -254,7 +276,10 @@ impl Running {
 
     /// What a script waits for: one JSON object.
     pub fn ready_line(&self) -> String {
-        serde_json::json!({"ready": true, "tunnel": self.tunnel, "https": self.https, "http": self.http}).to_string()
+        serde_json::json!({
+            "ready": true, "tunnel": self.tunnel, "https": self.https, "http": self.http, "metrics": self.metrics,
+        })
+        .to_string()
     }
 
     /// Takes no new call, lets the running ones finish within the drain timeout, settles what is left, and ends.
@@ -279,6 +304,35 @@ impl Running {
         self.back.shutdown(LAST_WORDS).await;
         // The file says that a hub runs; a later start writes it anew.
         drop(std::fs::remove_file(&self.run_json));
+    }
+}
+
+/// What a scrape reads.
+struct Scrape {
+    ledger: Ledger,
+    port: Tunnel,
+    store: Store,
+}
+
+impl Figures for Scrape {
+    async fn read(&self, accept: &str) -> (&'static str, String) {
+        let format = Format::accepted(accept);
+        let mut page = Page::new(format);
+        self.ledger.tell(&mut page);
+        page.gauge(
+            "relay_tunnel_connections",
+            "Devices that are connected.",
+            self.port.devices().len(),
+        );
+        // A database that cannot be read now is told by the ledger's failures.
+        if let Ok(held) = tenants::held(&self.store).await {
+            page.gauge(
+                "relay_held_nanos",
+                "Held for running calls by the tables, in billionths.",
+                held.get(),
+            );
+        }
+        (format.media_type(), page.end())
     }
 }
 

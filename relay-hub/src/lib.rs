@@ -18,6 +18,7 @@ pub mod identity;
 pub mod ids;
 pub mod ledger;
 pub mod limit;
+pub mod metrics;
 pub mod money;
 pub mod price_list;
 pub mod refusal;

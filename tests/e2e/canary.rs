@@ -138,6 +138,7 @@ fn files(folder: &Path) -> Vec<std::path::PathBuf> {
 async fn canaries_are_in_no_log_no_table_no_metric_and_no_error() {
     let world = crate::Setup {
         log: LOUDEST,
+        hub_toml: "[metrics]\nlisten = \"127.0.0.1:0\"\n".to_owned(),
         ..setup()
     }
     .start()
@@ -145,12 +146,13 @@ async fn canaries_are_in_no_log_no_table_no_metric_and_no_error() {
     let refusals = exercise(&world).await;
     world.books().settled(20).await;
     world.assert_sound().await;
-    let metrics = Client::new(&format!("http://{}", world.hub.http()), "")
+    let metrics = Client::new(&format!("http://{}", world.hub.metrics().unwrap()), "")
         .get("/metrics")
         .await
         .unwrap()
         .rest()
         .await;
+    assert!(metrics.text().contains("relay_calls_total"), "{}", metrics.text());
     let dump = world.books().dump().await;
     let status = world.agent.status().await.to_string();
 

@@ -23,6 +23,7 @@ mod idempotency;
 mod keys;
 mod kill;
 mod limits;
+mod metrics;
 mod money;
 mod prices;
 mod reconcile;

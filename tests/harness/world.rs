@@ -298,6 +298,12 @@ impl Hub {
         self.address("http")
     }
 
+    /// Where figures are scraped, if they are.
+    pub fn metrics(&self) -> Option<SocketAddr> {
+        let ready = &self.program.as_ref().expect("the hub was started").ready;
+        ready["metrics"].as_str().and_then(|text| text.parse().ok())
+    }
+
     /// PEM of what a client of the public entrance must trust.
     pub fn certificate_authority(&self) -> String {
         fs::read_to_string(self.home.join("tls/ca.crt")).expect("init made a CA")

@@ -11,10 +11,11 @@ pub(super) fn run(desk: &mut Desk<'_>) -> Result<(), Failure> {
             let off = || "off".to_owned();
             let https = config.https.map_or_else(off, |https| https.listen.to_string());
             let http = config.http.map_or_else(off, |listen| listen.to_string());
+            let metrics = config.metrics.map_or_else(off, |listen| listen.to_string());
             let tunnel = config.tunnel.listen.to_string();
-            let line = format!("ok: tunnel {tunnel}, https {https}, http {http}");
+            let line = format!("ok: tunnel {tunnel}, https {https}, http {http}, metrics {metrics}");
             Ok(desk.print.done(
-                &json!({"ok": true, "tunnel": tunnel, "https": https, "http": http}),
+                &json!({"ok": true, "tunnel": tunnel, "https": https, "http": http, "metrics": metrics}),
                 &line,
             )?)
         }

@@ -17,6 +17,7 @@ pub(super) struct File {
     pub(super) tunnel: Tunnel,
     pub(super) https: Https,
     pub(super) http: Http,
+    pub(super) metrics: Metrics,
     pub(super) limits: Limits,
     pub(super) aliases: BTreeMap<String, Spanned<String>>,
     pub(super) egress: Egress,
@@ -41,6 +42,12 @@ pub(super) struct Https {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Http {
+    pub(super) listen: Entry<Read<Door>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Metrics {
     pub(super) listen: Entry<Read<Door>>,
 }
 

@@ -81,6 +81,8 @@ pub struct Config {
     pub https: Option<Https>,
     /// A plain entrance for tests and local proxies; loopback only.
     pub http: Option<SocketAddr>,
+    /// Where figures are scraped; loopback only.
+    pub metrics: Option<SocketAddr>,
     /// Bounds of every wait and every buffer.
     pub limits: Limits,
     /// Public model name to the vendor's model name.

@@ -37,6 +37,7 @@ pub(super) fn resolve(data: &DataDir, text: &str, overrides: &Overrides) -> Resu
         tunnel,
         https,
         http,
+        metrics,
         limits,
         aliases,
         egress,
@@ -46,6 +47,7 @@ pub(super) fn resolve(data: &DataDir, text: &str, overrides: &Overrides) -> Resu
         tunnel: reader.tunnel(tunnel, overrides),
         https: reader.https(data, https, overrides),
         http: reader.http(http, overrides),
+        metrics: reader.metrics(metrics),
         limits: reader.limits(limits),
         aliases: reader.aliases(aliases),
         egress: reader.egress(egress),
@@ -121,18 +123,35 @@ impl Reader<'_> {
     fn http(&mut self, file: file::Http, overrides: &Overrides) -> Option<SocketAddr> {
         const OPEN: &str = "without TLS only this machine may connect: use 127.0.0.1 or [::1], or https.listen";
         let file::Http { listen } = file;
-        let place = listen.as_ref().map(Spanned::span);
-        let mut door = self.read("http.listen", listen, Door::Closed);
-        let mut key = place.map_or_else(|| "http.listen".to_owned(), |span| self.place("http.listen", span));
+        let (mut key, mut door) = self.door("http.listen", listen);
         if let Some(flag) = overrides.http {
             (door, key) = (flag, "--http".to_owned());
         }
+        self.loopback(key, door, OPEN)
+    }
+
+    fn metrics(&mut self, file: file::Metrics) -> Option<SocketAddr> {
+        const OPEN: &str = "only this machine may read them: use 127.0.0.1 or [::1], and a proxy for others";
+        let file::Metrics { listen } = file;
+        let (key, door) = self.door("metrics.listen", listen);
+        self.loopback(key, door, OPEN)
+    }
+
+    /// A door that is closed unless it is named, and where it was.
+    fn door(&mut self, key: &str, listen: Entry<Read<Door>>) -> (String, Door) {
+        let place = listen.as_ref().map(Spanned::span);
+        let door = self.read(key, listen, Door::Closed);
+        let key = place.map_or_else(|| key.to_owned(), |span| self.place(key, span));
+        (key, door)
+    }
+
+    fn loopback(&mut self, key: String, door: Door, hint: &str) -> Option<SocketAddr> {
         match door {
             Door::Closed => None,
             Door::At(address) if address.ip().is_loopback() => Some(address),
             Door::At(address) => {
                 self.problems
-                    .push(key, format!("{address} is not a loopback address"), OPEN);
+                    .push(key, format!("{address} is not a loopback address"), hint);
                 None
             }
         }
@@ -258,6 +277,7 @@ impl Reader<'_> {
             ("tunnel.listen", Some(config.tunnel.listen)),
             ("https.listen", config.https.as_ref().map(|https| https.listen)),
             ("http.listen", config.http),
+            ("metrics.listen", config.metrics),
         ];
         for (at, (key, one)) in doors.iter().enumerate() {
             for (other_key, other) in &doors[..at] {

@@ -2,6 +2,7 @@
 //! knows no tenant.
 
 mod http1;
+mod metrics;
 mod public;
 mod sips;
 mod tunnel;
@@ -17,6 +18,7 @@ use relay_protocol::{Code, Endpoint, Refusal, Wire};
 use relay_shared::{call::CallId, secret::Secret};
 
 pub use self::{
+    metrics::{Figures, serve_metrics},
     public::{Public, bind, serve_public},
     tunnel::serve_tunnel,
 };

@@ -19,6 +19,7 @@ use tokio::sync::{SetOnce, oneshot};
 use super::{
     Hold, HoldError, LedgerDown, Reply, Reserve, UsageRow,
     book::{Book, NotGranted},
+    counts::Counts,
     flight::Flight,
     lines,
 };
@@ -96,6 +97,7 @@ pub(super) struct Inbox {
     filled: Condvar,
     dropped: AtomicU64,
     flight: Flight,
+    counts: Counts,
 }
 
 impl Inbox {
@@ -109,6 +111,7 @@ impl Inbox {
             filled: Condvar::new(),
             dropped: AtomicU64::new(0),
             flight,
+            counts: Counts::default(),
         }
     }
 
@@ -308,6 +311,15 @@ impl Inbox {
 
     pub(super) fn open(&self) -> usize {
         self.desk().book.open()
+    }
+
+    pub(super) const fn counts(&self) -> &Counts {
+        &self.counts
+    }
+
+    /// How much waits for the writer.
+    pub(super) fn queued(&self) -> usize {
+        self.desk().ops.len()
     }
 
     pub(super) fn dropped(&self) -> u64 {

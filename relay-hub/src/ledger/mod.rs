@@ -11,6 +11,7 @@
 )]
 
 mod book;
+mod counts;
 mod credit;
 mod detail;
 mod flight;
@@ -43,6 +44,7 @@ use tracing::warn;
 use crate::{
     identity::By,
     ids::TenantId,
+    metrics::Page,
     money::Nanos,
     refusal::Refused,
     store::{Store, StoreError, lock::HubLock, millis},
@@ -222,12 +224,29 @@ impl Ledger {
 
     /// Books a call that cost nothing. Never waits; a row that finds no place is counted in [`Ledger::notes_dropped`].
     pub fn note(&self, row: UsageRow) {
+        self.inbox.counts().call(&row);
         self.inbox.push(Op::Note(Box::new(row)));
     }
 
     /// The number of this start of the hub; a later start has a later one.
     pub fn epoch(&self) -> i64 {
         self.inbox.epoch()
+    }
+
+    /// Tells what was counted since the start, and how things stand.
+    pub fn tell(&self, page: &mut Page) {
+        self.inbox.counts().tell(page);
+        page.counter(
+            "relay_ledger_notes_dropped",
+            "Rows of free calls that found no place.",
+            self.notes_dropped(),
+        );
+        page.gauge(
+            "relay_ledger_queue",
+            "What waits for the ledger's next batch.",
+            self.inbox.queued(),
+        );
+        page.gauge("relay_open_holds", "Calls for which money is held.", self.open_holds());
     }
 
     /// How many rows found no place.
@@ -299,6 +318,7 @@ impl Hold {
     ) -> impl Future<Output = Result<Nanos, LedgerDown>> + Send + 'static {
         let (reply, charged) = oneshot::channel();
         let charge = rules::bookable(charge, self.facts.amount());
+        self.inbox.counts().call(&row);
         self.end(charge, Some(Box::new(row)), Some(reply));
         async move { charged.await.unwrap_or(Err(LedgerDown)) }
     }
@@ -322,6 +342,7 @@ impl Drop for Hold {
     /// Signals only; the writer does the work.
     fn drop(&mut self) {
         if !self.is_settled {
+            self.inbox.counts().ended(Ending::Abandoned, "");
             self.end(Nanos::ZERO, None, None);
         }
     }

@@ -15,8 +15,8 @@ pub mod tenants;
 pub(crate) mod testing;
 pub mod transfers;
 pub mod usage;
-pub mod ways;
 pub mod vendor_bill;
+pub mod ways;
 
 use std::{
     io,

@@ -97,6 +97,14 @@ pub async fn list(store: &Store) -> Result<Vec<TenantRow>, StoreError> {
     rows.iter().map(read).collect()
 }
 
+/// What all accounts together hold.
+pub async fn held(store: &Store) -> Result<Nanos, StoreError> {
+    let row = sqlx::query("SELECT coalesce(sum(held), 0) FROM account")
+        .fetch_one(store.readers())
+        .await?;
+    Ok(Nanos::new(row.try_get(0)?))
+}
+
 /// Refuses a tenant's calls, or admits them again. True where that changed something.
 pub async fn suspend(store: &Store, id: &TenantId, since_ms: Option<i64>) -> Result<bool, StoreError> {
     let mut tx = store.write().await?;

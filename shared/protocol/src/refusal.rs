@@ -71,6 +71,9 @@ pub enum Code {
     Internal,
 }
 
+/// The list above is whole.
+const _: () = assert!(Code::ALL.len() == Code::Internal as usize + 1);
+
 /// One refusal. All of it is public.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
@@ -388,6 +391,38 @@ impl Rule {
 }
 
 impl Code {
+    /// Every one, in their order.
+    pub const ALL: [Self; 28] = [
+        Self::InvalidRequest,
+        Self::InvalidKey,
+        Self::TenantSuspended,
+        Self::AddressNotAllowed,
+        Self::ModelNotFound,
+        Self::NotFound,
+        Self::MethodNotAllowed,
+        Self::BodyTooLarge,
+        Self::HeadTooLarge,
+        Self::UnsupportedEncoding,
+        Self::CallRunning,
+        Self::AlreadyCompleted,
+        Self::KeyReused,
+        Self::RateLimited,
+        Self::Overloaded,
+        Self::OutOfCredit,
+        Self::UsageLimit,
+        Self::LinkDown,
+        Self::Draining,
+        Self::LedgerUnavailable,
+        Self::EgressUnavailable,
+        Self::UpstreamUnreachable,
+        Self::UpstreamTimeout,
+        Self::UpstreamBroke,
+        Self::NoWebSocket,
+        Self::ForeignOrigin,
+        Self::ForeignHost,
+        Self::Internal,
+    ];
+
     /// The HTTP status of this reason.
     #[must_use]
     pub const fn status(self) -> u16 {

@@ -94,6 +94,18 @@ impl Batch {
         self.opens.retain(|facts| !ended.contains(&facts.id));
     }
 
+    /// What tenants pay, and what nobody pays.
+    pub(super) fn sums(&self) -> (Nanos, Nanos) {
+        self.resolves
+            .iter()
+            .fold((Nanos::ZERO, Nanos::ZERO), |(charged, lost), resolve| {
+                (
+                    charged.saturating_add(resolve.charge),
+                    lost.saturating_add(resolve.loss),
+                )
+            })
+    }
+
     pub(super) fn len(&self) -> usize {
         self.opens
             .len()

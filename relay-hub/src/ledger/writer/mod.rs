@@ -210,6 +210,8 @@ impl Writer {
             Ok(()) => {
                 self.failures = 0;
                 self.backlog.add(written.batch.len());
+                let (charged, lost) = written.batch.sums();
+                self.inbox.counts().committed(written.batch.len(), charged, lost);
                 written.batch.done(&self.inbox, &mut self.opened);
                 Ok(())
             }
@@ -260,6 +262,7 @@ impl Writer {
             Ok(posted) => {
                 self.backlog = Backlog::default();
                 self.next.slot = 0;
+                self.inbox.counts().posted();
                 // Credit from elsewhere is seen here.
                 self.inbox.book(|book| {
                     for (account, available) in &posted.accounts {
@@ -338,6 +341,7 @@ impl Writer {
     /// The database failed: nothing that was known of it holds any more, and nobody waits for it who need not.
     fn shaken(&mut self, cause: &BooksError) {
         self.failures = self.failures.saturating_add(1);
+        self.inbox.counts().failed();
         warn!(
             error = cause as &dyn std::error::Error,
             failures = self.failures,
