@@ -6,6 +6,7 @@
     reason = "tests say what broke by panicking"
 )]
 
+mod aborts;
 mod answers;
 mod architecture;
 mod bad_input;
@@ -17,6 +18,7 @@ mod credit;
 #[cfg(target_os = "linux")]
 mod disk;
 mod endings;
+mod extension;
 mod faults;
 mod hosts;
 mod idempotency;

@@ -4,7 +4,7 @@ use relay_protocol::{Carries, Code, Envelope, Refusal, Tokens};
 
 use crate::{
     catalogue::Model,
-    money::{Kinds, Most, Price},
+    money::{Kinds, Most, Nanos, Offer, Price},
     refusal::Refused,
 };
 
@@ -34,6 +34,55 @@ pub(super) fn most(model: &Model, envelope: &Envelope, default_output: Tokens) -
             image: carries.pictures > 0 || carries.files || envelope.continues,
             long_cache: envelope.keeps_cache,
         },
+    }
+}
+
+/// How much output is paid for, of a call whose request names no most: a step at a time, up to what the model can give.
+#[derive(Debug, Clone, Copy)]
+pub struct Reach {
+    most: Most,
+    step: Tokens,
+    end: Tokens,
+}
+
+impl Reach {
+    /// That far does the first hold reach; `None` where the request says how far the output goes.
+    pub(super) fn first(model: &Model, envelope: &Envelope, most: Most) -> Option<Self> {
+        let end = model.max_output.saturating_mul(u64::from(envelope.n.max(1)));
+        let step = most.output;
+        envelope.max_output.is_none().then_some(Self { most, step, end })
+    }
+
+    /// So many tokens, of all answers together.
+    pub fn output(&self) -> Tokens {
+        self.most.output
+    }
+
+    /// A step further; `None` at the end.
+    pub fn further(&self) -> Option<Self> {
+        let output = self.most.output.saturating_add(self.step).min(self.end);
+        let most = Most { output, ..self.most };
+        (output > self.most.output).then_some(Self { most, ..*self })
+    }
+
+    /// Shorter first steps, for who has not enough for a whole one.
+    pub(super) fn shorter(self) -> impl Iterator<Item = Self> {
+        let output = self.most.output.get();
+        [output / 4, output / 16]
+            .into_iter()
+            .filter(|part| *part > 0)
+            .map(move |part| Self {
+                most: Most {
+                    output: Tokens::new(part),
+                    ..self.most
+                },
+                ..self
+            })
+    }
+
+    /// The most that a call of this reach can cost.
+    pub fn cost(&self, offer: &Offer, tier: Option<&str>) -> Nanos {
+        offer.bound(&self.most, tier)
     }
 }
 

@@ -45,6 +45,7 @@ use crate::{
     store::{Store, StoreError, limits},
 };
 
+pub use bound::Reach;
 pub use counters::{Charge, Counters, Short, Unit};
 pub use slots::Bounds;
 
@@ -119,6 +120,8 @@ pub struct Permit {
     pub hold: Hold,
     /// What is counted once the call's usage is known.
     pub tally: Tally,
+    /// How far the hold reaches, where it can be extended.
+    pub reach: Option<Reach>,
     /// Serves the call in place of the model asked for: the tenant's credit does not cover that one.
     pub instead: Option<Box<Model>>,
 }
@@ -144,6 +147,11 @@ pub struct Tally {
 }
 
 impl Tally {
+    /// The hold was extended.
+    pub fn grow(&mut self, by: Nanos) {
+        self.pledge.grow(by);
+    }
+
     /// The call ended: what it was charged, and the tokens it used.
     pub fn settle(mut self, charged: Nanos, used: Tokens) {
         self.pledge.settle(charged, SystemClock.wall());
@@ -313,11 +321,12 @@ impl Admission {
         let of_all = rules.len();
         let asked = self.set_aside(&mut ticket, &mut rules, (call, caller), model, envelope, &[]);
         let (short, charged) = match asked.await {
-            Ok((hold, tally)) => {
+            Ok((hold, tally, reach)) => {
                 return Ok(Permit {
                     ticket,
                     hold,
                     tally,
+                    reach,
                     instead: None,
                 });
             }
@@ -332,10 +341,11 @@ impl Admission {
         // Boxed: hardly any call comes here, and every call would keep room for it.
         let again = Box::pin(self.set_aside(&mut ticket, &mut rules, (call, caller), &instead, envelope, &charged));
         match again.await {
-            Ok((hold, tally)) => Ok(Permit {
+            Ok((hold, tally, reach)) => Ok(Permit {
                 ticket,
                 hold,
                 tally,
+                reach,
                 instead: Some(Box::new(instead)),
             }),
             Err(NotHeld::Refused(refused)) => Err(refused),
@@ -351,7 +361,7 @@ impl Admission {
         model: &Model,
         envelope: &Envelope,
         charged: &[Charge],
-    ) -> Result<(Hold, Tally), NotHeld> {
+    ) -> Result<(Hold, Tally, Option<Reach>), NotHeld> {
         if !Self::allows(rules, model) {
             return Err(refusals::model(&model.name).into());
         }
@@ -364,12 +374,20 @@ impl Admission {
             let place = self.models.ask(caller.tenant_id(), gates).map_err(refusals::full)?;
             ticket._of_model = Some(place.slot().await.map_err(refusals::full)?);
         }
-        let reserve = self.sized(call, caller, model, envelope, most)?;
+        let (amount, reach) = self.sized(model, envelope, most)?;
         let tally = self
-            .tally(rules, caller, model_scopes, envelope, (reserve.amount, charged))
+            .tally(rules, caller, model_scopes, envelope, (amount, charged))
             .await?;
-        match self.ledger.reserve(reserve).await {
-            Ok(hold) => Ok((hold, tally)),
+        let mut granted = self.ledger.reserve(reserve(call, caller, model, amount)).await;
+        let mut reach = reach;
+        if let Err(HoldError::Insufficient { available }) = granted
+            && let Some((shorter, amount)) = shorter(reach, available, model, envelope)
+        {
+            reach = Some(shorter);
+            granted = self.ledger.reserve(reserve(call, caller, model, amount)).await;
+        }
+        match granted {
+            Ok(hold) => Ok((hold, tally, reach)),
             Err(short @ HoldError::Insufficient { .. }) => Err(NotHeld::Short(short, tally.tokens)),
             Err(error @ (HoldError::Duplicate | HoldError::Unavailable(_))) => Err(NotHeld::Refused(error.into())),
         }
@@ -407,15 +425,13 @@ impl Admission {
         })
     }
 
-    /// The most that the call may cost.
+    /// The most that the call may cost; of one that may go on for long, what its beginning may.
     fn sized(
         &self,
-        call: CallId,
-        caller: &Caller,
         model: &Model,
         envelope: &Envelope,
         most: Option<Tokens>,
-    ) -> Result<Reserve, Refused> {
+    ) -> Result<(Nanos, Option<Reach>), Refused> {
         if envelope.background {
             return Err(Refusal::new(
                 Code::InvalidRequest,
@@ -428,14 +444,7 @@ impl Admission {
         let default = most.map_or(self.defaults.output, |most| most.min(self.defaults.output));
         let most = bound::most(model, envelope, default);
         let amount = model.offer.bound(&most, envelope.service_tier.as_deref());
-        Ok(Reserve {
-            call,
-            tenant: caller.tenant_id().clone(),
-            by: caller.by.clone(),
-            model: model.name.clone(),
-            amount,
-            price_version: model.offer.version,
-        })
+        Ok((amount, Reach::first(model, envelope, most)))
     }
 
     /// Whether new calls are refused.
@@ -449,6 +458,24 @@ impl Admission {
         self.calls.close();
         self.models.close();
     }
+}
+
+fn reserve(call: CallId, caller: &Caller, model: &Model, amount: Nanos) -> Reserve {
+    Reserve {
+        call,
+        tenant: caller.tenant_id().clone(),
+        by: caller.by.clone(),
+        model: model.name.clone(),
+        amount,
+        price_version: model.offer.version,
+    }
+}
+
+/// A shorter beginning that the tenant can pay, and its cost: nobody with money is refused for what may never come.
+fn shorter(reach: Option<Reach>, available: Nanos, model: &Model, envelope: &Envelope) -> Option<(Reach, Nanos)> {
+    let cost = |reach: Reach| (reach, reach.cost(&model.offer, envelope.service_tier.as_deref()));
+    let mut shorter = reach?.shorter().map(cost);
+    shorter.find(|(_, cost)| *cost <= available)
 }
 
 /// Everything that was charged since the month began, to every scope that it counts for.

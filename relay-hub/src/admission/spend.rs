@@ -126,6 +126,18 @@ impl<C: Clock> Spend<C> {
 }
 
 impl Pledge {
+    /// The call may cost so much more. No budget is asked: it began within all of them.
+    pub(super) fn grow(&mut self, by: Nanos) {
+        let mut sums = self.sums.lock();
+        for scope in &self.scopes {
+            if let Some(sum) = sums.get_mut(scope) {
+                sum.held = sum.held.saturating_add(by);
+            }
+        }
+        drop(sums);
+        self.amount = self.amount.saturating_add(by);
+    }
+
     /// The call was charged.
     pub(super) fn settle(mut self, charged: Nanos, at: SystemTime) {
         let now = Today::of(at);

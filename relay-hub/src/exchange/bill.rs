@@ -5,15 +5,17 @@
 //! it may take is kept: of the request and of the answer a few KiB each, which tell how many bytes a token has. So
 //! counting takes the same time and memory for every call, and an answer as short as its sample is counted exactly.
 
+use std::time::{Duration, Instant};
+
 use relay_protocol::{Envelope, Observed, Payload, Sample, Tokens, Usage, UsageSource};
 use tokio::task::spawn_blocking;
 
 use super::record::{Record, told};
 use crate::{
-    admission::Tally,
+    admission::{Reach, Tally},
     catalogue::Model,
-    ledger::{Ending, Flag, Flags, Hold, LedgerDown, UsageRow, flagged},
-    money::Offer,
+    ledger::{Ending, Flag, Flags, Hold, HoldError, LedgerDown, UsageRow, flagged},
+    money::{Nanos, Offer},
     refusal::Refused,
     tokenizer,
 };
@@ -28,6 +30,9 @@ const MOST_ROUNDS: u64 = 64;
 pub(super) const ANSWER_SAMPLE: usize = 4 * 1024;
 /// A request is kept while its call runs if it has no more bytes than this; of another one, so many are.
 const REQUEST_SAMPLE: usize = 8 * 1024;
+const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
+/// After so many bytes more a ledger that was away is asked again.
+const ASK_AGAIN: usize = 4 * 1024;
 
 /// A call that may be charged.
 pub(super) struct Bill {
@@ -46,6 +51,12 @@ pub(super) struct Bill {
     input: Payload,
     /// A warm-up is no turn: it is noted and costs nothing.
     is_free: bool,
+    /// How far the hold reaches, where it can be extended; and with so many bytes of output it has to be.
+    reach: Option<Reach>,
+    extend_at: usize,
+    /// When the next checkpoint is due, and the output of the last one.
+    checkpoint_at: Instant,
+    checkpointed: usize,
     pub(super) record: Record,
 }
 
@@ -60,8 +71,7 @@ enum Due {
 
 impl Bill {
     pub(super) fn new(
-        hold: Hold,
-        tally: Tally,
+        (hold, tally, reach): (Hold, Tally, Option<Reach>),
         model: &Model,
         envelope: &Envelope,
         input: Payload,
@@ -84,7 +94,77 @@ impl Bill {
             input_bytes: envelope.bytes,
             input,
             is_free,
+            reach,
+            extend_at: extend_at(reach),
+            checkpoint_at: record.began() + CHECKPOINT_EVERY,
+            checkpointed: 0,
             record,
+        }
+    }
+
+    /// Whether something is to be done as the answer goes by. Asked for each of its pieces.
+    pub(super) fn is_due(&self, observed: &Observed, now: Instant) -> bool {
+        observed.produced >= self.extend_at || now >= self.checkpoint_at
+    }
+
+    /// Notes how far the answer came, should the hub die. Of a call that lasts no second nothing is noted.
+    pub(super) fn checkpoint(&mut self, observed: &Observed, now: Instant) {
+        if now < self.checkpoint_at {
+            return;
+        }
+        self.checkpoint_at = now + CHECKPOINT_EVERY;
+        if let Some(hold) = self.hold.as_ref().filter(|_| observed.produced > self.checkpointed) {
+            self.checkpointed = observed.produced;
+            let (input, output) = (by_bytes(self.input_bytes), by_bytes(observed.produced));
+            let usage = Usage {
+                input,
+                output,
+                ..Usage::default()
+            };
+            let cost = self.offer.cost(&usage, self.tier.as_deref());
+            hold.checkpoint(input, output, cost.amount);
+        }
+    }
+
+    /// Asks for more money where less than a quarter of the output held for is left.
+    pub(super) fn extension(
+        &self,
+        observed: &Observed,
+    ) -> Option<(Reach, Nanos, impl Future<Output = Result<(), HoldError>> + Send + use<>)> {
+        if observed.produced < self.extend_at {
+            return None;
+        }
+        let (hold, reach) = (self.hold.as_ref()?, self.reach?);
+        let further = reach.further()?;
+        let cost = |reach: Reach| reach.cost(&self.offer, self.tier.as_deref());
+        let by = cost(further).saturating_sub(cost(reach)).max(Nanos::ZERO);
+        Some((further, by, hold.extend(by)))
+    }
+
+    /// What became of that. An answer goes on while the ledger cannot write, and asks again.
+    ///
+    /// # Errors
+    /// The tenant's credit does not cover it.
+    pub(super) fn extended(
+        &mut self,
+        reach: Reach,
+        by: Nanos,
+        granted: Result<(), HoldError>,
+    ) -> Result<(), HoldError> {
+        match granted {
+            Ok(()) => {
+                if let Some(tally) = &mut self.tally {
+                    tally.grow(by);
+                }
+                self.reach = Some(reach);
+                self.extend_at = extend_at(self.reach);
+                Ok(())
+            }
+            Err(HoldError::Unavailable(_)) => {
+                self.extend_at = self.extend_at.saturating_add(ASK_AGAIN);
+                Ok(())
+            }
+            Err(short) => Err(short),
         }
     }
 
@@ -286,6 +366,15 @@ impl Last {
     }
 }
 
+/// At so many bytes of output less than a quarter of what is paid for is left.
+fn extend_at(reach: Option<Reach>) -> usize {
+    let Some(reach) = reach.filter(|reach| reach.further().is_some()) else {
+        return usize::MAX;
+    };
+    let bytes = reach.output().saturating_mul(BYTES_PER_TOKEN).get() / 4 * 3;
+    usize::try_from(bytes).unwrap_or(usize::MAX)
+}
+
 /// What is kept of a request. A short one is kept as it is, without a copy.
 pub(super) fn kept(body: &Payload) -> Payload {
     if body.len() <= REQUEST_SAMPLE {
@@ -313,7 +402,7 @@ fn by_bytes(bytes: usize) -> Tokens {
 /// The vendor did its part until somebody else ended the call. What the vendor breaks off is free.
 fn pays_for_what_came(ending: Ending) -> bool {
     match ending {
-        Ending::ClientGone | Ending::Suspended | Ending::HubDraining => true,
+        Ending::ClientGone | Ending::Suspended | Ending::HubDraining | Ending::OutOfCredit => true,
         Ending::Completed
         | Ending::Incomplete
         | Ending::Failed

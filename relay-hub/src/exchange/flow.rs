@@ -17,7 +17,7 @@ use super::{
     bill::ANSWER_SAMPLE,
     body::{ReplyBody, Sender},
     drain::Drain,
-    meter::{Meter, Outcome, SMALL, draining, suspended},
+    meter::{Meter, Outcome, SMALL, draining, exhausted, suspended},
 };
 use crate::{directory::Stopped, egress::Answer, ledger::Ending, refusal::Refused, vendor::add_wait};
 
@@ -39,6 +39,8 @@ pub(super) enum End {
     Gone,
     /// It has to end.
     Stopped(Stopped),
+    /// The tenant's credit covers no more.
+    Exhausted,
     /// The ledger could not settle.
     Unsettled,
 }
@@ -166,10 +168,26 @@ impl Flow {
             if let Err(end) = self.pass(chunk, sender).await {
                 return end;
             }
+            if self.meter.bill.is_due(self.tap.observed(), heard)
+                && let Err(end) = self.keep_up(heard).await
+            {
+                return end;
+            }
             if self.meter.bill.is_settled() && self.is_answer {
                 timer.as_mut().reset(tokio::time::Instant::now() + AFTER_THE_END);
             }
         }
+    }
+
+    /// The hold grows with the answer, and the books learn how far it came.
+    async fn keep_up(&mut self, now: Instant) -> Result<(), End> {
+        let (bill, observed) = (&mut self.meter.bill, self.tap.observed());
+        bill.checkpoint(observed, now);
+        let Some((reach, by, granted)) = bill.extension(observed) else {
+            return Ok(());
+        };
+        let granted = granted.await;
+        bill.extended(reach, by, granted).map_err(|_| End::Exhausted)
     }
 
     /// The client has gone: its slot is free, and where its tenant chose so the answer is read on to its usage.
@@ -192,6 +210,9 @@ impl Flow {
                     };
                     left = rest;
                     drop(self.tap.push(chunk));
+                    if self.keep_up(Instant::now()).await.is_err() {
+                        return;
+                    }
                 }
                 Some(Ok(Err(_trailers))) => {}
                 Some(Err(_)) => return,
@@ -281,7 +302,9 @@ impl Flow {
                 Err(end) => self.break_off(end, sender).await,
             },
             End::Clean => self.break_off(End::Cut, sender).await,
-            End::Cut | End::Silent | End::Gone | End::Stopped(_) | End::Unsettled => self.break_off(end, sender).await,
+            End::Cut | End::Silent | End::Gone | End::Stopped(_) | End::Exhausted | End::Unsettled => {
+                self.break_off(end, sender).await
+            }
         }
     }
 
@@ -315,6 +338,7 @@ impl Flow {
             End::Gone => Ending::ClientGone,
             End::Stopped(Stopped::Draining) => Ending::HubDraining,
             End::Stopped(Stopped::Suspended) => Ending::Suspended,
+            End::Exhausted => Ending::OutOfCredit,
             End::Unsettled => Ending::HubFault,
         };
         // Nobody waits for this settlement; the ledger counts what it could not write.
@@ -339,6 +363,7 @@ fn broke(end: End) -> Refusal {
         ),
         End::Stopped(Stopped::Draining) => draining(),
         End::Stopped(Stopped::Suspended) => suspended(),
+        End::Exhausted => exhausted(),
         End::Unsettled => Refusal::new(
             Code::LedgerUnavailable,
             "The relay could not settle this call; it is not charged.",

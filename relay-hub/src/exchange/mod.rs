@@ -33,7 +33,7 @@ use self::{
     upstream::Upstreams,
 };
 use crate::{
-    admission::{Admission, Head},
+    admission::{Admission, Head, Permit},
     catalogue::Catalogue,
     config::Limits,
     credit::Credit,
@@ -241,12 +241,19 @@ impl Exchange {
         let Some(record) = record.take() else {
             return Err(internal());
         };
+        let Permit {
+            ticket,
+            hold,
+            tally,
+            reach,
+            instead: _,
+        } = lease.permit;
         let meter = Meter {
             route,
             _claim: claim,
-            ticket: Some(lease.permit.ticket),
+            ticket: Some(ticket),
             drain: None,
-            bill: Bill::new(lease.permit.hold, lease.permit.tally, &model, &envelope, sample, record),
+            bill: Bill::new((hold, tally, reach), &model, &envelope, sample, record),
             wire: endpoint.wire(),
             is_streamed: envelope.stream,
             removes_usage: asks_usage,

@@ -111,6 +111,10 @@ impl Record {
         ledger.note(self.row);
     }
 
+    pub(super) const fn began(&self) -> Instant {
+        self.started
+    }
+
     pub(super) fn elapsed_us(&self) -> u64 {
         u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX)
     }

@@ -79,6 +79,17 @@ impl Book {
         Ok(self.number())
     }
 
+    /// Promises more to a call that has an open hold.
+    pub(super) fn extend(&mut self, tenant: &TenantId, amount: Nanos) -> Result<(), NotGranted> {
+        let account = self.accounts.get_mut(tenant).ok_or(NotGranted::Unknown)?;
+        let left = account.left().ok_or(NotGranted::Unknown)?;
+        if amount > left {
+            return Err(NotGranted::Short(left.max(Nanos::ZERO)));
+        }
+        account.promise(amount);
+        Ok(())
+    }
+
     /// Promises as much of an amount as is left.
     pub(super) fn take(&mut self, tenant: &TenantId, amount: Nanos) -> Nanos {
         let Some(account) = self.accounts.get_mut(tenant) else {

@@ -178,10 +178,11 @@ const fn slot(ending: Ending) -> usize {
         Ending::HubFault => 12,
         Ending::Recovered => 13,
         Ending::Abandoned => 14,
+        Ending::OutOfCredit => 15,
     }
 }
 
-const ENDINGS: [&str; 15] = [
+const ENDINGS: [&str; 16] = [
     "completed",
     "incomplete",
     "failed",
@@ -197,6 +198,7 @@ const ENDINGS: [&str; 15] = [
     "hub_fault",
     "recovered",
     "abandoned",
+    "out_of_credit",
 ];
 const CHAT: &str = "/v1/chat/completions";
 const WIRES: [&str; 2] = ["responses", "chat"];

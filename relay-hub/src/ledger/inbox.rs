@@ -5,11 +5,12 @@ use std::{
     collections::VecDeque,
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
 
+use relay_protocol::Tokens;
 use relay_shared::{
     clock::{Clock as _, SystemClock},
     fault,
@@ -31,6 +32,10 @@ pub(super) struct Facts {
     pub(super) id: i64,
     pub(super) reserve: Reserve,
     pub(super) at_ms: i64,
+    /// What was granted besides, since.
+    extended: AtomicI64,
+    /// A checkpoint waits to be written.
+    has_checkpoint: AtomicBool,
     /// Whether the hold was written. Not set while nobody asked for it.
     pub(super) written: SetOnce<Result<(), LedgerDown>>,
     /// The writer has it, or its settlement.
@@ -40,7 +45,14 @@ pub(super) struct Facts {
 }
 
 impl Facts {
+    /// All that is set aside.
     pub(super) fn amount(&self) -> Nanos {
+        let extended = Nanos::new(self.extended.load(Ordering::Acquire));
+        self.reserve.amount.saturating_add(extended)
+    }
+
+    /// What its first entry sets aside.
+    pub(super) fn first(&self) -> Nanos {
         self.reserve.amount
     }
 }
@@ -54,10 +66,44 @@ pub(super) struct Settle {
     pub(super) reply: Option<Reply>,
 }
 
-/// A reserve that the book could not decide.
-pub(super) struct Wish {
-    pub(super) reserve: Reserve,
-    pub(super) reply: oneshot::Sender<Result<Hold, HoldError>>,
+/// What the book could not decide.
+pub(super) enum Wish {
+    /// A hold.
+    Hold(Reserve, oneshot::Sender<Result<Hold, HoldError>>),
+    /// More for one.
+    More(Arc<Facts>, Nanos, oneshot::Sender<Result<(), HoldError>>),
+}
+
+impl Wish {
+    pub(super) fn tenant(&self) -> &TenantId {
+        match self {
+            Self::Hold(reserve, _) => &reserve.tenant,
+            Self::More(facts, ..) => &facts.reserve.tenant,
+        }
+    }
+
+    pub(super) fn is_forgotten(&self) -> bool {
+        match self {
+            Self::Hold(_, reply) => reply.is_closed(),
+            Self::More(_, _, reply) => reply.is_closed(),
+        }
+    }
+
+    pub(super) fn refuse(self, error: HoldError) {
+        // Nobody may wait any more.
+        match self {
+            Self::Hold(_, reply) => drop(reply.send(Err(error))),
+            Self::More(_, _, reply) => drop(reply.send(Err(error))),
+        }
+    }
+}
+
+/// How far the call of an open hold came.
+pub(super) struct Checkpoint {
+    pub(super) facts: Arc<Facts>,
+    pub(super) input: Tokens,
+    pub(super) output: Tokens,
+    pub(super) cost: Nanos,
 }
 
 /// Credit to be taken back where it is over.
@@ -73,6 +119,9 @@ pub(super) enum Op {
     Ask(Box<Wish>),
     /// Write a granted hold.
     Open(Arc<Facts>),
+    /// Write what was granted besides.
+    Extend(Arc<Facts>, Nanos),
+    Checkpoint(Checkpoint),
     Settle(Settle),
     Note(Box<UsageRow>),
     Expire(Expire),
@@ -135,6 +184,8 @@ impl Inbox {
             id,
             reserve,
             at_ms: millis(SystemClock.wall()),
+            extended: AtomicI64::new(0),
+            has_checkpoint: AtomicBool::new(false),
             written: SetOnce::new(),
             is_queued: AtomicBool::new(false),
             is_in_flight: AtomicBool::new(false),
@@ -150,6 +201,33 @@ impl Inbox {
         }
         fault::point("hold granted");
         Ok(facts)
+    }
+
+    /// Grants more to an open hold. Written after the hold itself, and before its end.
+    pub(super) fn extend(&self, facts: &Arc<Facts>, amount: Nanos) -> Result<(), NotGranted> {
+        let mut desk = self.desk();
+        if desk.is_closed {
+            return Err(NotGranted::Unknown);
+        }
+        desk.book.extend(&facts.reserve.tenant, amount)?;
+        facts.extended.fetch_add(amount.get(), Ordering::AcqRel);
+        if !facts.is_queued.swap(true, Ordering::Relaxed) {
+            desk.ops.push_back(Op::Open(facts.clone()));
+        }
+        desk.ops.push_back(Op::Extend(facts.clone(), amount));
+        self.wake(desk);
+        Ok(())
+    }
+
+    /// Has a checkpoint written with the next commit; nobody is woken for it, and one at a time is enough.
+    pub(super) fn checkpoint(&self, checkpoint: Checkpoint) {
+        if checkpoint.facts.has_checkpoint.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let mut desk = self.desk();
+        if !desk.is_closed {
+            desk.ops.push_back(Op::Checkpoint(checkpoint));
+        }
     }
 
     /// Has a hold written now where it outlives the hub; true where it does already.
@@ -190,7 +268,7 @@ impl Inbox {
         let has_place = match &op {
             Op::Ask(_) => desk.wishes < MOST_WISHES,
             Op::Note(_) => desk.notes < MOST_NOTES,
-            Op::Open(_) | Op::Settle(_) | Op::Expire(_) => true,
+            Op::Open(_) | Op::Extend(..) | Op::Checkpoint(_) | Op::Settle(_) | Op::Expire(_) => true,
         };
         if desk.is_closed || !has_place {
             drop(desk);
@@ -211,7 +289,7 @@ impl Inbox {
             Op::Note(_) => drop(self.dropped.fetch_add(1, Ordering::Relaxed)),
             Op::Open(facts) => drop(facts.written.set(Err(LedgerDown))),
             // Who waits sees that his sender is gone.
-            Op::Ask(_) | Op::Settle(_) | Op::Expire(_) => {}
+            Op::Ask(_) | Op::Extend(..) | Op::Checkpoint(_) | Op::Settle(_) | Op::Expire(_) => {}
         }
     }
 
@@ -225,7 +303,8 @@ impl Inbox {
             match op {
                 Op::Ask(_) => desk.wishes = desk.wishes.saturating_sub(1),
                 Op::Note(_) => desk.notes = desk.notes.saturating_sub(1),
-                Op::Open(_) | Op::Settle(_) | Op::Expire(_) => {}
+                Op::Checkpoint(checkpoint) => checkpoint.facts.has_checkpoint.store(false, Ordering::Relaxed),
+                Op::Open(_) | Op::Extend(..) | Op::Settle(_) | Op::Expire(_) => {}
             }
         }
         taken
@@ -332,7 +411,7 @@ impl Desk {
         match op {
             Op::Ask(_) => self.wishes = self.wishes.saturating_add(1),
             Op::Note(_) => self.notes = self.notes.saturating_add(1),
-            Op::Open(_) | Op::Settle(_) | Op::Expire(_) => {}
+            Op::Open(_) | Op::Extend(..) | Op::Checkpoint(_) | Op::Settle(_) | Op::Expire(_) => {}
         }
     }
 

@@ -20,6 +20,11 @@ pub(super) enum Entry<'a> {
     /// A call that cost nothing.
     #[serde(borrow)]
     Note(CallLine<'a>),
+    /// An open hold grows.
+    #[serde(borrow)]
+    Extend(ExtendLine<'a>),
+    /// How far the call of an open hold came.
+    Checkpoint(CheckpointLine),
 }
 
 /// A row of `hold`.
@@ -51,6 +56,26 @@ pub(super) struct CloseLine<'a> {
     pub(super) loss: i64,
     #[serde(borrow)]
     pub(super) call: CallLine<'a>,
+    /// What of `held` earlier entries set aside, where that is not all of it.
+    #[serde(default)]
+    pub(super) durable: Option<i64>,
+}
+
+/// More that is set aside for a hold.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub(super) struct ExtendLine<'a> {
+    pub(super) id: i64,
+    pub(super) tenant: &'a str,
+    pub(super) amount: i64,
+}
+
+/// What a call used so far, by the relay's count.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub(super) struct CheckpointLine {
+    pub(super) id: i64,
+    pub(super) input: i64,
+    pub(super) output: i64,
+    pub(super) cost: i64,
 }
 
 /// A row of `usage`.

@@ -7,11 +7,11 @@ use relay_shared::call::CallId;
 
 use super::{
     detail::detail,
-    inbox::Facts,
-    journal::{CallLine, HoldLine, TokenLine},
+    inbox::{Checkpoint, Facts},
+    journal::{CallLine, CheckpointLine, ExtendLine, HoldLine, TokenLine},
     row::{Ending, UsageRow},
 };
-use crate::ids::AccountId;
+use crate::{ids::AccountId, money::Nanos};
 
 /// The line of a hold that is granted.
 pub(super) fn hold(facts: &Facts, epoch: i64) -> HoldLine<'_> {
@@ -22,7 +22,7 @@ pub(super) fn hold(facts: &Facts, epoch: i64) -> HoldLine<'_> {
         tenant: reserve.tenant.as_str(),
         caller: reserve.by.as_str(),
         model: cut(&reserve.model),
-        amount: reserve.amount.get(),
+        amount: facts.first().get(),
         price_version: reserve.price_version,
         epoch,
         at_ms: facts.at_ms,
@@ -93,6 +93,25 @@ pub(super) fn unsettled<'a>(hold: HoldLine<'a>, ending: &Ending) -> CallLine<'a>
         streamed: false,
         detail: None,
         local_address: None,
+    }
+}
+
+/// The line of more money for a hold.
+pub(super) fn extend(facts: &Facts, amount: Nanos) -> ExtendLine<'_> {
+    ExtendLine {
+        id: facts.id,
+        tenant: facts.reserve.tenant.as_str(),
+        amount: amount.get(),
+    }
+}
+
+/// The line of a checkpoint.
+pub(super) fn checkpoint(checkpoint: &Checkpoint) -> CheckpointLine {
+    CheckpointLine {
+        id: checkpoint.facts.id,
+        input: count(checkpoint.input),
+        output: count(checkpoint.output),
+        cost: checkpoint.cost.get(),
     }
 }
 

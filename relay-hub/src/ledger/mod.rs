@@ -30,7 +30,7 @@ mod writer;
 
 use std::{path::Path, sync::Arc, time::Duration};
 
-use relay_protocol::{Code, Refusal};
+use relay_protocol::{Code, Refusal, Tokens};
 use relay_shared::{
     call::CallId,
     clock::{Clock as _, SystemClock},
@@ -51,7 +51,7 @@ use crate::{
 };
 use book::{Book, NotGranted};
 use flight::Flight;
-use inbox::{Expire, Facts, Inbox, Op, Settle, Wish};
+use inbox::{Checkpoint, Expire, Facts, Inbox, Op, Settle, Wish};
 use post::BooksError;
 use writer::Writer;
 
@@ -171,7 +171,7 @@ impl Ledger {
         if recovered.holds > 0 {
             warn!(
                 holds = recovered.holds,
-                "an earlier hub left calls open: their holds are released, nothing is charged"
+                "an earlier hub left calls open: each is charged as far as its last checkpoint, or nothing"
             );
         }
         let inbox = Arc::new(Inbox::new(book, flight));
@@ -206,7 +206,7 @@ impl Ledger {
 
     async fn ask(&self, reserve: Reserve) -> Result<Hold, HoldError> {
         let (reply, granted) = oneshot::channel();
-        if !self.inbox.push(Op::Ask(Box::new(Wish { reserve, reply }))) {
+        if !self.inbox.push(Op::Ask(Box::new(Wish::Hold(reserve, reply)))) {
             return Err(LedgerDown.into());
         }
         granted.await.unwrap_or(Err(HoldError::Unavailable(LedgerDown)))
@@ -284,6 +284,37 @@ impl Hold {
     /// Its number, under which the call will be booked.
     pub fn number(&self) -> i64 {
         self.facts.id
+    }
+
+    /// Sets more aside for the call, from what its tenant can still spend. Resolves when it is granted; it is written
+    /// before the end of the hold. The death of the hub may lose what was granted in its last moments: then the call is
+    /// charged no more than what was set aside before.
+    ///
+    /// # Errors
+    /// The tenant has not enough, or the ledger cannot write; the hold is as it was.
+    pub fn extend(&self, by: Nanos) -> impl Future<Output = Result<(), HoldError>> + Send + use<> {
+        let (inbox, facts) = (self.inbox.clone(), self.facts.clone());
+        async move {
+            if inbox.extend(&facts, by).is_ok() {
+                return Ok(());
+            }
+            // Only the database knows of credit that came meanwhile.
+            let (reply, granted) = oneshot::channel();
+            if !inbox.push(Op::Ask(Box::new(Wish::More(facts, by, reply)))) {
+                return Err(LedgerDown.into());
+            }
+            granted.await.unwrap_or(Err(HoldError::Unavailable(LedgerDown)))
+        }
+    }
+
+    /// Writes how far the call came with one of the next commits: what it is charged should the hub die. Never waits.
+    pub fn checkpoint(&self, input: Tokens, output: Tokens, cost: Nanos) {
+        self.inbox.checkpoint(Checkpoint {
+            facts: self.facts.clone(),
+            input,
+            output,
+            cost,
+        });
     }
 
     /// Has the hold written now: for an answer that will be passed on while it is made.

@@ -8,7 +8,7 @@ use rusqlite::{Connection, ErrorCode};
 use tracing::error;
 
 use super::{
-    journal::{CallLine, CloseLine, Entry, HoldLine},
+    journal::{CallLine, CheckpointLine, CloseLine, Entry, HoldLine},
     rules::{Changes, OPERATOR_LOSS, REVENUE, Transfer},
     sql::{self, Paid, Unposted},
 };
@@ -91,6 +91,13 @@ pub(super) fn within(connection: &Connection) -> Result<Posted, BooksError> {
     Ok(Posted { page, accounts })
 }
 
+/// Brings entries into the tables that stand on no page.
+pub(super) fn entries(connection: &Connection, entries: Vec<Entry<'_>>, at_ms: i64) -> Result<(), BooksError> {
+    let line = |entry| Line { seq: 0, at_ms, entry };
+    let lines: Vec<_> = entries.into_iter().map(line).collect();
+    all_or_each(connection, &lines).map(drop)
+}
+
 /// An entry with its page's number and time.
 struct Line<'a> {
     seq: i64,
@@ -141,6 +148,9 @@ fn set_aside(connection: &Connection, line: &Line<'_>, cause: &BooksError) -> Re
 struct Posting<'a> {
     changes: Changes<'a>,
     opens: BTreeMap<i64, &'a HoldLine<'a>>,
+    /// More for holds that stay open: whose, and how much.
+    extends: BTreeMap<i64, (&'a str, i64)>,
+    checkpoints: BTreeMap<i64, &'a CheckpointLine>,
     closes: Vec<(i64, &'a CloseLine<'a>)>,
     notes: Vec<(i64, &'a CallLine<'a>)>,
     /// Closed here, open in the tables.
@@ -155,10 +165,18 @@ impl<'a> Posting<'a> {
                 Entry::Open(hold) => drop(posting.opens.insert(hold.id, hold)),
                 Entry::Close(close) => posting.close(*at_ms, close).ok_or(OUT_OF_RANGE)?,
                 Entry::Note(call) => posting.notes.push((*at_ms, call)),
+                Entry::Extend(line) => {
+                    let (_, sum) = posting.extends.entry(line.id).or_insert((line.tenant, 0));
+                    *sum = sum.checked_add(line.amount).ok_or(OUT_OF_RANGE)?;
+                }
+                Entry::Checkpoint(line) => drop(posting.checkpoints.insert(line.id, line)),
             }
         }
         for hold in posting.opens.values() {
             posting.changes.add(hold.tenant, hold.amount, 0).ok_or(OUT_OF_RANGE)?;
+        }
+        for (tenant, amount) in posting.extends.values() {
+            posting.changes.add(tenant, *amount, 0).ok_or(OUT_OF_RANGE)?;
         }
         Ok(posting)
     }
@@ -166,7 +184,13 @@ impl<'a> Posting<'a> {
     fn close(&mut self, at_ms: i64, close: &'a CloseLine<'a>) -> Option<()> {
         let CallLine { number, tenant, .. } = &close.call;
         let was_posted = close.was_open && self.opens.remove(number).is_none();
-        let released = if was_posted { close.held.checked_neg()? } else { 0 };
+        self.checkpoints.remove(number);
+        let unposted = self.extends.remove(number).map_or(0, |(_, amount)| amount);
+        let released = if was_posted {
+            unposted.checked_sub(close.durable.unwrap_or(close.held))?
+        } else {
+            0
+        };
         if was_posted {
             self.ended.push(*number);
         }
@@ -189,6 +213,15 @@ impl<'a> Posting<'a> {
         }
         for hold in self.opens.values() {
             sql::open_hold(connection, hold)?;
+        }
+        for (id, (_, amount)) in &self.extends {
+            if !sql::extend_hold(connection, *id, *amount)? {
+                return Err(BooksError::Books("a hold is not open"));
+            }
+        }
+        for line in self.checkpoints.values() {
+            // Of a call that ended there is nothing to say any more.
+            sql::checkpoint(connection, line)?;
         }
         let mut changed = Vec::new();
         for (account, held, posted) in self.changes.iter() {

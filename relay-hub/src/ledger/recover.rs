@@ -1,13 +1,15 @@
 //! Taking over the books at start: what was durable is posted, a new epoch fences what an earlier hub left, and its
-//! open holds are released, those of its last moments among them.
+//! open holds are settled at their last checkpoint or released, those of its last moments among them.
 
 use std::{path::Path, time::Duration};
 
 use relay_shared::fault;
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, Row, params};
 
 use super::{
-    flight, lines,
+    flight,
+    journal::{CallLine, CloseLine, Entry, HoldLine, TokenLine},
+    lines,
     post::{self, BooksError},
     row::Ending,
     sql::{self, Paid},
@@ -26,7 +28,7 @@ pub(super) struct Recovered {
     pub(super) page: i64,
 }
 
-/// One transaction. Nobody saw the end of the answers that were open, so nobody is charged for them.
+/// One transaction. Of an answer that was open, what its last checkpoint tells is charged; without one, nothing.
 pub(super) fn take_over(
     database: &Path,
     flight: &Path,
@@ -39,7 +41,9 @@ pub(super) fn take_over(
     let page = post::within(&connection)?.page;
     let in_flight = note(&connection, &flight, now_ms)?;
     let epoch = connection.query_row("UPDATE hub SET epoch = epoch + 1 RETURNING epoch", [], |row| row.get(0))?;
-    let holds = release(&connection, now_ms)?.saturating_add(in_flight);
+    let settled = settle(&connection, now_ms)?;
+    let released = release(&connection, now_ms)?;
+    let holds = settled.saturating_add(released).saturating_add(in_flight);
     let last_number = connection.query_row(LAST_NUMBER, [], |row| row.get(0))?;
     fault::point("taking over");
     sql::commit(&connection)?;
@@ -68,12 +72,92 @@ fn note(connection: &Connection, flight: &[u8], now_ms: i64) -> rusqlite::Result
     Ok(noted)
 }
 
+/// Charges holds at their checkpoint, at most what is set aside.
+fn settle(connection: &Connection, now_ms: i64) -> Result<usize, BooksError> {
+    let mut open = connection.prepare(CHECKPOINTS)?;
+    let left: Vec<Left> = open.query_map([], Left::read)?.collect::<Result<_, _>>()?;
+    post::entries(connection, left.iter().map(Left::close).collect(), now_ms)?;
+    Ok(left.len())
+}
+
+/// A hold with its checkpoint.
+struct Left {
+    id: i64,
+    call: u128,
+    tenant: String,
+    caller: String,
+    model: String,
+    amount: i64,
+    price_version: i64,
+    epoch: i64,
+    at_ms: i64,
+    input: i64,
+    output: i64,
+    cost: i64,
+}
+
+impl Left {
+    fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
+        Ok(Self {
+            id: row.get(0)?,
+            call: u128::from_be_bytes(row.get(1)?),
+            tenant: row.get(2)?,
+            caller: row.get(3)?,
+            model: row.get(4)?,
+            amount: row.get(5)?,
+            price_version: row.get(6)?,
+            epoch: row.get(7)?,
+            at_ms: row.get(8)?,
+            input: row.get(9)?,
+            output: row.get(10)?,
+            cost: row.get(11)?,
+        })
+    }
+
+    fn close(&self) -> Entry<'_> {
+        let hold = HoldLine {
+            id: self.id,
+            call: self.call,
+            tenant: &self.tenant,
+            caller: &self.caller,
+            model: self.model.as_str().into(),
+            amount: self.amount,
+            price_version: self.price_version,
+            epoch: self.epoch,
+            at_ms: self.at_ms,
+        };
+        let charge = self.cost.clamp(0, self.amount);
+        let tokens = TokenLine {
+            input: self.input,
+            cached: 0,
+            cache_write: 0,
+            output: self.output,
+            reasoning: 0,
+            is_estimated: true,
+        };
+        Entry::Close(CloseLine {
+            was_open: true,
+            held: self.amount,
+            charge,
+            loss: 0,
+            call: CallLine {
+                tokens: Some(tokens),
+                cost: charge,
+                ..lines::unsettled(hold, &Ending::Recovered)
+            },
+            durable: None,
+        })
+    }
+}
+
 fn release(connection: &Connection, now_ms: i64) -> rusqlite::Result<usize> {
     connection.execute(RELEASE_ROWS, params![now_ms])?;
     connection.execute(RELEASE_HELD, [])?;
     connection.execute("DELETE FROM hold", [])
 }
 
+const CHECKPOINTS: &str = "SELECT id, call, tenant, caller, model, amount, price_version, epoch, at_ms, input, output, cost \
+    FROM hold WHERE cost IS NOT NULL ORDER BY id";
 const RELEASE_ROWS: &str = "INSERT INTO usage (seq, at_ms, call, hold, held, tenant, caller, endpoint, model, upstream_model, \
     cost, charged, price_version, status, ending, started_ms, link, streamed) \
     SELECT id, ?1, call, id, amount, tenant, caller, '', model, '', 0, 0, price_version, 0, 'recovered', at_ms, '', 0 \

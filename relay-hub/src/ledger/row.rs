@@ -109,6 +109,8 @@ pub enum Ending {
     ClientGoneBeforeDispatch,
     /// Its tenant was suspended while it ran.
     Suspended,
+    /// Its tenant's credit did not cover more of it.
+    OutOfCredit,
     /// A warm-up frame: no turn.
     Warmup,
     /// The hub shut down under it.
@@ -153,6 +155,7 @@ impl Ending {
             Self::ClientGone => "client_gone",
             Self::ClientGoneBeforeDispatch => "client_gone_before_dispatch",
             Self::Suspended => "tenant_suspended",
+            Self::OutOfCredit => "out_of_credit",
             Self::Warmup => "warmup",
             Self::HubDraining => "hub_draining",
             Self::HubFault => "hub_fault",

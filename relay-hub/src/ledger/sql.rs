@@ -6,7 +6,7 @@ use relay_shared::fault;
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
 
 use super::{
-    journal::{CallLine, HoldLine, Page},
+    journal::{CallLine, CheckpointLine, HoldLine, Page},
     rules::{Head, Transfer},
 };
 use crate::money::Nanos;
@@ -216,6 +216,20 @@ pub(super) fn open_hold(connection: &Connection, line: &HoldLine<'_>) -> rusqlit
         .map(drop)
 }
 
+/// An open hold has more; false where it is not open.
+pub(super) fn extend_hold(connection: &Connection, id: i64, by: i64) -> rusqlite::Result<bool> {
+    let mut update = connection.prepare_cached("UPDATE hold SET amount = amount + ?2 WHERE id = ?1")?;
+    Ok(update.execute([id, by])? == 1)
+}
+
+/// How far the call of an open hold came.
+pub(super) fn checkpoint(connection: &Connection, line: &CheckpointLine) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached("UPDATE hold SET input = ?2, output = ?3, cost = ?4 WHERE id = ?1")?
+        .execute([line.id, line.input, line.output, line.cost])
+        .map(drop)
+}
+
 /// A hold is open no more; false where it was not.
 pub(super) fn close_hold(connection: &Connection, id: i64) -> rusqlite::Result<bool> {
     let mut delete = connection.prepare_cached("DELETE FROM hold WHERE id = ?1")?;
@@ -306,4 +320,4 @@ const USAGE: &str = "INSERT INTO usage (seq, at_ms, call, hold, held, tenant, ca
     ending, started_ms, hold_us, first_byte_us, total_us, vendor_request_id, response_id, link, streamed, \
     detail, local_address) \
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
-const STATEMENTS: usize = 32;
+const STATEMENTS: usize = 40;

@@ -12,8 +12,9 @@ use crate::{
 };
 
 mod crash;
-mod handles;
+mod extend;
 mod grants;
+mod handles;
 mod model;
 mod past;
 mod verify;

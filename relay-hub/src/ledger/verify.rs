@@ -303,11 +303,12 @@ const STATEMENTS: [(Invariant, &str, &str); 9] = [
     ),
 ];
 
-const GUARDS: [&str; 6] = [
+const GUARDS: [&str; 7] = [
     "transfer_no_update",
     "transfer_no_delete",
     "usage_no_update",
     "hold_no_update",
+    "hold_only_grows",
     "price_no_update",
     "price_no_delete",
 ];

@@ -18,6 +18,7 @@ const STEPS: &[&str] = &[
     include_str!("schema/credit.sql"),
     include_str!("schema/codes.sql"),
     include_str!("schema/plans.sql"),
+    include_str!("schema/extend.sql"),
 ];
 
 /// Applies what is missing, each step in one transaction.

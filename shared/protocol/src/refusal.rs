@@ -252,9 +252,7 @@ impl Refusal {
     pub fn stream_event(&self, wire: Wire, request_id: &str) -> Bytes {
         match wire {
             Wire::Responses => {
-                let error = json!({ "code": self.code.rule().in_stream, "message": self.words_in_stream() });
-                let response = json!({ "id": request_id, "object": "response", "status": "failed", "error": error });
-                let event = json!({ "type": "response.failed", "response": response });
+                let event = self.failed(request_id);
                 Bytes::from(format!("event: response.failed\ndata: {event}\n\n"))
             }
             Wire::Chat => {
@@ -262,6 +260,18 @@ impl Refusal {
                 Bytes::from(format!("data: {event}\n\n"))
             }
         }
+    }
+
+    /// The text message that ends a response on a WebSocket which has begun: the event that would end its stream.
+    #[must_use]
+    pub fn failed_response(&self, request_id: &str) -> Bytes {
+        json(&self.failed(request_id))
+    }
+
+    fn failed(&self, request_id: &str) -> Value {
+        let error = json!({ "code": self.code.rule().in_stream, "message": self.words_in_stream() });
+        let response = json!({ "id": request_id, "object": "response", "status": "failed", "error": error });
+        json!({ "type": "response.failed", "response": response })
     }
 
     /// The text message that ends a response on a WebSocket. Codex heeds it only with exactly one `status`.

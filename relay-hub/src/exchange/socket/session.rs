@@ -33,7 +33,7 @@ use crate::{
         bill::{ANSWER_SAMPLE, Bill, kept},
         drain::Drain,
         keepalive,
-        meter::{draining, suspended},
+        meter::{draining, exhausted, suspended},
         record::Record,
     },
     identity::Caller,
@@ -91,6 +91,7 @@ enum End {
     VendorGone,
     VendorSilent,
     Stopped(Stopped),
+    Exhausted,
     Unsettled,
 }
 
@@ -259,6 +260,7 @@ impl Session {
             hold,
             tally,
             instead,
+            reach,
         } = permit;
         if let Some(instead) = instead {
             model = *instead;
@@ -268,7 +270,7 @@ impl Session {
         row.held();
         if let Some(row) = record.take() {
             let turn = Turn {
-                bill: Bill::new(hold, tally, &model, envelope, kept(text), row),
+                bill: Bill::new((hold, tally, reach), &model, envelope, kept(text), row),
                 input: Tokens::new(envelope.bytes as u64).saturating_add(envelope.behind.unwrap_or(model.context)),
                 meter: Meter::new(Wire::Responses).sampling(ANSWER_SAMPLE),
                 renamed: (model.upstream != model.name).then(|| model.name.clone()),
@@ -318,6 +320,9 @@ impl Session {
                     if let Err(end) = self.observe(&text).await {
                         return end;
                     }
+                    if let Err(end) = self.keep_up().await {
+                        return end;
+                    }
                     match edits.is_empty() {
                         true => (raw, false),
                         false => (encode_text(edits.apply(&text).as_slice(), None), false),
@@ -335,6 +340,29 @@ impl Session {
             if is_close {
                 return End::Closed;
             }
+        }
+    }
+
+    /// The hold of the answer that runs grows with it, and the books learn how far it came.
+    async fn keep_up(&self) -> Result<(), End> {
+        let (reach, by, granted) = {
+            let (mut turns, now) = (self.turns(), Instant::now());
+            let Some(turn) = turns
+                .front_mut()
+                .filter(|turn| turn.bill.is_due(turn.meter.observed(), now))
+            else {
+                return Ok(());
+            };
+            turn.bill.checkpoint(turn.meter.observed(), now);
+            match turn.bill.extension(turn.meter.observed()) {
+                Some(asked) => asked,
+                None => return Ok(()),
+            }
+        };
+        let granted = granted.await;
+        match self.turns().front_mut() {
+            Some(turn) => turn.bill.extended(reach, by, granted).map_err(|_| End::Exhausted),
+            None => Ok(()),
         }
     }
 
@@ -380,7 +408,10 @@ impl Session {
         while !self.turns().is_empty() {
             let is_observed = match from.items.pop_front() {
                 None => from.read().await,
-                Some(Item::Text { text, .. }) => self.observe(&text).await,
+                Some(Item::Text { text, .. }) => match self.observe(&text).await {
+                    Ok(()) => self.keep_up().await,
+                    Err(end) => Err(end),
+                },
                 Some(Item::Binary { .. } | Item::Control { .. }) => Ok(()),
                 Some(Item::Close { .. }) => return,
             };
@@ -548,6 +579,7 @@ async fn tell(end: End, is_running: bool, socket: &str, mut to_client: Sink) {
             )),
         )),
         End::Stopped(Stopped::Suspended) => Some((1008, Some(suspended()))),
+        End::Exhausted => Some((1008, Some(exhausted()))),
         End::Stopped(Stopped::Draining) => Some((1012, Some(draining()))),
         End::Unsettled => Some((
             1011,
@@ -559,7 +591,12 @@ async fn tell(end: End, is_running: bool, socket: &str, mut to_client: Sink) {
     };
     if let Some((code, refusal)) = close {
         if let Some(refusal) = refusal.filter(|_| is_running) {
-            drop(to_client.send(encode_text(&refusal.socket_frame(socket), None)).await);
+            let words = match end {
+                // The answer has begun: it fails as one does in a stream.
+                End::Exhausted => refusal.failed_response(socket),
+                _ => refusal.socket_frame(socket),
+            };
+            drop(to_client.send(encode_text(&words, None)).await);
         }
         let code = if is_running || code != 1011 { code } else { 1001 };
         drop(to_client.send(encode_close(code, "", None)).await);
@@ -574,6 +611,7 @@ const fn ending(end: End) -> Ending {
         End::VendorSilent => Ending::VendorTimeout,
         End::Stopped(Stopped::Draining) => Ending::HubDraining,
         End::Stopped(Stopped::Suspended) => Ending::Suspended,
+        End::Exhausted => Ending::OutOfCredit,
         End::Unsettled => Ending::HubFault,
     }
 }

@@ -96,7 +96,7 @@ async fn every_change_behind_the_hubs_back_is_found() {
         "UPDATE account SET held = held + 1 WHERE id LIKE 'ten_%'",
         "UPDATE usage SET charged = charged + 1 WHERE seq = 1",
         "UPDATE usage SET hold = 1 WHERE hold = 3",
-        "INSERT INTO hold VALUES (3, zeroblob(16), 'ten_x', '', '', 0, 1, 1, 1)",
+        "INSERT INTO hold VALUES (3, zeroblob(16), 'ten_x', '', '', 0, 1, 1, 1, NULL, NULL, NULL)",
         "INSERT INTO unposted VALUES (9, 1, 'why', x'00')",
         "DELETE FROM usage WHERE seq = 2",
     ] {

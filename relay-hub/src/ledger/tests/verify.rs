@@ -108,7 +108,7 @@ const BREAKS: [(&str, &[Invariant]); 20] = [
         &[Invariant::I4],
     ),
     (
-        "INSERT INTO hold SELECT id + 1, call, tenant, caller, model, 0, 1, 1, 1 FROM hold",
+        "INSERT INTO hold SELECT id + 1, call, tenant, caller, model, 0, 1, 1, 1, NULL, NULL, NULL FROM hold",
         &[Invariant::I4],
     ),
     ("DELETE FROM account WHERE id = 'funding'", &[Invariant::I5]),

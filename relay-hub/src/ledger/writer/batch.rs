@@ -1,13 +1,16 @@
 //! A batch on its way to the journal: what it says, and what becomes of it. Knows no database.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use relay_shared::fault;
 
 use super::super::{
     LedgerDown, UsageRow,
     book::Book,
-    inbox::{Expire, Facts, Inbox, Op, Settle, Wish},
+    inbox::{Checkpoint, Expire, Facts, Inbox, Op, Settle, Wish},
     journal::{self, CloseLine, Entry, Page},
     lines,
     post::BooksError,
@@ -31,6 +34,9 @@ struct Resolve {
 #[derive(Default)]
 pub(super) struct Batch {
     opens: Vec<Arc<Facts>>,
+    /// More for open holds, and how far their calls came.
+    extends: Vec<(Arc<Facts>, Nanos)>,
+    checkpoints: Vec<Checkpoint>,
     resolves: Vec<Resolve>,
     /// Each with its number.
     notes: Vec<(i64, UsageRow)>,
@@ -53,6 +59,8 @@ impl Plan {
             match op {
                 Op::Ask(wish) => plan.wishes.push(*wish),
                 Op::Open(facts) => plan.batch.opens.push(facts),
+                Op::Extend(facts, amount) => plan.batch.extends.push((facts, amount)),
+                Op::Checkpoint(checkpoint) => plan.batch.checkpoints.push(checkpoint),
                 Op::Settle(settle) if settle.charge > settle.facts.amount() => plan.above.push(settle),
                 Op::Settle(settle) => {
                     let covered = (settle.charge, Nanos::ZERO);
@@ -92,6 +100,21 @@ impl Batch {
     fn skip_ended(&mut self) {
         let ended: HashSet<i64> = self.resolves.iter().map(|resolve| resolve.settle.facts.id).collect();
         self.opens.retain(|facts| !ended.contains(&facts.id));
+        self.checkpoints
+            .retain(|checkpoint| !ended.contains(&checkpoint.facts.id));
+    }
+
+    /// What is more for holds that are open by then; another hold's goes with its end.
+    fn extends(&self, opened: &HashMap<i64, Nanos>) -> impl Iterator<Item = &(Arc<Facts>, Nanos)> {
+        let is_open = |id| opened.contains_key(&id) || self.opens.iter().any(|facts| facts.id == id);
+        self.extends.iter().filter(move |(facts, _)| is_open(facts.id))
+    }
+
+    /// What entries set aside for a hold before its end, those of this batch among them.
+    fn durable_of(&self, facts: &Facts, opened: &HashMap<i64, Nanos>) -> Option<Nanos> {
+        let before = *opened.get(&facts.id)?;
+        let more = self.extends.iter().filter(|(extended, _)| extended.id == facts.id);
+        Some(more.fold(before, |sum, (_, amount)| sum.saturating_add(*amount)))
     }
 
     /// What tenants pay, and what nobody pays.
@@ -107,21 +130,27 @@ impl Batch {
     }
 
     pub(super) fn len(&self) -> usize {
-        self.opens
-            .len()
-            .saturating_add(self.resolves.len())
-            .saturating_add(self.notes.len())
+        let parts = [
+            self.opens.len(),
+            self.extends.len(),
+            self.checkpoints.len(),
+            self.resolves.len(),
+            self.notes.len(),
+        ];
+        parts.into_iter().fold(0, usize::saturating_add)
     }
 
     /// Its entries. `opened` are the holds that the journal or the tables have.
-    pub(super) fn pages(&self, epoch: i64, opened: &HashSet<i64>) -> Result<Vec<Page>, BooksError> {
+    pub(super) fn pages(&self, epoch: i64, opened: &HashMap<i64, Nanos>) -> Result<Vec<Page>, BooksError> {
         let opens = self.opens.iter().map(|facts| Entry::Open(lines::hold(facts, epoch)));
         let closes = self.resolves.iter().map(|resolve| {
             let facts = &resolve.settle.facts;
             let row = resolve.settle.row.as_ref();
+            let (held, durable) = (facts.amount(), self.durable_of(facts, opened));
             Entry::Close(CloseLine {
-                was_open: opened.contains(&facts.id),
-                held: facts.amount().get(),
+                was_open: durable.is_some(),
+                held: held.get(),
+                durable: durable.filter(|durable| *durable != held).map(Nanos::get),
                 charge: resolve.charge.get(),
                 loss: resolve.loss.get(),
                 call: row.map_or_else(
@@ -134,16 +163,27 @@ impl Batch {
             .notes
             .iter()
             .map(|(number, row)| Entry::Note(lines::call(row, *number)));
-        Ok(journal::pages(opens.chain(closes).chain(notes))?)
+        let extends = self.extends(opened);
+        let extends = extends.map(|(facts, amount)| Entry::Extend(lines::extend(facts, *amount)));
+        let checkpoints = self.checkpoints.iter();
+        let checkpoints = checkpoints.map(|checkpoint| Entry::Checkpoint(lines::checkpoint(checkpoint)));
+        let entries = opens.chain(extends).chain(checkpoints).chain(closes).chain(notes);
+        Ok(journal::pages(entries)?)
     }
 
     /// It is durable: the book knows what accounts have now, and everybody learns what became of his.
-    pub(super) fn done(mut self, inbox: &Inbox, opened: &mut HashSet<i64>) {
+    pub(super) fn done(mut self, inbox: &Inbox, opened: &mut HashMap<i64, Nanos>) {
         self.durable();
         inbox.book(|book| {
             for facts in &self.opens {
-                opened.insert(facts.id);
-                book.opened(&facts.reserve.tenant, facts.amount());
+                opened.insert(facts.id, facts.first());
+                book.opened(&facts.reserve.tenant, facts.first());
+            }
+            for (facts, amount) in &self.extends {
+                if let Some(held) = opened.get_mut(&facts.id) {
+                    *held = held.saturating_add(*amount);
+                    book.opened(&facts.reserve.tenant, *amount);
+                }
             }
             for Resolve {
                 settle, charge, taken, ..
@@ -183,7 +223,7 @@ impl Batch {
     }
 
     /// It can never be written.
-    pub(super) fn lost(self, inbox: &Inbox, opened: &mut HashSet<i64>) {
+    pub(super) fn lost(self, inbox: &Inbox, opened: &mut HashMap<i64, Nanos>) {
         self.doubt();
         for Resolve { settle, taken, .. } in self.resolves {
             inbox.book(|book| {
@@ -197,13 +237,11 @@ impl Batch {
 }
 
 /// The call is no longer open, and what its hold promised or kept is free again.
-fn close(facts: &Facts, book: &mut Book, opened: &mut HashSet<i64>) {
+fn close(facts: &Facts, book: &mut Book, opened: &mut HashMap<i64, Nanos>) {
     book.close(facts.reserve.call);
-    if opened.remove(&facts.id) {
-        book.released(&facts.reserve.tenant, facts.amount());
-    } else {
-        book.kept(&facts.reserve.tenant, facts.amount());
-    }
+    let durable = opened.remove(&facts.id).unwrap_or(Nanos::ZERO);
+    book.released(&facts.reserve.tenant, durable);
+    book.kept(&facts.reserve.tenant, facts.amount().saturating_sub(durable));
 }
 
 /// Tells how a settlement ended.

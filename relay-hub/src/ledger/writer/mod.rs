@@ -8,7 +8,7 @@ mod batch;
 mod expire;
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
@@ -39,8 +39,8 @@ pub(super) struct Writer {
     database: PathBuf,
     inbox: Arc<Inbox>,
     epoch: i64,
-    /// Open holds that the journal or the tables have.
-    opened: HashSet<i64>,
+    /// Open holds that the journal or the tables have, and with how much.
+    opened: HashMap<i64, Nanos>,
     connection: Option<Connection>,
     /// Tries that failed in a row.
     failures: u32,
@@ -108,7 +108,7 @@ impl Writer {
             database,
             inbox,
             epoch: recovered.epoch,
-            opened: HashSet::new(),
+            opened: HashMap::new(),
             connection: None,
             failures: 0,
             not_before: None,
@@ -291,22 +291,32 @@ impl Writer {
 
     /// Decides wishes in their order, on balances fresh from the database.
     fn decide(&mut self, wishes: Vec<Wish>) {
-        let tenants = wishes.iter().map(|wish| wish.reserve.tenant.clone()).collect();
+        let tenants = wishes.iter().map(|wish| wish.tenant().clone()).collect();
         if self.learn(tenants).is_err() {
             return refuse(wishes);
         }
-        for Wish { reserve, reply } in wishes {
-            if reply.is_closed() {
-                continue;
+        for wish in wishes {
+            if !wish.is_forgotten() {
+                self.grant(wish);
             }
-            let answer = match self.inbox.grant(reserve) {
-                Ok(facts) => Ok(Hold::new(facts, self.inbox.clone())),
-                Err((_, NotGranted::Duplicate)) => Err(HoldError::Duplicate),
-                Err((_, NotGranted::Unknown)) => Err(HoldError::Insufficient { available: Nanos::ZERO }),
-                Err((_, NotGranted::Short(available))) => Err(HoldError::Insufficient { available }),
-            };
-            // Where nobody waits any more the hold comes back, and its drop queues its release.
-            reply.send(answer).ok();
+        }
+    }
+
+    fn grant(&self, wish: Wish) {
+        match wish {
+            Wish::Hold(reserve, reply) => {
+                let granted = self.inbox.grant(reserve);
+                let answer = granted
+                    .map(|facts| Hold::new(facts, self.inbox.clone()))
+                    .map_err(|(_, not)| not.into());
+                // Where nobody waits any more the hold comes back, and its drop queues its release.
+                reply.send(answer).ok();
+            }
+            Wish::More(facts, amount, reply) => {
+                let granted = self.inbox.extend(&facts, amount);
+                // What nobody waits for ends with its hold.
+                reply.send(granted.map_err(HoldError::from)).ok();
+            }
         }
     }
 
@@ -365,8 +375,17 @@ impl Writer {
 
 fn refuse(wishes: Vec<Wish>) {
     for wish in wishes {
-        // Nobody may wait any more.
-        wish.reply.send(Err(LedgerDown.into())).ok();
+        wish.refuse(LedgerDown.into());
+    }
+}
+
+impl From<NotGranted> for HoldError {
+    fn from(not: NotGranted) -> Self {
+        match not {
+            NotGranted::Duplicate => Self::Duplicate,
+            NotGranted::Unknown => Self::Insufficient { available: Nanos::ZERO },
+            NotGranted::Short(available) => Self::Insufficient { available },
+        }
     }
 }
 
