@@ -13,7 +13,7 @@ use arc_swap::ArcSwap;
 use http::Uri;
 use relay_protocol::Tokens;
 use relay_shared::{secret::Secret, tasks::Tasks};
-use sqlx::Row as _;
+use sqlx::{Row as _, SqliteConnection};
 use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
@@ -341,27 +341,53 @@ async fn load(
         revision: revision.unsigned_abs(),
         ..Directory::default()
     };
+    directory.tenants = read_tenants(&mut tx, stop, before).await?;
+    directory.keys = read_keys(&mut tx).await?;
+    directory.devices = read_devices(&mut tx).await?;
+    directory.accounts = read_accounts(&mut tx, sealer).await?;
+    directory.prices = read_prices(&mut tx).await?;
+    directory.terms = tenant::read_all(&mut tx, i64::MAX).await?;
+    directory.rules = limits::read_all(&mut tx).await?.into_iter().collect();
+    directory.downgrades = plans::downgrades(&mut tx).await?;
+    tx.commit().await?;
+    Ok(directory)
+}
+
+async fn read_tenants(
+    connection: &mut SqliteConnection,
+    stop: &CancellationToken,
+    before: &Directory,
+) -> Result<HashMap<TenantId, Arc<Tenant>>, StoreError> {
+    let mut all = HashMap::new();
     for row in sqlx::query("SELECT id, name, suspended_ms, on_abort, region FROM tenant")
-        .fetch_all(&mut *tx)
+        .fetch_all(&mut *connection)
         .await?
     {
         let id = TenantId::parse(row.try_get("id")?)?;
         let is_suspended = row.try_get::<Option<i64>, _>("suspended_ms")?.is_some();
         let on_abort = OnAbort::parse(row.try_get("on_abort")?);
         let region = row.try_get::<Option<&str>, _>("region")?;
+        let region = region.map(|text| Region::parse(text).ok_or(()));
         let known = before.tenants.get(&id).filter(|_| !is_suspended);
         let tenant = Tenant {
             id: id.clone(),
             name: row.try_get("name")?,
             is_suspended,
             on_abort: on_abort.ok_or_else(|| StoreError::Corrupt(format!("on_abort of {id}")))?,
-            region: region.and_then(Region::parse),
+            region: region
+                .transpose()
+                .map_err(|()| StoreError::Corrupt(format!("the region of {id}")))?,
             stop: known.map_or_else(|| Stop::new(stop), |known| known.stop.clone()),
         };
-        directory.tenants.insert(id, Arc::new(tenant));
+        all.insert(id, Arc::new(tenant));
     }
+    Ok(all)
+}
+
+async fn read_keys(connection: &mut SqliteConnection) -> Result<HashMap<KeyId, Arc<Key>>, StoreError> {
+    let mut all = HashMap::new();
     for row in sqlx::query("SELECT id, tenant, hash, revoked_ms FROM api_key")
-        .fetch_all(&mut *tx)
+        .fetch_all(&mut *connection)
         .await?
     {
         let id = KeyId::parse(row.try_get("id")?)?;
@@ -376,10 +402,15 @@ async fn load(
             hash,
             is_revoked,
         };
-        directory.keys.insert(id, Arc::new(key));
+        all.insert(id, Arc::new(key));
     }
+    Ok(all)
+}
+
+async fn read_devices(connection: &mut SqliteConnection) -> Result<HashMap<DeviceId, Arc<Device>>, StoreError> {
+    let mut all = HashMap::new();
     for row in sqlx::query("SELECT id, tenant, name, revoked_ms FROM device")
-        .fetch_all(&mut *tx)
+        .fetch_all(&mut *connection)
         .await?
     {
         let id = DeviceId::parse(row.try_get("id")?)?;
@@ -391,18 +422,26 @@ async fn load(
             name: row.try_get("name")?,
             is_revoked,
         };
-        directory.devices.insert(id, Arc::new(device));
+        all.insert(id, Arc::new(device));
     }
-    let accounts = accounts::read_all(&mut tx).await?;
-    let mut ways = ways::read_all(&mut tx).await?;
-    directory.accounts = accounts
+    Ok(all)
+}
+
+async fn read_accounts(connection: &mut SqliteConnection, sealer: &Sealer) -> Result<Vec<Arc<Account>>, StoreError> {
+    let accounts = accounts::read_all(connection).await?;
+    let mut ways = ways::read_all(connection).await?;
+    Ok(accounts
         .into_iter()
         .filter_map(|row| {
             let own = ways.extract_if(.., |way| way.account == row.id).collect();
             open_account(row, own, sealer)
         })
-        .collect();
-    for row in prices::read_all(&mut tx).await? {
+        .collect())
+}
+
+async fn read_prices(connection: &mut SqliteConnection) -> Result<HashMap<String, Arc<Listed>>, StoreError> {
+    let mut all = HashMap::new();
+    for row in prices::read_all(connection).await? {
         let PriceRow {
             model,
             price,
@@ -417,13 +456,9 @@ async fn load(
             context,
             max_output,
         };
-        directory.prices.insert(model, Arc::new(listed));
+        all.insert(model, Arc::new(listed));
     }
-    directory.terms = tenant::read_all(&mut tx, i64::MAX).await?;
-    directory.rules = limits::read_all(&mut tx).await?.into_iter().collect();
-    directory.downgrades = plans::downgrades(&mut tx).await?;
-    tx.commit().await?;
-    Ok(directory)
+    Ok(all)
 }
 
 /// An account that cannot be used is left out and told of: the others go on serving.
@@ -479,7 +514,6 @@ fn open_way(row: WayRow, sealer: &Sealer) -> Option<Arc<WayOut>> {
         through: row.through,
         password,
         region: row.region,
-        priority: row.priority,
         prefers: row.prefers,
         allows_private: row.allows_private,
     }))

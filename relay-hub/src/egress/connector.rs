@@ -21,7 +21,7 @@ use tower_service::Service as _;
 pub(super) use self::stream::VendorStream;
 use self::stream::{Link, MaybeTls};
 use super::{EgressError, reach::Reach, unreachable};
-use crate::way::{Family, Through, WayOut};
+use crate::way::{Family, Through, WayOut, bare};
 
 /// Connects by one way out; without one, by whatever address the system chooses.
 pub(super) struct Connector {
@@ -112,8 +112,7 @@ impl Connector {
 }
 
 fn server_name(host: &str) -> io::Result<ServerName<'static>> {
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    ServerName::try_from(host.to_owned()).map_err(io::Error::other)
+    ServerName::try_from(bare(host).to_owned()).map_err(io::Error::other)
 }
 
 /// Whether the address is one of this machine's: what cannot be bound is not left by.
@@ -123,9 +122,7 @@ fn is_here(address: IpAddr) -> io::Result<()> {
 
 /// An address in a URL is not resolved, so its family is looked at here.
 fn reaches(source: IpAddr, origin: &Uri) -> io::Result<()> {
-    let host = origin.host().unwrap_or_default();
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    match host.parse::<IpAddr>() {
+    match bare(origin.host().unwrap_or_default()).parse::<IpAddr>() {
         Ok(address) if Family::of(address) != Family::of(source) => {
             let words = "the vendor's address is of another family than the one to leave by";
             Err(io::Error::new(io::ErrorKind::AddrNotAvailable, words))

@@ -9,6 +9,7 @@ use relay_shared::secret::Secret;
 
 use crate::ids::WayId;
 
+pub(crate) use through::bare;
 pub use through::{Family, Proxy, ProxyKind, Through, ThroughError};
 
 /// One way out. It belongs to one account for good.
@@ -23,8 +24,6 @@ pub struct WayOut {
     pub password: Option<Secret<String>>,
     /// Where its address is, in the operator's words.
     pub region: Option<Region>,
-    /// The lowest is taken first.
-    pub priority: i64,
     /// Which addresses of a vendor are tried first.
     pub prefers: Option<Family>,
     /// It may lead to addresses that are not public.

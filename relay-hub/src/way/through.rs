@@ -184,7 +184,8 @@ fn is_user(text: &str) -> bool {
     (1..=255).contains(&text.len()) && text.bytes().all(is_fit)
 }
 
-fn bare(host: &str) -> &str {
+/// A host of a URL without the brackets of an IPv6 address.
+pub(crate) fn bare(host: &str) -> &str {
     host.strip_prefix('[')
         .and_then(|host| host.strip_suffix(']'))
         .unwrap_or(host)
@@ -199,17 +200,24 @@ impl fmt::Display for Through {
     }
 }
 
+impl Proxy {
+    /// Host and port, as a URL has them.
+    pub(crate) fn authority(&self) -> String {
+        if self.host.contains(':') {
+            format!("[{}]:{}", self.host, self.port)
+        } else {
+            format!("{}:{}", self.host, self.port)
+        }
+    }
+}
+
 impl fmt::Display for Proxy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}://", self.kind.scheme())?;
         if let Some(user) = &self.user {
             write!(f, "{user}@")?;
         }
-        if self.host.contains(':') {
-            write!(f, "[{}]:{}", self.host, self.port)
-        } else {
-            write!(f, "{}:{}", self.host, self.port)
-        }
+        f.write_str(&self.authority())
     }
 }
 

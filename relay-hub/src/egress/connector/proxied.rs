@@ -12,7 +12,7 @@ use relay_shared::secret::Secret;
 use tokio_socks::{Error as SocksError, tcp::Socks5Stream};
 
 use super::{Connector, EgressError, Link, MaybeTls, down, server_name, unreachable};
-use crate::way::{Proxy, ProxyKind};
+use crate::way::{Proxy, ProxyKind, bare};
 
 impl Connector {
     /// A connection to the host of `origin` through a proxy.
@@ -44,14 +44,9 @@ impl Connector {
     }
 
     async fn to_proxy(&self, proxy: &Proxy) -> io::Result<Link> {
-        let authority = if proxy.host.contains(':') {
-            format!("[{}]:{}", proxy.host, proxy.port)
-        } else {
-            format!("{}:{}", proxy.host, proxy.port)
-        };
         let uri = Uri::builder()
             .scheme("http")
-            .authority(authority)
+            .authority(proxy.authority())
             .path_and_query("/")
             .build();
         let tcp = self.dial(uri.map_err(io::Error::other)?).await?;
@@ -112,7 +107,7 @@ fn ask(host: &str, port: u16, login: Login<'_>) -> http::Result<Request<Empty<By
 
 /// RFC 1928 and 1929.
 async fn socks(link: Link, host: &str, port: u16, login: Login<'_>) -> Result<Link, EgressError> {
-    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let host = bare(host);
     let tunnel = match login {
         Some((user, password)) => {
             Socks5Stream::connect_with_password_and_socket(link, (host, port), user, password).await

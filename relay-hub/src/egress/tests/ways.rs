@@ -11,25 +11,24 @@ use crate::{
     way::{Family, Through},
 };
 
-fn out(name: &str, through: Through, priority: i64) -> Arc<WayOut> {
+fn out(name: &str, through: Through) -> Arc<WayOut> {
     Arc::new(WayOut {
         id: WayId::random(),
         name: name.into(),
         through,
         password: Some(Secret::new("canary".to_owned())),
         region: Region::parse(name),
-        priority,
         prefers: Some(Family::V4),
         allows_private: false,
     })
 }
 
 fn source(name: &str, address: &str) -> Arc<WayOut> {
-    out(name, Through::source(address).unwrap(), 1)
+    out(name, Through::source(address).unwrap())
 }
 
 fn proxy(name: &str, url: &str) -> Arc<WayOut> {
-    out(name, Through::proxy(url).unwrap(), 1)
+    out(name, Through::proxy(url).unwrap())
 }
 
 /// Answers one call; the address that it came from.
