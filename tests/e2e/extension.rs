@@ -95,6 +95,35 @@ async fn an_answer_that_the_credit_does_not_cover_ends_in_its_dialect() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_goes_on_stays_within_a_day_s_limit() {
+    let world = world().await;
+    let careful = world.hub.add_tenant("careful", "10").await;
+    // Enough for four steps, not for five.
+    let words = ["limit", "set", "--tenant", &careful, "--daily-spend", "0.01"];
+    world.hub.command(&words).await.succeeded();
+    // A new key makes the hub look into its store.
+    let client = client(&world, &world.hub.add_key(&careful).await);
+    world
+        .vendor
+        .next(Script::deltas(2_000, 40).interval(Duration::from_millis(1)));
+    let answer = client.post("/responses", ask().to_string()).await.unwrap().rest().await;
+    let last = events(&answer.body).pop().unwrap();
+    assert_eq!(last["type"], "response.failed", "{last}");
+    assert_eq!(
+        last["response"]["error"]["code"], "invalid_prompt",
+        "Codex stops on it: {last}"
+    );
+    assert!(last.to_string().contains("daily or monthly limit"), "{last}");
+    let row = world.books().settled(1).await.pop().unwrap();
+    assert_eq!(row.ending, "over_limit", "{row:#?}");
+    assert!(
+        row.charged > 0 && row.charged <= row.held.unwrap() && row.held.unwrap() <= 10_000_000,
+        "{row:#?}"
+    );
+    world.assert_sound().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn on_a_socket_too_the_answer_fails_where_the_credit_ends() {
     let world = world().await;
     let (_, key) = tenant(&world, "poor", "0.01").await;

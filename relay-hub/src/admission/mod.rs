@@ -147,9 +147,18 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// The hold was extended.
-    pub fn grow(&mut self, by: Nanos) {
-        self.pledge.grow(by);
+    /// The hold is to be extended.
+    ///
+    /// # Errors
+    /// A daily or monthly limit does not allow it.
+    pub fn grow(&mut self, by: Nanos) -> Result<(), Refused> {
+        let grown = self.pledge.grow(by, SystemClock.wall());
+        grown.map_err(|over| refusals::over(&over, by))
+    }
+
+    /// It was not.
+    pub fn shrink(&mut self, by: Nanos) {
+        self.pledge.shrink(by);
     }
 
     /// The call ended: what it was charged, and the tokens it used.

@@ -67,6 +67,8 @@ struct Period {
 pub(super) struct Pledge {
     sums: Arc<Sums>,
     scopes: Vec<Scope>,
+    /// Asked again when the call may cost more.
+    budgets: Vec<Budget>,
     amount: Nanos,
 }
 
@@ -95,22 +97,7 @@ impl<C: Clock> Spend<C> {
     /// Sets an amount aside in every scope of a call, if it fits all budgets, whatever the running calls will cost.
     pub(super) fn pledge(&self, scopes: Vec<Scope>, budgets: Vec<Budget>, amount: Nanos) -> Result<Pledge, Over> {
         let mut sums = self.sums.lock();
-        for budget in budgets {
-            // Read here, since most calls have no budget.
-            let wall = self.clock.wall();
-            let now = Today::of(wall);
-            let sum = sums.get(&budget.scope).copied().unwrap_or_default();
-            let spent = sum.spent(budget.span, now);
-            let after = spent.saturating_add(amount);
-            if after.saturating_add(sum.held) > budget.most {
-                return Err(Over {
-                    is_held: after <= budget.most,
-                    resets_at: budget.span.end(wall),
-                    spent,
-                    budget,
-                });
-            }
-        }
+        fits(&sums, &budgets, amount, || self.clock.wall())?;
         for scope in &scopes {
             // Its name is copied for its first call alone.
             if let Some(sum) = sums.get_mut(scope) {
@@ -121,14 +108,20 @@ impl<C: Clock> Spend<C> {
         }
         drop(sums);
         let sums = self.sums.clone();
-        Ok(Pledge { sums, scopes, amount })
+        Ok(Pledge {
+            sums,
+            scopes,
+            budgets,
+            amount,
+        })
     }
 }
 
 impl Pledge {
-    /// The call may cost so much more. No budget is asked: it began within all of them.
-    pub(super) fn grow(&mut self, by: Nanos) {
+    /// The call may cost so much more, if that fits all budgets; else it is as it was.
+    pub(super) fn grow(&mut self, by: Nanos, at: SystemTime) -> Result<(), Over> {
         let mut sums = self.sums.lock();
+        fits(&sums, &self.budgets, by, || at)?;
         for scope in &self.scopes {
             if let Some(sum) = sums.get_mut(scope) {
                 sum.held = sum.held.saturating_add(by);
@@ -136,6 +129,19 @@ impl Pledge {
         }
         drop(sums);
         self.amount = self.amount.saturating_add(by);
+        Ok(())
+    }
+
+    /// The call may cost so much less than [`Pledge::grow`] allowed.
+    pub(super) fn shrink(&mut self, by: Nanos) {
+        let mut sums = self.sums.lock();
+        for scope in &self.scopes {
+            if let Some(sum) = sums.get_mut(scope) {
+                sum.held = sum.held.saturating_sub(by);
+            }
+        }
+        drop(sums);
+        self.amount = self.amount.saturating_sub(by);
     }
 
     /// The call was charged.
@@ -163,6 +169,31 @@ impl Drop for Pledge {
             }
         }
     }
+}
+
+/// Whether so much more fits, whatever the running calls will cost. The time is read only where there is a budget, which
+/// most calls do not have.
+fn fits(
+    sums: &HashMap<Scope, Sum>,
+    budgets: &[Budget],
+    amount: Nanos,
+    wall: impl Fn() -> SystemTime,
+) -> Result<(), Over> {
+    for budget in budgets {
+        let wall = wall();
+        let sum = sums.get(&budget.scope).copied().unwrap_or_default();
+        let spent = sum.spent(budget.span, Today::of(wall));
+        let after = spent.saturating_add(amount);
+        if after.saturating_add(sum.held) > budget.most {
+            return Err(Over {
+                is_held: after <= budget.most,
+                resets_at: budget.span.end(wall),
+                spent,
+                budget: budget.clone(),
+            });
+        }
+    }
+    Ok(())
 }
 
 impl Sums {
@@ -310,6 +341,26 @@ mod tests {
         let over = pledge(1).err().unwrap();
         assert_eq!((over.is_held, over.spent), (false, Nanos::new(10)));
         assert_eq!(over.resets_at, seconds(at("2026-04-01T00:00:00Z")));
+    }
+
+    #[test]
+    fn a_call_that_goes_on_stays_within_the_budgets_it_began_in() {
+        let (spend, clock, scope) = world("2026-03-31T12:00:00Z");
+        let pledge = |amount| spend.pledge(vec![scope.clone()], day(&scope, 10), Nanos::new(amount));
+        let mut running = pledge(4).unwrap();
+        running.grow(Nanos::new(4), clock.wall()).unwrap();
+        let over = running.grow(Nanos::new(3), clock.wall()).unwrap_err();
+        assert!(over.is_held);
+        assert!(
+            pledge(3).is_err(),
+            "what was refused is not set aside, but what was granted is"
+        );
+        running.shrink(Nanos::new(4));
+        let other = pledge(6).unwrap();
+        assert!(running.grow(Nanos::new(1), clock.wall()).is_err());
+        drop(other);
+        running.settle(Nanos::new(4), clock.wall());
+        assert!(pledge(6).is_ok() && pledge(7).is_err());
     }
 
     #[test]

@@ -7,7 +7,7 @@
 
 use std::time::{Duration, Instant};
 
-use relay_protocol::{Envelope, Observed, Payload, Sample, Tokens, Usage, UsageSource};
+use relay_protocol::{Code, Envelope, Observed, Payload, Refusal, Sample, Tokens, Usage, UsageSource};
 use tokio::task::spawn_blocking;
 
 use super::record::{Record, told};
@@ -58,6 +58,51 @@ pub(super) struct Bill {
     checkpoint_at: Instant,
     checkpointed: usize,
     pub(super) record: Record,
+}
+
+/// What became of a wish for more money.
+type Granted = Result<(), HoldError>;
+
+/// More money for a call that goes on.
+pub(super) struct Extension {
+    reach: Reach,
+    by: Nanos,
+}
+
+/// What does not cover more of an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Spent {
+    /// The tenant's credit.
+    Credit,
+    /// A daily or monthly limit.
+    Limit,
+}
+
+impl Spent {
+    /// How its call ends.
+    pub(super) const fn ending(self) -> Ending {
+        match self {
+            Self::Credit => Ending::OutOfCredit,
+            Self::Limit => Ending::OverLimit,
+        }
+    }
+
+    /// What its client is told.
+    pub(super) fn refusal(self) -> Refusal {
+        let (code, message, hint) = match self {
+            Self::Credit => (
+                Code::OutOfCredit,
+                "The tenant's credit does not cover more of this answer.",
+                "ask the operator for credit",
+            ),
+            Self::Limit => (
+                Code::UsageLimit,
+                "A daily or monthly limit of spending does not cover more of this answer.",
+                "ask the operator of the relay",
+            ),
+        };
+        Refusal::new(code, message).hint(hint)
+    }
 }
 
 /// What a call is charged for.
@@ -127,44 +172,49 @@ impl Bill {
     }
 
     /// Asks for more money where less than a quarter of the output held for is left.
+    ///
+    /// # Errors
+    /// A limit of what may be spent does not allow it.
     pub(super) fn extension(
-        &self,
+        &mut self,
         observed: &Observed,
-    ) -> Option<(Reach, Nanos, impl Future<Output = Result<(), HoldError>> + Send + use<>)> {
+    ) -> Result<Option<(Extension, impl Future<Output = Granted> + Send + use<>)>, Spent> {
         if observed.produced < self.extend_at {
-            return None;
+            return Ok(None);
         }
-        let (hold, reach) = (self.hold.as_ref()?, self.reach?);
-        let further = reach.further()?;
+        let (Some(hold), Some(reach)) = (&self.hold, self.reach) else {
+            return Ok(None);
+        };
+        let Some(further) = reach.further() else {
+            return Ok(None);
+        };
         let cost = |reach: Reach| reach.cost(&self.offer, self.tier.as_deref());
         let by = cost(further).saturating_sub(cost(reach)).max(Nanos::ZERO);
-        Some((further, by, hold.extend(by)))
+        if let Some(tally) = &mut self.tally {
+            tally.grow(by).map_err(|_over| Spent::Limit)?;
+        }
+        Ok(Some((Extension { reach: further, by }, hold.extend(by))))
     }
 
     /// What became of that. An answer goes on while the ledger cannot write, and asks again.
     ///
     /// # Errors
     /// The tenant's credit does not cover it.
-    pub(super) fn extended(
-        &mut self,
-        reach: Reach,
-        by: Nanos,
-        granted: Result<(), HoldError>,
-    ) -> Result<(), HoldError> {
+    pub(super) fn extended(&mut self, asked: Extension, granted: Granted) -> Result<(), Spent> {
+        if granted.is_ok() {
+            self.reach = Some(asked.reach);
+            self.extend_at = extend_at(self.reach);
+            return Ok(());
+        }
+        if let Some(tally) = &mut self.tally {
+            tally.shrink(asked.by);
+        }
         match granted {
-            Ok(()) => {
-                if let Some(tally) = &mut self.tally {
-                    tally.grow(by);
-                }
-                self.reach = Some(reach);
-                self.extend_at = extend_at(self.reach);
-                Ok(())
-            }
             Err(HoldError::Unavailable(_)) => {
                 self.extend_at = self.extend_at.saturating_add(ASK_AGAIN);
                 Ok(())
             }
-            Err(short) => Err(short),
+            _ => Err(Spent::Credit),
         }
     }
 
@@ -402,7 +452,7 @@ fn by_bytes(bytes: usize) -> Tokens {
 /// The vendor did its part until somebody else ended the call. What the vendor breaks off is free.
 fn pays_for_what_came(ending: Ending) -> bool {
     match ending {
-        Ending::ClientGone | Ending::Suspended | Ending::HubDraining | Ending::OutOfCredit => true,
+        Ending::ClientGone | Ending::Suspended | Ending::HubDraining | Ending::OutOfCredit | Ending::OverLimit => true,
         Ending::Completed
         | Ending::Incomplete
         | Ending::Failed

@@ -14,10 +14,10 @@ use relay_shared::fault;
 use tokio::sync::oneshot;
 
 use super::{
-    bill::ANSWER_SAMPLE,
+    bill::{ANSWER_SAMPLE, Spent},
     body::{ReplyBody, Sender},
     drain::Drain,
-    meter::{Meter, Outcome, SMALL, draining, exhausted, suspended},
+    meter::{Meter, Outcome, SMALL, draining, suspended},
 };
 use crate::{directory::Stopped, egress::Answer, ledger::Ending, refusal::Refused, vendor::add_wait};
 
@@ -39,8 +39,8 @@ pub(super) enum End {
     Gone,
     /// It has to end.
     Stopped(Stopped),
-    /// The tenant's credit covers no more.
-    Exhausted,
+    /// There is no money for more of it.
+    Exhausted(Spent),
     /// The ledger could not settle.
     Unsettled,
 }
@@ -183,11 +183,11 @@ impl Flow {
     async fn keep_up(&mut self, now: Instant) -> Result<(), End> {
         let (bill, observed) = (&mut self.meter.bill, self.tap.observed());
         bill.checkpoint(observed, now);
-        let Some((reach, by, granted)) = bill.extension(observed) else {
+        let Some((asked, granted)) = bill.extension(observed).map_err(End::Exhausted)? else {
             return Ok(());
         };
         let granted = granted.await;
-        bill.extended(reach, by, granted).map_err(|_| End::Exhausted)
+        bill.extended(asked, granted).map_err(End::Exhausted)
     }
 
     /// The client has gone: its slot is free, and where its tenant chose so the answer is read on to its usage.
@@ -302,7 +302,7 @@ impl Flow {
                 Err(end) => self.break_off(end, sender).await,
             },
             End::Clean => self.break_off(End::Cut, sender).await,
-            End::Cut | End::Silent | End::Gone | End::Stopped(_) | End::Exhausted | End::Unsettled => {
+            End::Cut | End::Silent | End::Gone | End::Stopped(_) | End::Exhausted(_) | End::Unsettled => {
                 self.break_off(end, sender).await
             }
         }
@@ -338,7 +338,7 @@ impl Flow {
             End::Gone => Ending::ClientGone,
             End::Stopped(Stopped::Draining) => Ending::HubDraining,
             End::Stopped(Stopped::Suspended) => Ending::Suspended,
-            End::Exhausted => Ending::OutOfCredit,
+            End::Exhausted(spent) => spent.ending(),
             End::Unsettled => Ending::HubFault,
         };
         // Nobody waits for this settlement; the ledger counts what it could not write.
@@ -363,7 +363,7 @@ fn broke(end: End) -> Refusal {
         ),
         End::Stopped(Stopped::Draining) => draining(),
         End::Stopped(Stopped::Suspended) => suspended(),
-        End::Exhausted => exhausted(),
+        End::Exhausted(spent) => spent.refusal(),
         End::Unsettled => Refusal::new(
             Code::LedgerUnavailable,
             "The relay could not settle this call; it is not charged.",

@@ -241,14 +241,6 @@ pub(super) fn suspended() -> Refusal {
     Refusal::new(Code::TenantSuspended, "This tenant is suspended.").hint("ask the operator of the relay")
 }
 
-pub(super) fn exhausted() -> Refusal {
-    Refusal::new(
-        Code::OutOfCredit,
-        "The tenant's credit does not cover more of this answer.",
-    )
-    .hint("ask the operator for credit")
-}
-
 pub(super) fn draining() -> Refusal {
     Refusal::new(Code::Draining, "The relay is restarting; try again in a moment.").retry_after(Duration::from_secs(1))
 }

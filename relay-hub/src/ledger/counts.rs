@@ -179,10 +179,11 @@ const fn slot(ending: Ending) -> usize {
         Ending::Recovered => 13,
         Ending::Abandoned => 14,
         Ending::OutOfCredit => 15,
+        Ending::OverLimit => 16,
     }
 }
 
-const ENDINGS: [&str; 16] = [
+const ENDINGS: [&str; 17] = [
     "completed",
     "incomplete",
     "failed",
@@ -199,6 +200,7 @@ const ENDINGS: [&str; 16] = [
     "recovered",
     "abandoned",
     "out_of_credit",
+    "over_limit",
 ];
 const CHAT: &str = "/v1/chat/completions";
 const WIRES: [&str; 2] = ["responses", "chat"];

@@ -111,6 +111,8 @@ pub enum Ending {
     Suspended,
     /// Its tenant's credit did not cover more of it.
     OutOfCredit,
+    /// A daily or monthly limit did not cover more of it.
+    OverLimit,
     /// A warm-up frame: no turn.
     Warmup,
     /// The hub shut down under it.
@@ -156,6 +158,7 @@ impl Ending {
             Self::ClientGoneBeforeDispatch => "client_gone_before_dispatch",
             Self::Suspended => "tenant_suspended",
             Self::OutOfCredit => "out_of_credit",
+            Self::OverLimit => "over_limit",
             Self::Warmup => "warmup",
             Self::HubDraining => "hub_draining",
             Self::HubFault => "hub_fault",

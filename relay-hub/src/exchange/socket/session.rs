@@ -30,10 +30,10 @@ use crate::{
     directory::{OnAbort, Stopped},
     exchange::{
         Exchange,
-        bill::{ANSWER_SAMPLE, Bill, kept},
+        bill::{ANSWER_SAMPLE, Bill, Spent, kept},
         drain::Drain,
         keepalive,
-        meter::{draining, exhausted, suspended},
+        meter::{draining, suspended},
         record::Record,
     },
     identity::Caller,
@@ -91,7 +91,7 @@ enum End {
     VendorGone,
     VendorSilent,
     Stopped(Stopped),
-    Exhausted,
+    Exhausted(Spent),
     Unsettled,
 }
 
@@ -345,7 +345,7 @@ impl Session {
 
     /// The hold of the answer that runs grows with it, and the books learn how far it came.
     async fn keep_up(&self) -> Result<(), End> {
-        let (reach, by, granted) = {
+        let (asked, granted) = {
             let (mut turns, now) = (self.turns(), Instant::now());
             let Some(turn) = turns
                 .front_mut()
@@ -354,14 +354,14 @@ impl Session {
                 return Ok(());
             };
             turn.bill.checkpoint(turn.meter.observed(), now);
-            match turn.bill.extension(turn.meter.observed()) {
+            match turn.bill.extension(turn.meter.observed()).map_err(End::Exhausted)? {
                 Some(asked) => asked,
                 None => return Ok(()),
             }
         };
         let granted = granted.await;
         match self.turns().front_mut() {
-            Some(turn) => turn.bill.extended(reach, by, granted).map_err(|_| End::Exhausted),
+            Some(turn) => turn.bill.extended(asked, granted).map_err(End::Exhausted),
             None => Ok(()),
         }
     }
@@ -579,7 +579,7 @@ async fn tell(end: End, is_running: bool, socket: &str, mut to_client: Sink) {
             )),
         )),
         End::Stopped(Stopped::Suspended) => Some((1008, Some(suspended()))),
-        End::Exhausted => Some((1008, Some(exhausted()))),
+        End::Exhausted(spent) => Some((1008, Some(spent.refusal()))),
         End::Stopped(Stopped::Draining) => Some((1012, Some(draining()))),
         End::Unsettled => Some((
             1011,
@@ -593,7 +593,7 @@ async fn tell(end: End, is_running: bool, socket: &str, mut to_client: Sink) {
         if let Some(refusal) = refusal.filter(|_| is_running) {
             let words = match end {
                 // The answer has begun: it fails as one does in a stream.
-                End::Exhausted => refusal.failed_response(socket),
+                End::Exhausted(_) => refusal.failed_response(socket),
                 _ => refusal.socket_frame(socket),
             };
             drop(to_client.send(encode_text(&words, None)).await);
@@ -611,7 +611,7 @@ const fn ending(end: End) -> Ending {
         End::VendorSilent => Ending::VendorTimeout,
         End::Stopped(Stopped::Draining) => Ending::HubDraining,
         End::Stopped(Stopped::Suspended) => Ending::Suspended,
-        End::Exhausted => Ending::OutOfCredit,
+        End::Exhausted(spent) => spent.ending(),
         End::Unsettled => Ending::HubFault,
     }
 }
