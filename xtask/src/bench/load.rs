@@ -89,6 +89,11 @@ impl Target {
     }
 }
 
+/// Calls or events a second.
+pub(crate) fn rate(report: &Value) -> f64 {
+    report.get("per_second").and_then(Value::as_f64).unwrap_or_default()
+}
+
 /// One kind of load.
 #[derive(Clone, Copy)]
 pub(crate) enum Load {
@@ -112,6 +117,11 @@ impl Load {
             Self::Flat(size.streams),
             Self::Paced(size.paced_events),
         ]
+    }
+
+    /// Small calls on many connections.
+    pub(crate) fn is_crowd(&self) -> bool {
+        matches!(self, Self::Unary(connections, _) if *connections > 1)
     }
 
     pub(crate) fn name(self) -> String {

@@ -13,6 +13,7 @@ use crate::{
     },
 };
 
+mod billing;
 mod load;
 mod nginx;
 mod report;
@@ -35,6 +36,10 @@ pub(crate) struct Options {
     /// Measure the programs in this folder instead of building them.
     #[arg(long, value_name = "DIR")]
     programs: Option<PathBuf>,
+    /// Measure instead what booking costs: the same hub with its books and without. Builds a second hub, which takes
+    /// minutes.
+    #[arg(long)]
+    billing: bool,
 }
 
 /// How much is measured.
@@ -81,19 +86,33 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
             )
         }
     };
+    if options.billing {
+        return what_booking_costs(options, &programs, size);
+    }
     let mut report = Report::new(size, build);
     rounds(&programs, size, &mut report)?;
     memory(&programs, size, &mut report)?;
-    let figures = report.json();
+    tell(options, &report.json(), &report.text())
+}
+
+fn what_booking_costs(options: &Options, programs: &Programs, size: &Size) -> Result<ExitCode> {
+    say::heading("build: a hub that books nothing, to compare with");
+    let folder = tempfile::tempdir()?;
+    let unbilled = billing::unbilled(programs, folder.path())?;
+    let (figures, text) = billing::run(programs, &unbilled, size)?;
+    tell(options, &figures, &text)
+}
+
+fn tell(options: &Options, figures: &serde_json::Value, text: &str) -> Result<ExitCode> {
     if let Some(file) = &options.out {
-        let text = serde_json::to_string_pretty(&figures)?;
+        let text = serde_json::to_string_pretty(figures)?;
         fs::write(file, text + "\n").with_context(|| format!("cannot write {}", file.display()))?;
     }
     if options.json {
         say::data(&figures.to_string());
     } else {
         say::heading("result");
-        say::data(&report.text());
+        say::data(text);
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -66,6 +66,44 @@ impl Programs {
         })
     }
 
+    /// Builds a hub that books nothing, which only a measurement wants; where it is.
+    pub(crate) fn build_unbilled_hub() -> Result<PathBuf> {
+        let target = paths::target().join("unbilled");
+        let mut cargo = Command::new("cargo");
+        cargo
+            .current_dir(paths::root())
+            .args([
+                "build",
+                "--locked",
+                "--profile",
+                "dist",
+                "--package",
+                "relay-hub",
+                "--bin",
+                "relay-hub",
+            ])
+            .env("CARGO_TARGET_DIR", &target)
+            .env("RUSTFLAGS", "--cfg relay_unbilled");
+        ensure!(
+            cargo.status().context("cannot start cargo")?.success(),
+            "the build failed"
+        );
+        Ok(target.join("dist/relay-hub"))
+    }
+
+    /// These programs with another hub, in a folder of their own.
+    pub(crate) fn with_hub(&self, hub: &Path, folder: &Path) -> Result<Self> {
+        for name in PROGRAMS {
+            let from = if name == "relay-hub" {
+                hub.to_owned()
+            } else {
+                self.path(name)
+            };
+            fs::copy(&from, folder.join(name)).with_context(|| format!("cannot copy {}", from.display()))?;
+        }
+        Self::built(folder)
+    }
+
     /// Programs that were built before.
     pub(crate) fn built(folder: &Path) -> Result<Self> {
         let folder = std::path::absolute(folder)?;
