@@ -37,7 +37,22 @@ pub(crate) fn replace(path: &Path, bytes: &[u8], readable: Readable) -> io::Resu
         Err(error) => return Err(error),
     }
     write_new(&beside, bytes, readable)?;
-    fs::rename(&beside, path)
+    fs::rename(&beside, path)?;
+    sync_directory(path)
+}
+
+/// So that the new name outlives a loss of power too.
+#[cfg(unix)]
+fn sync_directory(path: &Path) -> io::Result<()> {
+    match path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        Some(parent) => fs::File::open(parent)?.sync_all(),
+        None => Ok(()),
+    }
+}
+
+#[cfg(not(unix))]
+fn sync_directory(_path: &Path) -> io::Result<()> {
+    Ok(())
 }
 
 /// Makes a directory, and those above it, for the owner alone.

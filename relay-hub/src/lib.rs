@@ -22,6 +22,7 @@ pub mod metrics;
 pub mod money;
 pub mod price_list;
 pub mod refusal;
+pub mod rotation;
 pub mod routing;
 pub mod seal;
 pub mod store;

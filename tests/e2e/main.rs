@@ -30,6 +30,7 @@ mod money;
 mod prices;
 mod reconcile;
 mod room;
+mod secrets;
 mod truncation;
 mod udp;
 mod verbatim;

@@ -18,6 +18,7 @@ use crate::{
     ca::CaError,
     credit::RedeemError,
     ledger::CreditError,
+    rotation::RotationError,
     seal::SealError,
     store::{StoreError, accounts::AddAccountError, tenants::TenantError, ways::AddWayError},
 };
@@ -223,9 +224,24 @@ impl From<RedeemError> for Failure {
     }
 }
 
+impl From<RotationError> for Failure {
+    fn from(error: RotationError) -> Self {
+        match error {
+            RotationError::Seal(seal) => seal.into(),
+            RotationError::Store(store) => store.into(),
+        }
+    }
+}
+
 impl From<SealError> for Failure {
     fn from(error: SealError) -> Self {
-        Self::of(&error, FIXABLE)
+        let failure = Self::of(&error, FIXABLE);
+        match error {
+            SealError::Unwritable { .. } => failure.hint(
+                "where its owner is somebody else, put 32 new random bytes in front of those that are there, then `relay-hub seal rewrap`",
+            ),
+            SealError::Unreadable { .. } | SealError::BadKey(_) | SealError::Broken => failure,
+        }
     }
 }
 

@@ -13,7 +13,7 @@ use crate::{
     config::{DataDir, TEMPLATE},
     files::{self, Readable},
     price_list,
-    seal::fresh_key,
+    seal::{Sealer, fresh_key},
     store::{Store, prices},
 };
 
@@ -55,7 +55,7 @@ pub(super) async fn run(desk: &mut Desk<'_>) -> Result<(), Failure> {
 /// Makes everything; how many models have a price.
 async fn make(data: &DataDir) -> Result<usize, Failure> {
     make_directories(data)?;
-    write(&data.seal_key(), &fresh_key(), Readable::OwnerOnly)?;
+    make_seal_key(data)?;
     create_quic_key(data)?;
     Authority::create(data)?;
     ServerIdentity::load(data, None)?;
@@ -68,6 +68,16 @@ async fn make(data: &DataDir) -> Result<usize, Failure> {
     // Last: a directory with settings is a whole one.
     write(&data.hub_toml(), TEMPLATE.as_bytes(), Readable::Ordinary)?;
     Ok(imported.added.len())
+}
+
+/// One that lies elsewhere may be there already: a credential of the service, say.
+fn make_seal_key(data: &DataDir) -> Result<(), Failure> {
+    let path = data.seal_key();
+    if data.is_seal_key_elsewhere() && path.exists() {
+        Sealer::open(data)?;
+        return Ok(());
+    }
+    write(&path, &fresh_key(), Readable::OwnerOnly)
 }
 
 /// After a failure half-way: there was none of these before, so the next try finds none either.
@@ -86,18 +96,20 @@ fn files_of(data: &DataDir) -> Vec<PathBuf> {
         name.push(end);
         PathBuf::from(name)
     };
-    vec![
+    let seal_key = Some(data.seal_key()).filter(|_| !data.is_seal_key_elsewhere());
+    let mut files = vec![
         data.hub_toml(),
         data.database(),
         beside("-wal"),
         beside("-shm"),
-        data.seal_key(),
         data.quic_key(),
         data.ca_certificate(),
         data.ca_key(),
         data.server_certificate(),
         data.server_key(),
-    ]
+    ];
+    files.extend(seal_key);
+    files
 }
 
 fn tls(data: &DataDir) -> PathBuf {

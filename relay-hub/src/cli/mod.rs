@@ -13,6 +13,7 @@ mod plans;
 mod prices;
 mod print;
 mod reconcile;
+mod seal;
 mod secret;
 mod serve;
 mod sheet;
@@ -54,6 +55,9 @@ struct Args {
     /// The hub's data directory. Without it, the user's own data directory for relay-hub.
     #[arg(long, global = true, env = "RELAY_HUB_DATA", value_name = "DIR")]
     data: Option<PathBuf>,
+    /// The file of the master keys that seal vendors' secrets, where it is not the data directory's seal.key.
+    #[arg(long, global = true, env = "RELAY_HUB_SEAL_KEY", value_name = "FILE")]
+    seal_key: Option<PathBuf>,
     /// Print JSON.
     #[arg(long, global = true)]
     json: bool,
@@ -90,6 +94,9 @@ enum Command {
     /// By which addresses and proxies accounts leave.
     #[command(subcommand)]
     Way(ways::WayCommand),
+    /// The master key that seals vendors' secrets.
+    #[command(subcommand)]
+    Seal(seal::Seal),
     /// What callers may use: rates, calls at once, spending, models, addresses, sizes.
     #[command(subcommand)]
     Limit(limits::LimitCommand),
@@ -158,6 +165,8 @@ pub async fn run(words: impl IntoIterator<Item = OsString>, stdout: &mut dyn Wri
     };
     let done = match data_dir(args.data) {
         Ok(data) => {
+            let seal_key = args.seal_key.map(|path| std::path::absolute(&path).unwrap_or(path));
+            let data = data.with_seal_key(seal_key);
             let print = Print::new(args.json, stdout, stderr);
             perform(args.command, &mut Desk { data, print }).await
         }
@@ -181,6 +190,7 @@ async fn perform(command: Command, desk: &mut Desk<'_>) -> Result<(), Failure> {
         Command::Device(device) => devices::run(desk, device).await,
         Command::Account(account) => accounts::run(desk, account).await,
         Command::Way(way) => ways::run(desk, way).await,
+        Command::Seal(seal) => seal::run(desk, &seal).await,
         Command::Limit(limit) => limits::run(desk, limit).await,
         Command::Price(price) => prices::run(desk, price).await,
         Command::Usage(usage) => books::usage(desk, usage).await,

@@ -10,6 +10,7 @@ pub mod lock;
 pub mod plans;
 pub mod prices;
 mod schema;
+pub mod sealed;
 pub mod tenants;
 #[cfg(test)]
 pub(crate) mod testing;

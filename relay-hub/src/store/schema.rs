@@ -19,7 +19,13 @@ const STEPS: &[&str] = &[
     include_str!("schema/codes.sql"),
     include_str!("schema/plans.sql"),
     include_str!("schema/extend.sql"),
+    include_str!("schema/seal.sql"),
 ];
+
+#[cfg(test)]
+pub(super) fn steps() -> impl Iterator<Item = &'static str> {
+    STEPS.iter().copied()
+}
 
 /// Applies what is missing, each step in one transaction.
 pub(super) async fn migrate(connection: &mut SqliteConnection) -> Result<(), StoreError> {

@@ -1,0 +1,122 @@
+//! Vendors' secrets at rest: a copy of the database opens nothing, and the master key changes under running calls.
+
+use std::{
+    fs,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use relay_tests::{
+    client::Client,
+    vendor::Script,
+    world::{Hub, World},
+};
+
+use tokio::task::JoinSet;
+
+use crate::{PROGRAMS, ask, setup};
+
+/// A key that nobody has makes the hub look into its store.
+async fn look(world: &World) {
+    let nobody = format!("rk_0000000000000000_{}", "A".repeat(43));
+    let stranger = Client::new(&format!("http://{}/v1", world.hub.http()), &nobody);
+    assert_eq!(stranger.get("/models").await.unwrap().status, 401);
+}
+
+async fn is_served(world: &World) -> bool {
+    let answer = world
+        .through_hub()
+        .post("/responses", ask(true))
+        .await
+        .unwrap()
+        .rest()
+        .await;
+    answer.status == 200 && answer.cut.is_none()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_master_key_changes_under_running_calls_and_none_fails() {
+    let mut world = setup().start().await;
+    world.vendor.otherwise(Script::message("still here "));
+    let is_over = Arc::new(AtomicBool::new(false));
+    let mut calls = JoinSet::new();
+    for _ in 0..8 {
+        let (client, is_over) = (world.through_hub(), is_over.clone());
+        calls.spawn(async move {
+            let mut served = 0;
+            while !is_over.load(Ordering::Relaxed) {
+                let answer = client.post("/responses", ask(true)).await.unwrap().rest().await;
+                assert!(answer.status == 200 && answer.cut.is_none(), "{}", answer.text());
+                served += 1;
+            }
+            served
+        });
+    }
+    let mut keys = Vec::new();
+    for _ in 0..3 {
+        let rotated = world.hub.json(&["seal", "rotate"]).await;
+        assert_eq!(rotated["sealed"], 1, "one account, one secret: {rotated}");
+        assert!(!keys.contains(&rotated["key"]), "{rotated}");
+        keys.push(rotated["key"].clone());
+        look(&world).await;
+    }
+    is_over.store(true, Ordering::Relaxed);
+    assert!(calls.join_all().await.into_iter().all(|served| served > 0));
+    let shown = world.hub.json(&["seal", "show"]).await;
+    assert_eq!(
+        (&shown[0]["key"], &shown[0]["secrets"]),
+        (&keys[2], &1.into()),
+        "{shown}"
+    );
+    assert_eq!(
+        (&shown[1]["key"], &shown[1]["secrets"]),
+        (&keys[1], &0.into()),
+        "{shown}"
+    );
+    world.hub.program().kill().await;
+    world.hub.serve().await;
+    assert!(is_served(&world).await, "a fresh start opens it too");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_of_the_database_opens_no_secret() {
+    let mut world = setup().start().await;
+    world.hub.program().kill().await;
+    let place = tempfile::tempdir().unwrap();
+    let stolen = Hub::init(PROGRAMS, place.path(), "warn").await;
+    for name in ["hub.sqlite", "hub.sqlite-wal"] {
+        let from = world.scratch().join("hub").join(name);
+        if from.exists() {
+            fs::copy(from, place.path().join("hub").join(name)).unwrap();
+        }
+    }
+    let shown = stolen.json(&["seal", "show"]).await;
+    assert_eq!(
+        (&shown[0]["secrets"], &shown[1]["secrets"]),
+        (&0.into(), &1.into()),
+        "{shown}"
+    );
+    assert_eq!(shown[1]["state"], "missing from the key file", "{shown}");
+    let refused = stolen.command(&["seal", "rotate"]).await;
+    assert_eq!(refused.exit_code, Some(1), "{refused:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_master_key_may_lie_elsewhere() {
+    let mut world = setup().start().await;
+    world.vendor.otherwise(Script::message("here "));
+    world.hub.program().kill().await;
+    let elsewhere = world.scratch().join("master.key").display().to_string();
+    fs::rename(world.scratch().join("hub/seal.key"), &elsewhere).unwrap();
+    let lost = world.hub.try_serve().await;
+    assert!(lost.is_err(), "without its key it does not start");
+    let variables = [("RELAY_HUB_SEAL_KEY", elsewhere.as_str())];
+    world.hub.serve_with(&variables).await.unwrap();
+    assert!(is_served(&world).await);
+    let rotated = ["seal", "rotate", "--seal-key", &elsewhere];
+    world.hub.command(&rotated).await.succeeded();
+    look(&world).await;
+    assert!(is_served(&world).await, "it read the file again, where it is");
+}
