@@ -6,6 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    time::Instant,
 };
 
 use relay_tests::{
@@ -16,13 +17,37 @@ use relay_tests::{
 
 use tokio::task::JoinSet;
 
-use crate::{PROGRAMS, ask, setup};
+use crate::{PROGRAMS, ask, kill::told, setup};
 
 /// A key that nobody has makes the hub look into its store.
 async fn look(world: &World) {
     let nobody = format!("rk_0000000000000000_{}", "A".repeat(43));
     let stranger = Client::new(&format!("http://{}/v1", world.hub.http()), &nobody);
     assert_eq!(stranger.get("/models").await.unwrap().status, 401);
+}
+
+/// Accounts like the first one, up to so many.
+async fn add_accounts(world: &World, count: usize) {
+    let url = world.vendor.base_url();
+    let secret = world.scratch().join("vendor-secret").display().to_string();
+    for number in 1..count {
+        let name = format!("account-{number}");
+        let words = [
+            "account",
+            "add",
+            &name,
+            "--vendor",
+            "openai",
+            "--base-url",
+            &url,
+            "--secret-file",
+            &secret,
+        ];
+        world.hub.command(&words).await.succeeded();
+        if number % 500 == 0 {
+            eprintln!("{number} of {count} secrets");
+        }
+    }
 }
 
 async fn is_served(world: &World) -> bool {
@@ -40,6 +65,10 @@ async fn is_served(world: &World) -> bool {
 async fn the_master_key_changes_under_running_calls_and_none_fails() {
     let mut world = setup().start().await;
     world.vendor.otherwise(Script::message("still here "));
+    // `cargo xtask prove rotation` has many.
+    let count = told("RELAY_SECRETS", 5);
+    add_accounts(&world, count).await;
+    look(&world).await;
     let is_over = Arc::new(AtomicBool::new(false));
     let mut calls = JoinSet::new();
     for _ in 0..8 {
@@ -56,18 +85,22 @@ async fn the_master_key_changes_under_running_calls_and_none_fails() {
     }
     let mut keys = Vec::new();
     for _ in 0..3 {
+        let began = Instant::now();
         let rotated = world.hub.json(&["seal", "rotate"]).await;
-        assert_eq!(rotated["sealed"], 1, "one account, one secret: {rotated}");
+        eprintln!("{count} secrets under a new master key in {:?}", began.elapsed());
+        assert_eq!(rotated["sealed"], count, "each account has a secret: {rotated}");
         assert!(!keys.contains(&rotated["key"]), "{rotated}");
         keys.push(rotated["key"].clone());
         look(&world).await;
     }
     is_over.store(true, Ordering::Relaxed);
-    assert!(calls.join_all().await.into_iter().all(|served| served > 0));
+    let served = calls.join_all().await;
+    eprintln!("{} calls meanwhile, none failed", served.iter().sum::<i32>());
+    assert!(served.into_iter().all(|served| served > 0));
     let shown = world.hub.json(&["seal", "show"]).await;
     assert_eq!(
         (&shown[0]["key"], &shown[0]["secrets"]),
-        (&keys[2], &1.into()),
+        (&keys[2], &count.into()),
         "{shown}"
     );
     assert_eq!(

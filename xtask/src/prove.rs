@@ -49,6 +49,12 @@ pub(crate) enum Proof {
         #[arg(long, default_value_t = 3)]
         mishaps: usize,
     },
+    /// Ten thousand secrets under a new master key, three times, while calls run: none fails.
+    Rotation {
+        /// How many.
+        #[arg(long, default_value_t = 10_000)]
+        secrets: usize,
+    },
     /// Calls by the million through a real hub: each charge is what the vendor's bill makes of it, to the unit.
     Soak(soak::Options),
 }
@@ -59,6 +65,10 @@ pub(crate) fn run(proof: &Proof) -> Result<ExitCode> {
         Proof::Locked { seconds } => {
             let test = Test::of("relay-tests", "disk::a_locked_database");
             test.run(&[("RELAY_LOCKED_SECONDS", seconds)])
+        }
+        Proof::Rotation { secrets } => {
+            let test = Test::of("relay-tests", "secrets::the_master_key_changes");
+            test.run(&[("RELAY_SECRETS", secrets)])
         }
         Proof::Mutants { more } => mutants(more),
         Proof::Ledger { operations } => {
