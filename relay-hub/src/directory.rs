@@ -47,7 +47,7 @@ pub struct Directory {
     pub keys: HashMap<KeyId, Arc<Key>>,
     /// Devices by id, revoked ones included.
     pub devices: HashMap<DeviceId, Arc<Device>>,
-    /// Vendor accounts in the order they were added.
+    /// Vendor accounts in the order they were added, without those that are disabled.
     pub accounts: Vec<Arc<Account>>,
     /// Prices by the vendor's model name.
     pub prices: HashMap<String, Arc<Listed>>,
@@ -432,6 +432,7 @@ async fn read_accounts(connection: &mut SqliteConnection, sealer: &Sealer) -> Re
     let mut ways = ways::read_all(connection).await?;
     Ok(accounts
         .into_iter()
+        .filter(|row| row.disabled_ms.is_none())
         .filter_map(|row| {
             let own = ways.extract_if(.., |way| way.account == row.id).collect();
             open_account(row, own, sealer)
@@ -472,6 +473,7 @@ pub(crate) fn open_account(row: AccountRow, ways: Vec<WayRow>, sealer: &Sealer) 
         websocket,
         allows_private,
         created_ms: _,
+        disabled_ms: _,
     } = row;
     let opened = (|| {
         let vendor = VendorKind::parse(&vendor).ok_or("a vendor this version does not know")?;

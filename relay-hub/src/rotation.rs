@@ -107,6 +107,7 @@ mod tests {
             websocket: true,
             allows_private: false,
             created_ms: 1,
+            disabled_ms: None,
         };
         accounts::add(&hub.store, &row).await.unwrap();
         row

@@ -322,6 +322,18 @@ fn a_vendors_secret_is_never_seen_again() {
         1,
         &["/nowhere/secret"],
     );
+    let shown = [
+        hub.ok(&["account", "show", "second"]),
+        hub.ok(&["account", "show", "second", "--json"]),
+    ]
+    .concat();
+    assert!(shown.contains("http://127.0.0.1:9") && !shown.contains("canary"));
+    assert_eq!(hub.json(&["account", "disable", "second"])["changed"], true);
+    assert_eq!(hub.json(&["account", "disable", "second"])["changed"], false);
+    assert!(hub.json(&["account", "list"])[1]["disabled_ms"].is_i64());
+    assert_eq!(hub.json(&["account", "enable", "second"])["disabled"], false);
+    assert!(hub.json(&["account", "show", "second"])["disabled_ms"].is_null());
+    hub.refused(&["account", "disable", "nobody"], 1, &["there are: main, second"]);
     assert_eq!(hub.json(&["account", "remove", "main"])["removed"], true);
     hub.refused(&["account", "remove", "main"], 1, &["there are: second"]);
 }

@@ -7,6 +7,7 @@
 )]
 
 mod aborts;
+mod accounts;
 mod answers;
 mod architecture;
 mod bad_input;

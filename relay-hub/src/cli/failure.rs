@@ -28,6 +28,8 @@ use crate::{
 pub(super) struct Failure {
     message: String,
     hint: Option<String>,
+    /// What a program tells failures of one command apart by.
+    kind: Option<&'static str>,
     code: u8,
     /// Each thing wrong with a file, where that is the reason.
     problems: Problems,
@@ -43,6 +45,7 @@ impl Failure {
         Self {
             message: message.into(),
             hint: None,
+            kind: None,
             code: FIXABLE,
             problems: Problems::new(),
         }
@@ -65,6 +68,7 @@ impl Failure {
         Self {
             message: chain(error),
             hint: None,
+            kind: None,
             code,
             problems: Problems::new(),
         }
@@ -78,6 +82,12 @@ impl Failure {
 
     pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
+        self
+    }
+
+    /// Names it, for programs.
+    pub(super) fn kind(mut self, kind: &'static str) -> Self {
+        self.kind = Some(kind);
         self
     }
 
@@ -107,6 +117,9 @@ impl Failure {
 
     fn json(&self) -> String {
         let mut error = json!({"message": self.message, "hint": self.hint, "exit_code": self.code});
+        if let Some(kind) = self.kind {
+            error["kind"] = kind.into();
+        }
         if !self.problems.is_empty() {
             error["problems"] = listed(&self.problems);
         }

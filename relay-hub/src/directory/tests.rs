@@ -43,6 +43,7 @@ async fn an_account_that_does_not_open_leaves_the_others_usable() {
         websocket: true,
         allows_private: false,
         created_ms: 1,
+        disabled_ms: None,
     };
     accounts::add(&hub.store, &row).await.unwrap();
     row.id = AccountId::random();

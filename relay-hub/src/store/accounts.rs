@@ -24,6 +24,8 @@ pub struct AccountRow {
     pub allows_private: bool,
     /// Milliseconds since 1970.
     pub created_ms: i64,
+    /// Since when no new call is given to it.
+    pub disabled_ms: Option<i64>,
 }
 
 /// Why an account cannot be added.
@@ -86,6 +88,20 @@ pub async fn remove(store: &Store, name_or_id: &str) -> Result<bool, StoreError>
     Ok(done.rows_affected() > 0)
 }
 
+/// Takes the account of this id out of use since then, or back into it. False where it was so already.
+pub async fn disable(store: &Store, id: &AccountId, since_ms: Option<i64>) -> Result<bool, StoreError> {
+    let mut tx = store.write().await?;
+    let done = sqlx::query(
+        "UPDATE vendor_account SET disabled_ms = $1 WHERE id = $2 AND (disabled_ms IS NULL) <> ($1 IS NULL)",
+    )
+    .bind(since_ms)
+    .bind(id.as_str())
+    .execute(&mut *tx)
+    .await?;
+    tx.commit().await?;
+    Ok(done.rows_affected() > 0)
+}
+
 /// All accounts in the order they were added.
 pub async fn list(store: &Store) -> Result<Vec<AccountRow>, StoreError> {
     read_all(&mut *store.readers().acquire().await?).await
@@ -94,8 +110,8 @@ pub async fn list(store: &Store) -> Result<Vec<AccountRow>, StoreError> {
 /// The same on a connection whose transaction makes it one picture with other reads.
 pub(crate) async fn read_all(connection: &mut sqlx::SqliteConnection) -> Result<Vec<AccountRow>, StoreError> {
     let rows = sqlx::query(
-        "SELECT id, name, vendor, base_url, secret, websocket, allows_private, created_ms FROM vendor_account \
-         ORDER BY created_ms, rowid",
+        "SELECT id, name, vendor, base_url, secret, websocket, allows_private, created_ms, disabled_ms \
+         FROM vendor_account ORDER BY created_ms, rowid",
     )
     .fetch_all(connection)
     .await?;
@@ -110,6 +126,7 @@ pub(crate) async fn read_all(connection: &mut sqlx::SqliteConnection) -> Result<
                 websocket: row.try_get("websocket")?,
                 allows_private: row.try_get("allows_private")?,
                 created_ms: row.try_get("created_ms")?,
+                disabled_ms: row.try_get("disabled_ms")?,
             })
         })
         .collect()

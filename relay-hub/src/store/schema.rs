@@ -20,6 +20,7 @@ const STEPS: &[&str] = &[
     include_str!("schema/plans.sql"),
     include_str!("schema/extend.sql"),
     include_str!("schema/seal.sql"),
+    include_str!("schema/accounts.sql"),
 ];
 
 #[cfg(test)]

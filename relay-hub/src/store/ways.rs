@@ -177,6 +177,7 @@ mod tests {
             websocket: true,
             allows_private: false,
             created_ms: 1,
+            disabled_ms: None,
         };
         accounts::add(&hub.store, &row).await.unwrap();
         row.id

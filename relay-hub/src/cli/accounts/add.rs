@@ -1,38 +1,22 @@
-//! `relay-hub account …`.
+//! `relay-hub account add`.
 
 use std::{net::IpAddr, path::PathBuf};
 
-use clap::{Args, Subcommand};
+use clap::Args;
 use http::Uri;
-use serde_json::json;
 
-use super::{Desk, Failure, now_ms, print::moment, secret, there_are, typed};
+use super::shown;
 use crate::{
+    cli::{Desk, Failure, now_ms, secret, typed},
     directory::{SECRET_FIELD, VendorKind},
     egress,
     ids::AccountId,
     seal::Sealer,
-    store::{
-        Store,
-        accounts::{self, AccountRow},
-    },
+    store::accounts::{self, AccountRow},
 };
 
-#[derive(Subcommand)]
-pub(super) enum Account {
-    /// Add an account at a vendor. Its secret is sealed before it is stored.
-    Add(Add),
-    /// Show accounts without their secrets.
-    List,
-    /// Remove an account: no further call uses it.
-    Remove {
-        /// Name or id.
-        name: String,
-    },
-}
-
 #[derive(Args)]
-pub(super) struct Add {
+pub(in crate::cli) struct Add {
     /// What you call it.
     name: String,
     /// Which vendor.
@@ -62,15 +46,7 @@ struct SecretFrom {
     secret_file: Option<PathBuf>,
 }
 
-pub(super) async fn run(desk: &mut Desk<'_>, command: Account) -> Result<(), Failure> {
-    match command {
-        Account::Add(words) => add(desk, words).await,
-        Account::List => list(desk).await,
-        Account::Remove { name } => remove(desk, &name).await,
-    }
-}
-
-async fn add(desk: &mut Desk<'_>, words: Add) -> Result<(), Failure> {
+pub(super) async fn run(desk: &mut Desk<'_>, words: Add) -> Result<(), Failure> {
     let Add {
         name,
         vendor,
@@ -98,6 +74,7 @@ async fn add(desk: &mut Desk<'_>, words: Add) -> Result<(), Failure> {
         websocket: !no_websocket,
         allows_private: allow_private,
         created_ms: now_ms(),
+        disabled_ms: None,
     };
     accounts::add(&store, &row).await?;
     Ok(desk
@@ -151,70 +128,6 @@ fn parse_base_url(text: &str, allows_private: bool) -> Result<String, Failure> {
         _ => return Err(wrong("is neither https nor http")),
     }
     Ok(text.trim_end_matches('/').to_owned())
-}
-
-/// The account of that name or id.
-pub(super) async fn find(store: &Store, name: &str) -> Result<AccountRow, Failure> {
-    let mut known = accounts::list(store).await?;
-    match known.iter().position(|row| row.name == name || row.id.as_str() == name) {
-        Some(at) => Ok(known.swap_remove(at)),
-        None => {
-            let names: Vec<_> = known.iter().map(|row| row.name.as_str()).collect();
-            Err(Failure::fixable(format!("there is no account `{}`", typed(name)))
-                .hint(there_are(&names, "relay-hub account add NAME")))
-        }
-    }
-}
-
-fn shown(row: &AccountRow) -> serde_json::Value {
-    let AccountRow {
-        id,
-        name,
-        vendor,
-        base_url,
-        secret: _,
-        websocket,
-        allows_private,
-        created_ms,
-    } = row;
-    json!({
-        "id": id, "name": name, "vendor": vendor, "base_url": base_url, "websocket": websocket,
-        "allows_private": allows_private, "created_ms": created_ms,
-    })
-}
-
-async fn list(desk: &mut Desk<'_>) -> Result<(), Failure> {
-    let all = accounts::list(&desk.store().await?).await?;
-    let rows: Vec<_> = all
-        .iter()
-        .map(|a| {
-            let websocket = if a.websocket { "yes" } else { "no" }.to_owned();
-            vec![
-                a.name.clone(),
-                a.id.to_string(),
-                a.vendor.clone(),
-                a.base_url.clone(),
-                websocket,
-                moment(a.created_ms),
-            ]
-        })
-        .collect();
-    let json: Vec<_> = all.iter().map(shown).collect();
-    Ok(desk.print.list(
-        &json,
-        &["NAME", "ID", "VENDOR", "BASE URL", "WEBSOCKET", "ADDED"],
-        &rows,
-    )?)
-}
-
-async fn remove(desk: &mut Desk<'_>, name: &str) -> Result<(), Failure> {
-    let store = desk.store().await?;
-    let row = find(&store, name).await?;
-    let removed = accounts::remove(&store, row.id.as_str()).await?;
-    Ok(desk.print.done(
-        &json!({"id": row.id, "name": row.name, "removed": removed}),
-        &format!("removed account {} ({})", row.name, row.id),
-    )?)
 }
 
 #[cfg(test)]

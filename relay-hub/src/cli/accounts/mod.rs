@@ -1,0 +1,190 @@
+//! `relay-hub account …`.
+
+mod add;
+mod probe;
+
+use clap::Subcommand;
+use serde_json::json;
+
+use super::{Desk, Failure, now_ms, print::moment, there_are, typed};
+use crate::store::{
+    Store,
+    accounts::{self, AccountRow},
+    ways,
+};
+
+#[derive(Subcommand)]
+pub(super) enum Account {
+    /// Add an account at a vendor. Its secret is sealed before it is stored.
+    Add(add::Add),
+    /// Show accounts without their secrets.
+    List,
+    /// Show all about one account but its secret.
+    Show {
+        /// Name or id.
+        name: String,
+    },
+    /// Make a small call with an account, and tell what failed. The call is one that costs nothing where the vendor has
+    /// such a call: the list of its models.
+    Test {
+        /// Name or id.
+        name: String,
+    },
+    /// Take an account out of use. Running calls go on, new ones go to another account or are refused.
+    Disable {
+        /// Name or id.
+        name: String,
+    },
+    /// Bring an account back into use.
+    Enable {
+        /// Name or id.
+        name: String,
+    },
+    /// Remove an account: no further call uses it.
+    Remove {
+        /// Name or id.
+        name: String,
+    },
+}
+
+pub(super) async fn run(desk: &mut Desk<'_>, command: Account) -> Result<(), Failure> {
+    match command {
+        Account::Add(words) => add::run(desk, words).await,
+        Account::List => list(desk).await,
+        Account::Show { name } => show(desk, &name).await,
+        Account::Test { name } => Box::pin(probe::run(desk, &name)).await,
+        Account::Disable { name } => set_disabled(desk, &name, Some(now_ms())).await,
+        Account::Enable { name } => set_disabled(desk, &name, None).await,
+        Account::Remove { name } => remove(desk, &name).await,
+    }
+}
+
+/// The account of that name or id.
+pub(super) async fn find(store: &Store, name: &str) -> Result<AccountRow, Failure> {
+    let mut known = accounts::list(store).await?;
+    match known.iter().position(|row| row.name == name || row.id.as_str() == name) {
+        Some(at) => Ok(known.swap_remove(at)),
+        None => {
+            let names: Vec<_> = known.iter().map(|row| row.name.as_str()).collect();
+            Err(Failure::fixable(format!("there is no account `{}`", typed(name)))
+                .hint(there_are(&names, "relay-hub account add NAME")))
+        }
+    }
+}
+
+fn shown(row: &AccountRow) -> serde_json::Value {
+    let AccountRow {
+        id,
+        name,
+        vendor,
+        base_url,
+        secret: _,
+        websocket,
+        allows_private,
+        created_ms,
+        disabled_ms,
+    } = row;
+    json!({
+        "id": id, "name": name, "vendor": vendor, "base_url": base_url, "websocket": websocket,
+        "allows_private": allows_private, "created_ms": created_ms, "disabled_ms": disabled_ms,
+    })
+}
+
+async fn list(desk: &mut Desk<'_>) -> Result<(), Failure> {
+    let all = accounts::list(&desk.store().await?).await?;
+    let rows: Vec<_> = all
+        .iter()
+        .map(|a| {
+            vec![
+                a.name.clone(),
+                a.id.to_string(),
+                a.vendor.clone(),
+                a.base_url.clone(),
+                yes_or_no(a.websocket),
+                moment(a.created_ms),
+                standing(a.disabled_ms),
+            ]
+        })
+        .collect();
+    let json: Vec<_> = all.iter().map(shown).collect();
+    Ok(desk.print.list(
+        &json,
+        &["NAME", "ID", "VENDOR", "BASE URL", "WEBSOCKET", "ADDED", "STATE"],
+        &rows,
+    )?)
+}
+
+async fn show(desk: &mut Desk<'_>, name: &str) -> Result<(), Failure> {
+    let store = desk.store().await?;
+    let row = find(&store, name).await?;
+    let ways = ways::list(&store)
+        .await?
+        .into_iter()
+        .filter(|way| way.account == row.id);
+    let ways: Vec<_> = ways.map(|way| (way.name, way.through.to_string())).collect();
+    if desk.print.is_json() {
+        let mut told = shown(&row);
+        told["ways"] = ways
+            .iter()
+            .map(|(name, through)| json!({"name": name, "through": through}))
+            .collect();
+        return Ok(desk.print.json(&told)?);
+    }
+    let leaves = ways.iter().map(|(name, through)| format!("{name} ({through})"));
+    let leaves = leaves.collect::<Vec<_>>().join(", ");
+    let lines = [
+        ("name", row.name.clone()),
+        ("id", row.id.to_string()),
+        ("vendor", row.vendor.clone()),
+        ("base URL", row.base_url.clone()),
+        ("websocket", yes_or_no(row.websocket)),
+        ("private addresses", yes_or_no(row.allows_private)),
+        (
+            "leaves by",
+            if ways.is_empty() {
+                "the system's own address".to_owned()
+            } else {
+                leaves
+            },
+        ),
+        ("added", moment(row.created_ms)),
+        ("state", standing(row.disabled_ms)),
+    ];
+    for (what, value) in lines {
+        desk.print.line(&format!("{what:<18} {value}"))?;
+    }
+    Ok(())
+}
+
+async fn set_disabled(desk: &mut Desk<'_>, name: &str, since_ms: Option<i64>) -> Result<(), Failure> {
+    let store = desk.store().await?;
+    let row = find(&store, name).await?;
+    let changed = accounts::disable(&store, &row.id, since_ms).await?;
+    let (is_disabled, word) = (
+        since_ms.is_some(),
+        if since_ms.is_some() { "disabled" } else { "enabled" },
+    );
+    let already = if changed { "" } else { "already " };
+    Ok(desk.print.done(
+        &json!({"id": row.id, "name": row.name, "disabled": is_disabled, "changed": changed}),
+        &format!("account {} is {already}{word}", row.name),
+    )?)
+}
+
+fn yes_or_no(is_so: bool) -> String {
+    if is_so { "yes" } else { "no" }.to_owned()
+}
+
+fn standing(disabled_ms: Option<i64>) -> String {
+    disabled_ms.map_or_else(|| "in use".to_owned(), |at| format!("disabled {}", moment(at)))
+}
+
+async fn remove(desk: &mut Desk<'_>, name: &str) -> Result<(), Failure> {
+    let store = desk.store().await?;
+    let row = find(&store, name).await?;
+    let removed = accounts::remove(&store, row.id.as_str()).await?;
+    Ok(desk.print.done(
+        &json!({"id": row.id, "name": row.name, "removed": removed}),
+        &format!("removed account {} ({})", row.name, row.id),
+    )?)
+}

@@ -1,0 +1,179 @@
+//! `relay-hub account test`: one small call, made as a client's call would be, and what failed.
+
+use std::{
+    error::Error,
+    io,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, Request, Response};
+use http_body_util::{BodyExt, Full, Limited};
+use relay_protocol::Endpoint;
+use relay_shared::tasks::Tasks;
+use serde_json::json;
+
+use super::find;
+use crate::{
+    app,
+    cli::{Desk, Failure},
+    config::{Config, Overrides},
+    directory::{self, Account},
+    egress::{Answer, Egress, EgressError, Exits},
+    seal::Sealer,
+    store::ways,
+    vendor::{Target, probe},
+};
+
+/// The whole test ends within this.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// No list of models is longer.
+const MOST: usize = 4 << 20;
+
+/// What a call that worked tells.
+struct Works {
+    asked: String,
+    models: usize,
+    way: String,
+    local: std::net::IpAddr,
+}
+
+pub(super) async fn run(desk: &mut Desk<'_>, name: &str) -> Result<(), Failure> {
+    let config = Config::load(&desk.data, &Overrides::default())?;
+    let store = desk.store().await?;
+    let row = find(&store, name).await?;
+    let (name, id) = (row.name.clone(), row.id.clone());
+    let ways = ways::list(&store).await?.into_iter().filter(|way| way.account == id);
+    let account = directory::open_account(row, ways.collect(), &Sealer::open(&desk.data)?).ok_or_else(|| {
+        Failure::fixable("the account or one of its ways out cannot be used").hint("remove it and add it again")
+    })?;
+    // A server's own part of the process does this at its start.
+    drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
+    let tasks = Tasks::new();
+    let egress = app::egress(&config, &tasks)?;
+    let began = Instant::now();
+    let made = tokio::time::timeout(PATIENCE, call(&account, &egress)).await;
+    let took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+    tasks.shutdown(Duration::from_secs(1)).await;
+    let made = made.unwrap_or_else(|_| {
+        Err(Failure::fixable(format!("the vendor did not answer within {PATIENCE:?}")).kind("timeout"))
+    });
+    let Works {
+        asked,
+        models,
+        way,
+        local,
+    } = made?;
+    let json = json!({
+        "id": id, "name": name, "works": true, "asked": asked, "models": models, "way": way, "local_address": local,
+        "took_ms": took_ms,
+    });
+    let line = format!("{name} works: {asked} by {way}, from {local}, {models} models, within {took_ms} ms");
+    Ok(desk.print.done(&json, &line)?)
+}
+
+async fn call(account: &Account, egress: &Egress) -> Result<Works, Failure> {
+    let target = Target::openai(&account.base_url, account.secret.expose());
+    let target = target.map_err(|error| Failure::from_error(&error).hint("remove the account and add it again"))?;
+    let ways = egress.ways(Exits {
+        account: account.id.as_str(),
+        origin: target.origin(),
+        outs: &account.ways,
+        allows_private: account.allows_private,
+    });
+    let mut headers = HeaderMap::new();
+    target.authorise(&mut headers);
+    let mut request = Request::new(Full::new(Bytes::new()));
+    *request.uri_mut() = target.path(Endpoint::Models, None);
+    *request.headers_mut() = headers;
+    let asked = format!("GET {}", request.uri());
+    let route = ways.route(None).map_err(|error| unreached(&error))?;
+    let answer = route.call(request).await.map_err(|error| unreached(&error))?;
+    let (way, local) = answer.body().left_by();
+    let (way, local) = (way.to_string(), local);
+    let models = judge(answer, &asked).await?;
+    Ok(Works {
+        asked,
+        models,
+        way,
+        local,
+    })
+}
+
+async fn judge(answer: Response<Answer>, asked: &str) -> Result<usize, Failure> {
+    let (head, body) = answer.into_parts();
+    // What is too long, or breaks off, is no list.
+    let body = Limited::new(body, MOST).collect().await;
+    let body = body.map_or_else(|_| Bytes::new(), |body| body.to_bytes());
+    probe::models(head.status, &body).map_err(|fault| {
+        let status = head.status.as_u16();
+        let code = probe::code(&body).map(|code| format!(" `{code}`"));
+        let (meaning, code) = (fault.meaning(), code.unwrap_or_default());
+        let told = format!("{asked}: the vendor answered {status}{code}: {meaning}");
+        let failure = Failure::fixable(told).kind(fault.name());
+        failure.hint(fault.hint())
+    })
+}
+
+/// What lies between us and an answer.
+fn unreached(error: &EgressError) -> Failure {
+    let (kind, hint) = match error {
+        EgressError::WayDown(_) | EgressError::AllDown => (
+            "way_down",
+            "its way out is at fault: `relay-hub way test` looks at one way",
+        ),
+        EgressError::NoRegion(_) => ("no_region", "give the account a way out there"),
+        EgressError::ConnectTimeout(_) => (
+            "timeout",
+            "nothing answers at this address: a firewall, or a wrong base URL",
+        ),
+        EgressError::Unreachable(cause) => between(cause.as_ref()),
+    };
+    Failure::from_error(error).kind(kind).hint(hint)
+}
+
+/// A connection fails in one of a few ways, and the causes below the error tell in which.
+fn between(cause: &(dyn Error + 'static)) -> (&'static str, &'static str) {
+    let mut next = Some(cause);
+    while let Some(error) = next {
+        if error.is::<rustls::Error>() {
+            return (
+                "tls",
+                "its certificate is not one we trust, or it speaks no TLS: see egress.extra_ca in hub.toml",
+            );
+        }
+        let Some(io) = error.downcast_ref::<io::Error>() else {
+            if error.to_string().contains("dns error") {
+                return (
+                    "name",
+                    "the base URL's host has no address: is it spelled right, and does DNS work here?",
+                );
+            }
+            next = error.source();
+            continue;
+        };
+        match io.kind() {
+            io::ErrorKind::ConnectionRefused => {
+                return (
+                    "connection_refused",
+                    "nobody listens at this address and port: see the base URL",
+                );
+            }
+            io::ErrorKind::PermissionDenied => {
+                return (
+                    "not_allowed",
+                    "the base URL leads to an address that is not public: add the account with --allow-private if that is meant",
+                );
+            }
+            _ => {}
+        }
+        next = match io.get_ref() {
+            Some(inner) => Some(inner),
+            None => io.source(),
+        };
+    }
+    (
+        "unreachable",
+        "the connection broke before an answer: see the base URL and the way out",
+    )
+}
