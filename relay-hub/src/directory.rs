@@ -33,6 +33,7 @@ use crate::{
         },
         ways::{self, WayRow},
     },
+    vendor::VendorKind,
     way::{Region, WayOut},
 };
 
@@ -157,26 +158,6 @@ pub struct Device {
     pub name: String,
     /// No longer accepted.
     pub is_revoked: bool,
-}
-
-/// Which vendor an account is at.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum VendorKind {
-    /// OpenAI, and what speaks exactly like it.
-    OpenAi,
-}
-
-impl VendorKind {
-    /// Every vendor, by the name commands use.
-    pub const NAMES: [&str; 1] = ["openai"];
-
-    /// The vendor of that name.
-    pub fn parse(name: &str) -> Option<Self> {
-        match name {
-            "openai" => Some(Self::OpenAi),
-            _ => None,
-        }
-    }
 }
 
 /// The operator's account at a vendor, with its secret opened.

@@ -43,6 +43,7 @@ use crate::{
     ledger::{Ledger, Link},
     refusal::Refused,
     routing::Routing,
+    vendor::Asked,
 };
 
 pub use self::{redeem::REDEEM, socket::SocketClient};
@@ -227,7 +228,7 @@ impl Exchange {
             row.priced(&model);
         }
         row.held();
-        let lease = self.routing.lease(permit, caller.tenant_id()).await?;
+        let lease = self.routing.lease(permit, caller.tenant_id(), endpoint.wire()).await?;
         let upstream = self.upstreams.of(&lease.account, &self.egress)?;
         let route = upstream.ways.route(upstream::region(&head.headers, &caller.tenant)?)?;
         row.leased(&lease.account.id, route.name());
@@ -236,7 +237,12 @@ impl Exchange {
         let asks_usage = endpoint == Endpoint::ChatCompletions && envelope.stream && !envelope.wants_usage;
         let sample = bill::kept(&body.plain);
         let (payload, headers, memory) = body.edited(&envelope.edits(renamed, asks_usage), to_vendor(&head.headers));
-        let request = upstream::request(&upstream.target, endpoint, head.uri.query(), headers, payload);
+        let asked = Asked {
+            endpoint,
+            model: &model.upstream,
+            query: head.uri.query(),
+        };
+        let request = upstream::request(&upstream.target, asked, headers, payload);
         let claim = idempotency::leaves(claim, lease.permit.hold.number()).await?;
         let Some(record) = record.take() else {
             return Err(internal());

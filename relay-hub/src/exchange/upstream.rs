@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, Method, Request, Response};
 use http_body_util::Full;
-use relay_protocol::{Code, Endpoint, Payload, Refusal};
+use relay_protocol::{Code, Payload, Refusal};
 use tokio::sync::oneshot;
 
 use super::{
@@ -18,7 +18,7 @@ use crate::{
     directory::{Account, Tenant},
     egress::{Egress, EgressError, Exits, Ways},
     refusal::Refused,
-    vendor::{Target, TargetError},
+    vendor::{Asked, Target, TargetError},
     way::Region,
 };
 
@@ -42,7 +42,7 @@ impl Upstreams {
         if let Some((_, upstream)) = known.iter().find(|(known, _)| Arc::ptr_eq(known, account)) {
             return Ok(upstream.clone());
         }
-        let target = Arc::new(Target::openai(&account.base_url, account.secret.expose())?);
+        let target = Arc::new(Target::new(account.vendor, &account.base_url, account.secret.expose())?);
         let ways = egress.ways(Exits {
             account: account.id.as_str(),
             origin: target.origin(),
@@ -59,15 +59,14 @@ impl Upstreams {
 /// The vendor's request: the client's own bytes, an allowed head, the account's credential.
 pub(super) fn request(
     target: &Target,
-    endpoint: Endpoint,
-    query: Option<&str>,
+    asked: Asked<'_>,
     mut headers: HeaderMap,
     body: Payload,
 ) -> Request<Full<Bytes>> {
     target.authorise(&mut headers);
     let mut request = Request::new(Full::new(body.into_bytes()));
     *request.method_mut() = Method::POST;
-    *request.uri_mut() = target.path(endpoint, query);
+    *request.uri_mut() = target.path(asked);
     *request.headers_mut() = headers;
     request
 }

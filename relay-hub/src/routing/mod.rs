@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use relay_protocol::{Code, Refusal};
+use relay_protocol::{Code, Refusal, Wire};
 
 use crate::{
     admission::Permit,
@@ -41,38 +41,36 @@ impl Routing {
         }
     }
 
-    /// The account of this tenant, for one call.
+    /// The account of this tenant, for one call in this dialect.
     ///
     /// # Errors
-    /// The hub has no account.
-    pub async fn lease(&self, permit: Permit, tenant: &TenantId) -> Result<Lease, Refused> {
-        let account = self.account(tenant).await?;
+    /// See [`Self::account`].
+    pub async fn lease(&self, permit: Permit, tenant: &TenantId, wire: Wire) -> Result<Lease, Refused> {
+        let account = self.account(tenant, wire).await?;
         Ok(Lease { permit, account })
     }
 
-    /// The account of this tenant. Every tenant keeps to one account: rendezvous hashing moves only the tenants of
-    /// an account that is removed.
+    /// The account of this tenant among those whose vendor speaks this dialect. Every tenant keeps to one account:
+    /// rendezvous hashing moves only the tenants of an account that is removed.
     ///
     /// # Errors
-    /// The hub has no account.
-    pub async fn account(&self, tenant: &TenantId) -> Result<Arc<Account>, Refused> {
-        if let Some(account) = self.pinned(tenant) {
+    /// The hub has no account, or none that speaks it.
+    pub async fn account(&self, tenant: &TenantId, wire: Wire) -> Result<Arc<Account>, Refused> {
+        if let Some(account) = self.pinned(tenant, wire) {
             return Ok(account);
         }
-        self.directory.refresh().await;
-        self.pinned(tenant).ok_or_else(|| {
-            Refusal::new(Code::Overloaded, "No upstream account is connected to this relay.")
-                .hint("the operator adds one with `relay-hub account add`")
-                .into()
-        })
+        let directory = self.directory.refresh().await;
+        self.pinned(tenant, wire)
+            .ok_or_else(|| unspoken(&directory.accounts, wire).into())
     }
 
-    fn pinned(&self, tenant: &TenantId) -> Option<Arc<Account>> {
+    fn pinned(&self, tenant: &TenantId, wire: Wire) -> Option<Arc<Account>> {
         let directory = self.directory.load();
         match directory.accounts.as_slice() {
-            [only] => Some(only.clone()),
+            [only] => Some(only).filter(|only| only.vendor.speaks(wire)).cloned(),
             several => several
                 .iter()
+                .filter(|account| account.vendor.speaks(wire))
                 .max_by_key(|account| weight(tenant, &account.id))
                 .cloned(),
         }
@@ -99,6 +97,27 @@ impl Routing {
             .insert(account.id.clone(), Instant::now());
         no_socket()
     }
+}
+
+/// No account takes calls in this dialect: which ones those that there are take.
+fn unspoken(accounts: &[Arc<Account>], wire: Wire) -> Refusal {
+    let mut spoken: Vec<_> = accounts.iter().flat_map(|account| account.vendor.wires()).collect();
+    spoken.sort_unstable_by_key(|wire| wire.name());
+    spoken.dedup();
+    if spoken.is_empty() {
+        return Refusal::new(Code::Overloaded, "No upstream account is connected to this relay.")
+            .hint("the operator adds one with `relay-hub account add`");
+    }
+    let spoken: Vec<_> = spoken.into_iter().map(|wire| wire.name()).collect();
+    Refusal::new(
+        Code::InvalidRequest,
+        format!(
+            "No upstream account of this relay speaks {}; they speak {}.",
+            wire.name(),
+            spoken.join(", ")
+        ),
+    )
+    .hint("use one of these APIs, or have the operator connect an account that speaks yours")
 }
 
 fn no_socket() -> Refused {

@@ -1,12 +1,16 @@
 //! What is known of each vendor: where a call goes, how it is authorised, what an answer's head means. Does no IO.
 
+mod kind;
 pub mod probe;
 mod wait;
 
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header, uri};
 use relay_protocol::Endpoint;
 
-pub use self::wait::{add_wait, lacks_wait};
+pub use self::{
+    kind::VendorKind,
+    wait::{add_wait, lacks_wait},
+};
 
 /// Where the calls of one account go, worked out once from its base URL.
 #[derive(Clone)]
@@ -18,7 +22,18 @@ pub struct Target {
     prefix: String,
     /// The paths of calls without a query, which nearly all are.
     paths: [(Endpoint, Uri); 2],
-    authorization: HeaderValue,
+    /// What proves that the account is ours.
+    credential: (HeaderName, HeaderValue),
+}
+
+/// What the address of a call depends on.
+#[derive(Clone, Copy)]
+pub struct Asked<'a> {
+    pub endpoint: Endpoint,
+    /// As the vendor knows it.
+    pub model: &'a str,
+    /// The client's, without its leading `?`.
+    pub query: Option<&'a str>,
 }
 
 /// Why an account's settings make no target.
@@ -33,12 +48,23 @@ pub enum TargetError {
 }
 
 impl Target {
-    /// OpenAI's way: `{base}/responses`, `Authorization: Bearer`.
-    /// Source: <https://platform.openai.com/docs/api-reference> (2026-11).
+    /// Where the calls of an account at this vendor go.
     ///
     /// # Errors
     /// See [`TargetError`].
-    pub fn openai(base: &Uri, secret: &str) -> Result<Self, TargetError> {
+    pub fn new(vendor: VendorKind, base: &Uri, secret: &str) -> Result<Self, TargetError> {
+        match vendor {
+            VendorKind::OpenAi => Self::openai(base, secret),
+        }
+    }
+
+    /// `{base}/responses`, `Authorization: Bearer`.
+    /// Source: <https://platform.openai.com/docs/api-reference> (2026-11).
+    fn openai(base: &Uri, secret: &str) -> Result<Self, TargetError> {
+        Self::at(base, (header::AUTHORIZATION, &format!("Bearer {secret}")))
+    }
+
+    fn at(base: &Uri, (name, value): (HeaderName, &str)) -> Result<Self, TargetError> {
         let scheme = base.scheme().cloned().ok_or(TargetError::BaseUrl)?;
         if scheme != uri::Scheme::HTTPS && scheme != uri::Scheme::HTTP {
             return Err(TargetError::BaseUrl);
@@ -48,8 +74,8 @@ impl Target {
             "" => "/v1".to_owned(),
             path => path.to_owned(),
         };
-        let mut authorization = HeaderValue::from_str(&format!("Bearer {secret}")).map_err(|_| TargetError::Secret)?;
-        authorization.set_sensitive(true);
+        let mut credential = HeaderValue::from_str(value).map_err(|_| TargetError::Secret)?;
+        credential.set_sensitive(true);
         let mut origin = uri::Parts::default();
         let host = HeaderValue::from_str(authority.as_str()).map_err(|_| TargetError::BaseUrl)?;
         origin.scheme = Some(scheme);
@@ -61,7 +87,7 @@ impl Target {
             paths: [Endpoint::Responses, Endpoint::ChatCompletions]
                 .map(|endpoint| (endpoint, path(&prefix, endpoint, None))),
             prefix,
-            authorization,
+            credential: (name, credential),
         })
     }
 
@@ -70,8 +96,13 @@ impl Target {
         &self.origin
     }
 
-    /// The path of an endpoint there, with the client's query kept.
-    pub fn path(&self, endpoint: Endpoint, query: Option<&str>) -> Uri {
+    /// The path of a call there, with the client's query kept.
+    pub fn path(&self, asked: Asked<'_>) -> Uri {
+        let Asked {
+            endpoint,
+            model: _,
+            query,
+        } = asked;
         let known = self
             .paths
             .iter()
@@ -81,7 +112,8 @@ impl Target {
 
     /// Adds the account's credential and the vendor's host to a head that holds only what may pass.
     pub fn authorise(&self, headers: &mut HeaderMap) {
-        headers.insert(header::AUTHORIZATION, self.authorization.clone());
+        let (name, credential) = &self.credential;
+        headers.insert(name.clone(), credential.clone());
         headers.insert(header::HOST, self.host.clone());
     }
 }
@@ -148,19 +180,20 @@ pub fn request_id(headers: &HeaderMap) -> Option<String> {
 mod tests {
     use super::*;
 
-    fn target(base: &str) -> Target {
-        Target::openai(&base.parse().unwrap(), "sk-x").unwrap()
+    fn path(base: &str, endpoint: Endpoint, query: Option<&str>) -> Uri {
+        let target = Target::new(VendorKind::OpenAi, &base.parse().unwrap(), "sk-x").unwrap();
+        assert_eq!(target.origin().path(), "/");
+        let model = "gpt-5.5";
+        target.path(Asked { endpoint, model, query })
     }
 
     #[test]
     fn a_base_url_with_and_without_path_names_the_same_endpoint() {
         for base in ["http://h:1", "http://h:1/", "http://h:1/v1", "http://h:1/v1/"] {
-            let target = target(base);
-            assert_eq!(*target.origin(), "http://h:1/");
-            assert_eq!(target.path(Endpoint::Responses, None), "/v1/responses");
-            assert_eq!(target.path(Endpoint::Compact, None), "/v1/responses/compact");
+            assert_eq!(path(base, Endpoint::Responses, None), "/v1/responses");
+            assert_eq!(path(base, Endpoint::Compact, None), "/v1/responses/compact");
         }
-        let azure_like = target("https://h/openai/v1").path(Endpoint::ChatCompletions, Some("api-version=1"));
+        let azure_like = path("https://h/openai/v1", Endpoint::ChatCompletions, Some("api-version=1"));
         assert_eq!(azure_like, "/openai/v1/chat/completions?api-version=1");
     }
 

@@ -23,6 +23,15 @@ pub enum Endpoint {
 }
 
 impl Wire {
+    /// What people call it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Responses => "OpenAI Responses",
+            Self::Chat => "OpenAI Chat Completions",
+        }
+    }
+
     /// The dialect that `endpoint` speaks.
     #[must_use]
     pub const fn of(endpoint: Endpoint) -> Self {

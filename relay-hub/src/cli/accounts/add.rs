@@ -8,11 +8,12 @@ use http::Uri;
 use super::shown;
 use crate::{
     cli::{Desk, Failure, now_ms, secret, typed},
-    directory::{SECRET_FIELD, VendorKind},
+    directory::SECRET_FIELD,
     egress,
     ids::AccountId,
     seal::Sealer,
     store::accounts::{self, AccountRow},
+    vendor::VendorKind,
 };
 
 #[derive(Args)]

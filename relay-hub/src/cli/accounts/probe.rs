@@ -22,7 +22,7 @@ use crate::{
     egress::{Answer, Egress, EgressError, Exits},
     seal::Sealer,
     store::ways,
-    vendor::{Target, probe},
+    vendor::{Asked, Target, probe},
 };
 
 /// The whole test ends within this.
@@ -73,7 +73,7 @@ pub(super) async fn run(desk: &mut Desk<'_>, name: &str) -> Result<(), Failure> 
 }
 
 async fn call(account: &Account, egress: &Egress) -> Result<Works, Failure> {
-    let target = Target::openai(&account.base_url, account.secret.expose());
+    let target = Target::new(account.vendor, &account.base_url, account.secret.expose());
     let target = target.map_err(|error| Failure::from_error(&error).hint("remove the account and add it again"))?;
     let ways = egress.ways(Exits {
         account: account.id.as_str(),
@@ -84,7 +84,11 @@ async fn call(account: &Account, egress: &Egress) -> Result<Works, Failure> {
     let mut headers = HeaderMap::new();
     target.authorise(&mut headers);
     let mut request = Request::new(Full::new(Bytes::new()));
-    *request.uri_mut() = target.path(Endpoint::Models, None);
+    *request.uri_mut() = target.path(Asked {
+        endpoint: Endpoint::Models,
+        model: "",
+        query: None,
+    });
     *request.headers_mut() = headers;
     let asked = format!("GET {}", request.uri());
     let route = ways.route(None).map_err(|error| unreached(&error))?;

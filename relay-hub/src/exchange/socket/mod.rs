@@ -12,7 +12,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::{body::Incoming, upgrade::OnUpgrade};
-use relay_protocol::{Code, Refusal};
+use relay_protocol::{Code, Endpoint, Refusal, Wire};
 use relay_shared::http::{from_vendor, to_vendor};
 
 use self::session::Session;
@@ -25,7 +25,7 @@ use super::{
 use crate::{
     egress::{Route, Upgrade},
     refusal::Refused,
-    vendor,
+    vendor::{self, Asked},
 };
 
 /// A vendor's socket that is not up by then is taken for none: Codex itself waits 15 s, seven times.
@@ -63,7 +63,7 @@ impl Exchange {
         let caller = self.identify(credential).await?;
         let row = record.insert(Record::begin(call, &caller, endpoint, link, started));
         let ticket = self.admission.open(&caller, &asks).await?;
-        let account = self.routing.account(caller.tenant_id()).await?;
+        let account = self.routing.account(caller.tenant_id(), Wire::Responses).await?;
         self.routing.check_socket(&account)?;
         let upstream = self.upstreams.of(&account, &self.egress)?;
         let route = upstream.ways.route(region(&head.headers, &caller.tenant)?)?;
@@ -132,9 +132,12 @@ fn upgrade_request(upstream: &Upstream, head: &http::request::Parts) -> Result<R
     upstream.target.authorise(&mut headers);
     let mut request = Request::new(Empty::new());
     *request.method_mut() = Method::GET;
-    *request.uri_mut() = upstream
-        .target
-        .path(relay_protocol::Endpoint::Responses, head.uri.query());
+    *request.uri_mut() = upstream.target.path(Asked {
+        endpoint: Endpoint::Responses,
+        // A socket is opened before its first call names a model.
+        model: "",
+        query: head.uri.query(),
+    });
     *request.headers_mut() = headers;
     Ok(request)
 }
