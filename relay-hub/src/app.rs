@@ -9,10 +9,13 @@ use std::{
 };
 
 use relay_shared::{
-    clock::SystemClock,
+    clock::{Clock as _, SystemClock},
     tasks::Tasks,
-    tls::DeviceIdentity,
-    tunnel::server::{BindError, Bound, Tunnel, TunnelConfig, TunnelLimits},
+    tls::{Clients, DeviceIdentity},
+    tunnel::{
+        client::Dialer,
+        server::{BindError, Bound, Tunnel, TunnelConfig, TunnelLimits},
+    },
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use tokio_util::sync::CancellationToken;
@@ -25,13 +28,13 @@ use crate::{
     config::{Config, Limits, on_this_machine},
     credit::{self, Credit},
     directory::{Directory, DirectoryHandle},
-    egress::Egress,
+    egress::{DialNode, Egress},
     enrolment::Enrolment,
     entrance::{Figures, Public, bind, serve_metrics, serve_public, serve_tunnel},
     exchange::Exchange,
     idempotency::Idempotency,
     identity::Identity,
-    ids::DeviceId,
+    ids::{DeviceId, NodeId, WayId},
     ledger::Ledger,
     metrics::{Format, Page},
     routing::Routing,
@@ -160,7 +163,21 @@ pub(crate) fn egress(config: &Config, tasks: &Tasks) -> Result<Egress, StartErro
         None => Vec::new(),
     };
     let timeout = config.limits.vendor_connect_timeout;
-    Ok(Egress::new(&roots, timeout, tasks.clone())?)
+    Ok(Egress::new(&roots, timeout, dial_nodes(config, tasks)?, tasks.clone())?)
+}
+
+/// Egress nodes are dialled as their hub, which the hub's own authority says.
+fn dial_nodes(config: &Config, tasks: &Tasks) -> Result<DialNode, StartError> {
+    let (authority, tasks) = (Authority::open(&config.data)?, tasks.clone());
+    Ok(Arc::new(move |node: &NodeId| {
+        let hub = authority.hub_client(SystemClock.wall())?;
+        Ok(Dialer::to_node(
+            &node.server_name(),
+            authority.certificate(),
+            &hub,
+            &tasks,
+        )?)
+    }))
 }
 
 fn defaults(limits: &Limits) -> Defaults {
@@ -181,6 +198,7 @@ fn tunnel_config(config: &Config) -> Result<TunnelConfig, StartError> {
     Ok(TunnelConfig {
         listen: config.tunnel.listen,
         ca,
+        clients: Clients::Devices,
         chain,
         key,
         quic_key: load_quic_key(&config.data)?,
@@ -258,6 +276,7 @@ impl Running {
                 exchange
                     .egress
                     .retain(|account| now.accounts.iter().any(|known| known.id.as_str() == account));
+                exchange.egress.revoke(&revoked_ways(&now));
             }
         });
     }
@@ -334,6 +353,13 @@ impl Figures for Scrape {
         }
         (format.media_type(), page.end())
     }
+}
+
+/// The ways out whose egress nodes were revoked.
+fn revoked_ways(directory: &Directory) -> Vec<WayId> {
+    let ways = directory.accounts.iter().flat_map(|account| &account.ways);
+    let revoked = ways.filter(|way| way.node.as_ref().is_some_and(|node| node.is_revoked));
+    revoked.map(|way| way.id.clone()).collect()
 }
 
 fn is_admitted(directory: &Directory, device: &DeviceIdentity) -> bool {

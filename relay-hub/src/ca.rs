@@ -1,4 +1,7 @@
-//! The hub's certificate authority for devices, the hub's own certificate, and the QUIC keys. Knows no store.
+//! The hub's certificate authority for devices and egress nodes, the hub's own certificate, and the QUIC keys. Knows no
+//! store.
+
+mod nodes;
 
 use std::{
     fs, io,

@@ -495,6 +495,7 @@ fn open_way(row: WayRow, sealer: &Sealer) -> Option<Arc<WayOut>> {
         id: row.id,
         name: row.name.into(),
         through: row.through,
+        node: row.node,
         password,
         region: row.region,
         prefers: row.prefers,

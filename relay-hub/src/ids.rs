@@ -1,5 +1,5 @@
-//! Names of things that live in the store: `ten_…`, `key_…`, `dev_…`, `acc_…`, `way_…`, `code_…`. Knows nothing of what they
-//! name.
+//! Names of things that live in the store: `ten_…`, `key_…`, `dev_…`, `acc_…`, `way_…`, `node_…`, `code_…`. Knows nothing of
+//! what they name.
 
 use std::{fmt, sync::Arc};
 
@@ -87,6 +87,18 @@ id!(
     /// A way out of a vendor account.
     WayId, "way_", "way out"
 );
+
+id!(
+    /// An egress node.
+    NodeId, "node_", "egress node"
+);
+
+impl NodeId {
+    /// The name in the node's certificate, by which its hub knows it whatever address it dialled.
+    pub fn server_name(&self) -> String {
+        format!("{self}.relay-node")
+    }
+}
 
 id!(
     /// A code that stands for credit. What is redeemed is not in it.

@@ -20,6 +20,7 @@ pub mod ledger;
 pub mod limit;
 pub mod metrics;
 pub mod money;
+pub mod node;
 pub mod price_list;
 pub mod refusal;
 pub mod rotation;

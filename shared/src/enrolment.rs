@@ -1,4 +1,4 @@
-//! What an agent and a hub say to each other before the agent has a certificate. Knows no storage and no sockets.
+//! What an agent or an egress node and a hub say to each other before the first has a certificate. Knows no storage and no sockets.
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::{Deserialize, Serialize};
@@ -9,6 +9,11 @@ use crate::secret::Secret;
 pub const ENROL_PATH: &str = "/relay/enrol";
 /// Where the agent asks for the next one.
 pub const RENEW_PATH: &str = "/relay/renew";
+
+/// Where an egress node asks for its first certificate.
+pub const NODE_ENROL_PATH: &str = "/relay/node/enrol";
+/// Where it asks for the next one.
+pub const NODE_RENEW_PATH: &str = "/relay/node/renew";
 
 /// What the operator hands to a developer: where the hub is, how to know it, and a one-time secret.
 pub struct Token {
@@ -120,6 +125,21 @@ pub struct EnrolReply {
     pub not_after: u64,
 }
 
+/// What the hub answers to an egress node that enrols or renews.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct NodeReply {
+    /// The node's id.
+    pub node: String,
+    /// The operator's name for it.
+    pub name: String,
+    /// The certificate, PEM.
+    pub certificate: String,
+    /// The CA's certificate, PEM: it signed this one, and the one that the hub comes with.
+    pub ca: String,
+    /// Host and port of the hub's tunnel, where the next certificate is asked for.
+    pub hub: String,
+}
+
 /// Why the hub refuses.
 #[derive(Clone, Debug, Serialize, Deserialize, thiserror::Error)]
 #[error("{message}")]
@@ -150,8 +170,8 @@ impl EnrolError {
         match self.code.as_str() {
             "bad_csr" | "bad_request" => 400,
             "unknown_token" => 401,
-            "device_revoked" | "tenant_suspended" => 403,
-            "unknown_device" => 404,
+            "device_revoked" | "node_revoked" | "tenant_suspended" => 403,
+            "unknown_device" | "unknown_node" => 404,
             "token_used" => 409,
             "token_expired" => 410,
             _ => 500,

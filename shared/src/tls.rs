@@ -1,23 +1,27 @@
 //! Mutual TLS between agent and hub: TLS 1.3 only, one device CA, and who a device is by its certificate.
 //! Knows no sockets and no storage.
 
+mod clients;
+mod shown;
+
 use std::sync::Arc;
 
 use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, Error, RootCertStore, ServerConfig,
-    SignatureScheme,
+    CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, ServerConfig, SignatureScheme,
     client::{
         WebPkiServerVerifier,
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     },
     crypto::CryptoProvider,
-    server::{
-        WebPkiClientVerifier,
-        danger::{ClientCertVerified, ClientCertVerifier},
-    },
+    server::WebPkiClientVerifier,
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject as _};
-use x509_parser::{extensions::GeneralName, prelude::FromDer as _};
+
+use self::clients::Verifier;
+pub use self::{
+    clients::{Clients, HUB_URI},
+    shown::Shown,
+};
 
 /// The name in the hub's certificate that agents ask for, whatever address they dialled.
 pub const HUB_NAME: &str = "relay-hub";
@@ -70,32 +74,7 @@ impl DeviceIdentity {
     /// # Errors
     /// When it names no device.
     pub fn read(certificate: &[u8]) -> Result<Self, IdentityError> {
-        let (_, parsed) =
-            x509_parser::certificate::X509Certificate::from_der(certificate).map_err(|_| IdentityError::Unreadable)?;
-        if parsed.is_ca() {
-            return Err(IdentityError::Ca);
-        }
-        let usage = parsed.extended_key_usage().map_err(|_| IdentityError::Unreadable)?;
-        if !usage.is_some_and(|usage| usage.value.client_auth) {
-            return Err(IdentityError::Usage);
-        }
-        let names = parsed
-            .subject_alternative_name()
-            .map_err(|_| IdentityError::Unreadable)?
-            .ok_or(IdentityError::Uri)?;
-        let mut uris = names.value.general_names.iter().filter_map(|name| match name {
-            GeneralName::URI(uri) => Some(*uri),
-            _ => None,
-        });
-        let (Some(uri), None) = (uris.next(), uris.next()) else {
-            return Err(IdentityError::Uri);
-        };
-        let (tenant, device) = split_uri(uri).ok_or(IdentityError::Uri)?;
-        Ok(Self {
-            tenant: tenant.to_owned(),
-            device: device.to_owned(),
-            serial: format!("{:x}", parsed.serial),
-        })
+        Clients::Devices.read(certificate)
     }
 
     /// The URI that goes into a device's certificate.
@@ -103,14 +82,6 @@ impl DeviceIdentity {
     pub fn uri(tenant: &str, device: &str) -> String {
         format!("relay://tenant/{tenant}/device/{device}")
     }
-}
-
-fn split_uri(uri: &str) -> Option<(&str, &str)> {
-    let (tenant, device) = uri.strip_prefix("relay://tenant/")?.split_once("/device/")?;
-    let is_id = |id: &str| {
-        !id.is_empty() && id.len() <= 64 && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
-    };
-    (is_id(tenant) && is_id(device)).then_some((tenant, device))
 }
 
 /// The certificates in a PEM text, in order, at least one.
@@ -143,22 +114,23 @@ pub fn fingerprint(certificate: &CertificateDer<'_>) -> [u8; 32] {
     bytes
 }
 
-/// The hub's side of the tunnel: the client must show a certificate of `ca` that names a device.
+/// The side that waits, of the tunnel and of egress nodes: the client must show a certificate of `ca` that names one of
+/// `clients`.
 ///
 /// # Errors
-/// When key, chain and CA do not fit together.
+/// When the CA cannot be used.
 pub fn server_mutual(
     ca: &CertificateDer<'static>,
-    chain: Vec<CertificateDer<'static>>,
-    key: PrivateKeyDer<'static>,
+    shown: Arc<Shown>,
+    clients: Clients,
     alpn: &[&[u8]],
 ) -> Result<ServerConfig, TlsError> {
     let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots(ca)?), provider());
-    let verifier = DeviceVerifier(verifier.build().map_err(|e| TlsError::Ca(e.to_string()))?);
+    let webpki = verifier.build().map_err(|e| TlsError::Ca(e.to_string()))?;
     let builder = ServerConfig::builder_with_provider(provider()).with_protocol_versions(TLS13)?;
     let mut config = builder
-        .with_client_cert_verifier(Arc::new(verifier))
-        .with_single_cert(chain, key)?;
+        .with_client_cert_verifier(Arc::new(Verifier { webpki, clients }))
+        .with_cert_resolver(shown);
     config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
     // A resumed session would skip the look at the certificate's end of life; handshakes are rare here.
     config.send_tls13_tickets = 0;
@@ -235,50 +207,6 @@ fn roots(ca: &CertificateDer<'static>) -> Result<RootCertStore, TlsError> {
     let mut roots = RootCertStore::empty();
     roots.add(ca.clone()).map_err(|e| TlsError::Ca(e.to_string()))?;
     Ok(roots)
-}
-
-/// webpki's verdict, and then: does the certificate name a device?
-#[derive(Debug)]
-struct DeviceVerifier(Arc<dyn ClientCertVerifier>);
-
-impl ClientCertVerifier for DeviceVerifier {
-    fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        self.0.root_hint_subjects()
-    }
-
-    fn verify_client_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        now: UnixTime,
-    ) -> Result<ClientCertVerified, Error> {
-        let verdict = self.0.verify_client_cert(end_entity, intermediates, now)?;
-        DeviceIdentity::read(end_entity)
-            .map_err(|_| Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure))?;
-        Ok(verdict)
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _message: &[u8],
-        _cert: &CertificateDer<'_>,
-        _dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        Err(Error::General("TLS 1.2 is not spoken here".to_owned()))
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.0.verify_tls13_signature(message, cert, dss)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.supported_verify_schemes()
-    }
 }
 
 /// Trusts the one CA whose SHA-256 is known, if the server shows it, and what it signed.

@@ -28,10 +28,14 @@ mod kill;
 mod limits;
 mod metrics;
 mod money;
+mod nodes;
 mod prices;
+mod proxies;
 mod reconcile;
 mod room;
 mod secrets;
+#[cfg(target_os = "linux")]
+mod sources;
 mod truncation;
 mod udp;
 mod verbatim;

@@ -9,7 +9,9 @@ pub mod codex;
 #[cfg(target_os = "linux")]
 pub mod disk;
 mod frames;
+pub mod node;
 pub mod program;
+pub mod proxy;
 pub mod skip;
 pub mod socket;
 pub mod vendor;

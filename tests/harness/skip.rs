@@ -15,6 +15,12 @@ pub enum Need {
     Chromium,
     /// Leave to mount a disk of our own: FUSE.
     Mount,
+    /// Leave to make a network namespace, and addresses in it.
+    Namespace,
+    /// The proxy tinyproxy.
+    Tinyproxy,
+    /// The proxy microsocks.
+    Microsocks,
 }
 
 impl fmt::Display for Need {
@@ -23,6 +29,9 @@ impl fmt::Display for Need {
             Self::Codex => "codex",
             Self::Chromium => "chromium",
             Self::Mount => "mount",
+            Self::Namespace => "namespace",
+            Self::Tinyproxy => "tinyproxy-bin",
+            Self::Microsocks => "microsocks",
         })
     }
 }

@@ -288,6 +288,11 @@ impl Hub {
         Ok(())
     }
 
+    /// Where relay-hub is.
+    pub fn program_path(&self) -> PathBuf {
+        self.programs.hub.into()
+    }
+
     pub fn log_file(&self) -> PathBuf {
         self.home.join("../hub.log")
     }

@@ -43,6 +43,12 @@ pub(crate) enum Proof {
         #[arg(long, default_value_t = 1_000_000)]
         operations: usize,
     },
+    /// Twenty accounts on twenty addresses that come and go: no call leaves by a wrong one.
+    Ways {
+        /// How many calls.
+        #[arg(long, default_value_t = 100_000)]
+        calls: usize,
+    },
     /// Every order of steps in the life of a hold: none breaks the books.
     Model {
         /// How much goes wrong in one run.
@@ -75,6 +81,7 @@ pub(crate) fn run(proof: &Proof) -> Result<ExitCode> {
             let test = Test::of("relay-hub", "ledger::tests::model::the_ledger_does_what_the_model_does");
             test.run(&[("RELAY_LEDGER_OPERATIONS", operations)])
         }
+        Proof::Ways { calls } => Test::of("relay-tests", "sources::").run(&[("RELAY_WAY_CALLS", calls)]),
         Proof::Soak(options) => soak::run(options),
         Proof::Model { mishaps } => Test::of("relay-model", "").run(&[("RELAY_MODEL_MISHAPS", mishaps)]),
         Proof::Kill { rounds, random } => {

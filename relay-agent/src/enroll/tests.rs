@@ -11,7 +11,7 @@ use rcgen::{
 };
 use relay_shared::enrolment::RenewRequest;
 use relay_shared::tasks::Tasks;
-use relay_shared::tls::{self, DeviceIdentity};
+use relay_shared::tls::{self, Clients, DeviceIdentity};
 use relay_shared::tunnel::server::{Bound, TunnelConfig, TunnelLimits};
 
 use super::*;
@@ -64,6 +64,7 @@ impl Hub {
         let bound = Bound::open(TunnelConfig {
             listen: "127.0.0.1:0".parse().unwrap(),
             ca: ca.der().clone(),
+            clients: Clients::Devices,
             chain: vec![leaf.der().clone(), ca.der().clone()],
             key: tls::private_key(key.serialize_pem().as_bytes()).unwrap(),
             quic_key: Secret::new([7; 32]),

@@ -20,7 +20,7 @@ use relay_shared::{
     call::CallId,
     secret::Secret,
     tasks::Tasks,
-    tls::{DeviceIdentity, HUB_NAME},
+    tls::{Clients, DeviceIdentity, HUB_NAME},
     tunnel::{
         CALL_ID, Transport,
         body::{InBody, OutBody, full},
@@ -78,6 +78,7 @@ impl World {
         let config = TunnelConfig {
             listen,
             ca: self.ca.der().clone(),
+            clients: Clients::Devices,
             chain: vec![leaf.der().clone(), self.ca.der().clone()],
             key: PrivateKeyDer::try_from(key.serialize_der()).unwrap(),
             quic_key: Secret::new([9; 32]),

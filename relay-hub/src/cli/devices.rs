@@ -85,7 +85,7 @@ async fn token(desk: &mut Desk<'_>, tenant: &str) -> Result<(), Failure> {
 }
 
 /// What devices dial: what hub.toml advertises, else where the hub listens now, else where it would listen.
-fn reachable(data: &DataDir) -> Result<String, Failure> {
+pub(super) fn reachable(data: &DataDir) -> Result<String, Failure> {
     let config = Config::load(data, &Overrides::default())?;
     if let Some(advertise) = config.tunnel.advertise {
         return Ok(advertise);

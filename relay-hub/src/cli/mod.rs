@@ -5,10 +5,12 @@ mod books;
 mod check;
 mod codes;
 mod devices;
+mod egress;
 mod failure;
 mod init;
 mod keys;
 mod limits;
+mod nodes;
 mod plans;
 mod prices;
 mod print;
@@ -71,6 +73,8 @@ enum Command {
     Init,
     /// Serve until SIGTERM. Prints one line of JSON when ready.
     Serve(serve::Serve),
+    /// Serve as an egress node of a hub until SIGTERM. Prints one line of JSON when ready.
+    Egress(egress::Egress),
     /// Tell every problem of hub.toml.
     CheckConfig,
     /// Who pays.
@@ -91,12 +95,15 @@ enum Command {
     /// The operator's accounts at vendors.
     #[command(subcommand)]
     Account(accounts::Account),
-    /// By which addresses and proxies accounts leave.
+    /// By which addresses, proxies and egress nodes accounts leave.
     #[command(subcommand)]
     Way(ways::WayCommand),
     /// The master key that seals vendors' secrets.
     #[command(subcommand)]
     Seal(seal::Seal),
+    /// Egress nodes: small proxies of your own in other regions.
+    #[command(subcommand)]
+    Node(nodes::Node),
     /// What callers may use: rates, calls at once, spending, models, addresses, sizes.
     #[command(subcommand)]
     Limit(limits::LimitCommand),
@@ -182,6 +189,7 @@ async fn perform(command: Command, desk: &mut Desk<'_>) -> Result<(), Failure> {
     match command {
         Command::Init => init::run(desk).await,
         Command::Serve(serve) => Box::pin(serve::run(desk, serve)).await,
+        Command::Egress(words) => Box::pin(egress::run(desk, words)).await,
         Command::CheckConfig => check::run(desk),
         Command::Tenant(tenant) => tenant::run(desk, tenant).await,
         Command::Code(code) => codes::run(desk, code).await,
@@ -191,6 +199,7 @@ async fn perform(command: Command, desk: &mut Desk<'_>) -> Result<(), Failure> {
         Command::Account(account) => accounts::run(desk, account).await,
         Command::Way(way) => ways::run(desk, way).await,
         Command::Seal(seal) => seal::run(desk, &seal).await,
+        Command::Node(node) => nodes::run(desk, node).await,
         Command::Limit(limit) => limits::run(desk, limit).await,
         Command::Price(price) => prices::run(desk, price).await,
         Command::Usage(usage) => books::usage(desk, usage).await,

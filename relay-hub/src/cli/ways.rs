@@ -1,12 +1,12 @@
 //! `relay-hub way …`: by which addresses and proxies accounts leave.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use relay_shared::tasks::Tasks;
 use serde_json::{Value, json};
 
-use super::{Desk, Failure, accounts, now_ms, print::moment, secret, there_are, typed};
+use super::{Desk, Failure, accounts, nodes, now_ms, print::moment, secret, there_are, typed};
 use crate::{
     app,
     config::{Config, Overrides},
@@ -20,7 +20,7 @@ use crate::{
         ways::{self, WayRow},
     },
     vendor::Target,
-    way::{Family, Region, Through, ThroughError},
+    way::{Family, NodeAt, Region, Through, ThroughError},
 };
 
 #[derive(Subcommand)]
@@ -79,6 +79,9 @@ struct By {
     /// Leave through this proxy: http://, https:// or socks5://[USER@]HOST[:PORT].
     #[arg(long, value_name = "URL")]
     proxy: Option<String>,
+    /// Leave through this egress node of yours (`relay-hub node list`).
+    #[arg(long, value_name = "NAME")]
+    node: Option<String>,
 }
 
 #[derive(Args)]
@@ -102,7 +105,8 @@ pub(super) async fn run(desk: &mut Desk<'_>, command: WayCommand) -> Result<(), 
 }
 
 async fn add(desk: &mut Desk<'_>, words: Add) -> Result<(), Failure> {
-    let through = words.through.read()?;
+    let store = desk.store().await?;
+    let (through, node) = words.through.read(&store).await?;
     let region = words.region.as_deref().map(read_region).transpose()?;
     let prefers = words.prefer.map(read_family).transpose()?;
     let PasswordFrom {
@@ -127,7 +131,6 @@ async fn add(desk: &mut Desk<'_>, words: Add) -> Result<(), Failure> {
         }
         (Some(_), Some(_)) | (None, None) => {}
     }
-    let store = desk.store().await?;
     let account = accounts::find(&store, &words.account).await?;
     let id = WayId::random();
     let password = match password {
@@ -139,6 +142,7 @@ async fn add(desk: &mut Desk<'_>, words: Add) -> Result<(), Failure> {
         account: account.id.clone(),
         name: words.name,
         through,
+        node,
         password,
         region,
         priority: words.priority,
@@ -157,13 +161,20 @@ async fn add(desk: &mut Desk<'_>, words: Add) -> Result<(), Failure> {
 }
 
 impl By {
-    fn read(&self) -> Result<Through, Failure> {
-        let (read, text) = match (&self.source, &self.proxy) {
-            (Some(text), _) => (Through::source(text), text),
-            (None, Some(text)) => (Through::proxy(text), text),
-            (None, None) => return Err(Failure::usage("no way out is named").hint("use --source or --proxy")),
+    /// What is named, and where the node is if that is one.
+    async fn read(&self, store: &Store) -> Result<(Through, Option<NodeAt>), Failure> {
+        let (read, text) = match (&self.source, &self.proxy, &self.node) {
+            (Some(text), _, _) => (Through::source(text), text),
+            (None, Some(text), _) => (Through::proxy(text), text),
+            (None, None, Some(name)) => {
+                let node = nodes::find(store, name).await?;
+                return Ok((Through::Node(node.id), Some(node.at)));
+            }
+            (None, None, None) => {
+                return Err(Failure::usage("no way out is named").hint("use --source, --proxy or --node"));
+            }
         };
-        read.map_err(|error| {
+        let through = read.map_err(|error| {
             // A URL with a password is not repeated.
             let named = if error == ThroughError::Password {
                 "the URL"
@@ -173,11 +184,13 @@ impl By {
             Failure::fixable(format!("{named} {error}")).hint(match error {
                 ThroughError::Address | ThroughError::NoSource => "name an address that `ip address` lists",
                 ThroughError::Password => "give it by --password-env or --password-file",
+                ThroughError::Node => "`relay-hub node list` shows them",
                 ThroughError::Url | ThroughError::Scheme | ThroughError::Path | ThroughError::User => {
                     "write it like socks5://user@proxy.example:1080"
                 }
             })
-        })
+        })?;
+        Ok((through, None))
     }
 }
 
@@ -197,6 +210,7 @@ fn shown(row: &WayRow, account: &str) -> Value {
         account: _,
         name,
         through,
+        node,
         password,
         region,
         priority,
@@ -206,6 +220,7 @@ fn shown(row: &WayRow, account: &str) -> Value {
     } = row;
     json!({
         "id": id, "name": name, "account": account, "through": through.to_string(), "password": password.is_some(),
+        "node_address": node.as_ref().map(NodeAt::to_string),
         "region": region.as_ref().map(Region::as_str), "priority": priority,
         "prefers": prefers.map(Family::number), "allows_private": allows_private, "created_ms": created_ms,
     })
@@ -295,18 +310,22 @@ async fn test(desk: &mut Desk<'_>, name: &str) -> Result<(), Failure> {
         outs: &account.ways,
         allows_private: account.allows_private,
     });
-    let began = Instant::now();
-    let local = ways.probe().await.map_err(|error| {
+    let found = ways.probe().await.map_err(|error| {
         let hint = match &error {
-            EgressError::WayDown(_) => "this way is at fault: see that its address or its proxy is up",
+            EgressError::WayDown(_) => "this way is at fault: see that its address, its proxy or its node is up",
             _ => "the way works, the vendor behind it does not answer",
         };
         Failure::from_error(&error).hint(hint)
     })?;
-    let took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
     tasks.shutdown(Duration::from_secs(1)).await;
-    let (vendor, local) = (target.origin().to_string(), local.ip());
-    let json = json!({"name": name, "through": through, "vendor": vendor, "local_address": local, "took_ms": took_ms});
-    let line = format!("{name} works: {vendor} by {through}, from {local}, within {took_ms} ms");
+    let ms = |took: Duration| u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+    let (vendor, local) = (target.origin().to_string(), found.local);
+    let (connect_ms, tls_ms) = (ms(found.connect), found.tls.map(ms));
+    let json = json!({
+        "name": name, "through": through, "vendor": vendor, "local_address": local, "connect_ms": connect_ms,
+        "tls_ms": tls_ms, "took_ms": connect_ms.saturating_add(tls_ms.unwrap_or(0)),
+    });
+    let tls = tls_ms.map_or_else(String::new, |ms| format!(" and {ms} ms for TLS"));
+    let line = format!("{name} works: {vendor} by {through}, from {local}, within {connect_ms} ms{tls}");
     Ok(desk.print.done(&json, &line)?)
 }

@@ -17,7 +17,7 @@ use relay_protocol::Tokens;
 use relay_shared::config::Problems;
 
 pub use layout::DataDir;
-pub use value::{Door, parse_size};
+pub use value::{Door, parse_duration, parse_size};
 
 /// The `hub.toml` of a new hub: every key with its default, commented out.
 pub const TEMPLATE: &str = include_str!("hub.toml");

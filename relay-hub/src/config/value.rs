@@ -225,6 +225,11 @@ pub fn parse_size(text: &str) -> Option<usize> {
     Size::from_text(text).map(|size| size.0)
 }
 
+/// A duration with its unit: `500ms`, `5s`, `10m`, `1h`.
+pub fn parse_duration(text: &str) -> Option<Duration> {
+    Duration::from_text(text)
+}
+
 fn count_and_unit(text: &str) -> Option<(u64, &str)> {
     let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (count, unit) = text.split_at(end);

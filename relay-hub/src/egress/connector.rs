@@ -1,27 +1,42 @@
-//! Connects to a vendor by one way out: resolve, TCP, a proxy's tunnel, TLS. Knows nothing of what is sent.
+//! Connects to a vendor by one way out: resolve, TCP, a tunnel through a proxy or an egress node, TLS. Knows nothing of
+//! what is sent.
 
+mod node;
 mod proxied;
 mod stream;
 
 use std::{
     io,
-    net::{IpAddr, SocketAddr, UdpSocket},
-    sync::Arc,
-    time::Duration,
+    net::{IpAddr, UdpSocket},
+    sync::{Arc, Weak},
+    time::{Duration, Instant},
 };
 
 use http::{Uri, uri::Scheme};
 use hyper_util::client::legacy::connect::HttpConnector;
-use relay_shared::fault;
+use relay_shared::{fault, tasks::Tasks};
 use rustls_pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tower_service::Service as _;
 
+pub use self::node::DialNode;
 pub(super) use self::stream::VendorStream;
-use self::stream::{Link, MaybeTls};
-use super::{EgressError, reach::Reach, unreachable};
+use self::{
+    node::NodeLink,
+    stream::{Base, Link, MaybeTls},
+};
+use super::{EgressError, pool::Pool, reach::Reach, unreachable};
 use crate::way::{Family, Through, WayOut, bare};
+
+/// What every way out connects with.
+#[derive(Clone)]
+pub(super) struct Means {
+    pub(super) tls: Arc<rustls::ClientConfig>,
+    pub(super) timeout: Duration,
+    pub(super) nodes: DialNode,
+    pub(super) tasks: Tasks,
+}
 
 /// Connects by one way out; without one, by whatever address the system chooses.
 pub(super) struct Connector {
@@ -29,66 +44,111 @@ pub(super) struct Connector {
     timeout: Duration,
     out: Option<Arc<WayOut>>,
     tcp: HttpConnector<Reach>,
+    /// The tunnel to the egress node, where the way leads through one.
+    node: Option<NodeLink>,
+}
+
+/// A connection to the vendor.
+pub(super) struct Opened {
+    pub(super) io: VendorStream,
+    /// The address that it left by: of this machine, or of the egress node.
+    pub(super) local: IpAddr,
+    /// What it took, up to TLS with the vendor.
+    pub(super) connect: Duration,
+    /// What TLS took, where there is any.
+    pub(super) tls: Option<Duration>,
 }
 
 impl Connector {
-    pub(super) fn new(
-        tls: Arc<rustls::ClientConfig>,
-        timeout: Duration,
-        out: Option<Arc<WayOut>>,
-        allows_private: bool,
-    ) -> Self {
+    /// `idle` are the way's idle connections, which end with the tunnel that carries them.
+    pub(super) fn new(means: &Means, out: Option<Arc<WayOut>>, allows_private: bool, idle: Weak<Pool>) -> Self {
         let source = out.as_ref().and_then(|out| match out.through {
             Through::Source(address) => Some(address),
-            Through::Proxy(_) => None,
+            Through::Proxy(_) | Through::Node(_) => None,
         });
-        let mut tcp = HttpConnector::new_with_resolver(Reach {
+        let reach = Reach {
             only: source.map(Family::of),
             first: out.as_ref().and_then(|out| out.prefers),
             allows_private: out
                 .as_ref()
                 .map_or(allows_private, |out| out.allows_private || allows_private),
-        });
+        };
+        let mut tcp = HttpConnector::new_with_resolver(reach);
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
         tcp.set_local_address(source);
         Self {
-            tls: tls.into(),
-            timeout,
+            tls: means.tls.clone().into(),
+            timeout: means.timeout,
+            node: out.as_ref().and_then(|out| NodeLink::of(out, reach, means, idle)),
             out,
             tcp,
         }
     }
 
-    /// Connects to the host of `origin`, with TLS when its scheme is `https`. Tells the address it left by.
+    /// Connects to the host of `origin`, with TLS when its scheme is `https`.
     ///
     /// # Errors
     /// [`EgressError::WayDown`] where this way is at fault, else what is the vendor's fault.
-    pub(super) async fn connect(&self, origin: &Uri) -> Result<(VendorStream, SocketAddr), EgressError> {
-        let link = match self.out.as_deref() {
-            None => self.vendor(origin).await?,
-            Some(out) => match &out.through {
-                Through::Source(address) => {
-                    is_here(*address).map_err(down)?;
-                    reaches(*address, origin).map_err(down)?;
-                    self.vendor(origin).await?
-                }
-                Through::Proxy(proxy) => {
-                    let tunnel = self.tunnel(proxy, out.password.as_ref(), origin);
-                    let link = tokio::time::timeout(self.timeout, tunnel).await;
-                    link.map_err(|late| down(io::Error::new(io::ErrorKind::TimedOut, late)))??
-                }
-            },
-        };
-        let local = link.tcp().local_addr().map_err(unreachable)?;
-        let stream = self.in_time(self.secured(link, origin)).await?;
+    pub(super) async fn connect(&self, origin: &Uri) -> Result<Opened, EgressError> {
+        let began = Instant::now();
+        let link = self.link(origin).await?;
+        let local = link.local().map_err(unreachable)?;
+        let (connect, is_secure) = (began.elapsed(), origin.scheme() == Some(&Scheme::HTTPS));
+        let io = self.in_time(self.secured(link, origin)).await?;
         fault::point("vendor connected");
-        Ok((stream, local))
+        let tls = is_secure.then(|| began.elapsed().saturating_sub(connect));
+        Ok(Opened {
+            io,
+            local,
+            connect,
+            tls,
+        })
+    }
+
+    async fn link(&self, origin: &Uri) -> Result<Link, EgressError> {
+        let Some(out) = self.out.as_deref() else {
+            return self.vendor(origin).await;
+        };
+        match &out.through {
+            Through::Source(address) => {
+                is_here(*address).map_err(down)?;
+                reaches(*address, origin).map_err(down)?;
+                self.vendor(origin).await
+            }
+            Through::Proxy(proxy) => {
+                let tunnel = self.tunnel(proxy, out.password.as_ref(), origin);
+                self.by_others(tunnel).await
+            }
+            Through::Node(_) => match &self.node {
+                // Boxed: no call by another way keeps room for it.
+                Some(node) => self.by_others(Box::pin(node.open(origin, out.prefers))).await,
+                None => Err(down(io::ErrorKind::NotFound.into())),
+            },
+        }
+    }
+
+    /// Who leaves in our place and is late is at fault: it has a shorter time for the vendor than we have for it.
+    async fn by_others(&self, tunnel: impl Future<Output = Result<Link, EgressError>>) -> Result<Link, EgressError> {
+        let link = tokio::time::timeout(self.timeout, tunnel).await;
+        link.map_err(|late| down(io::Error::new(io::ErrorKind::TimedOut, late)))?
+    }
+
+    /// Whether the way itself broke under what it carried.
+    pub(super) fn has_broken(&self, error: &(dyn std::error::Error + 'static)) -> bool {
+        self.node.as_ref().is_some_and(|node| node.has_broken(error))
+    }
+
+    /// Ends what it carries, and takes nothing any more: its egress node was revoked.
+    pub(super) fn revoke(&self) {
+        if let Some(node) = &self.node {
+            node.revoke();
+        }
     }
 
     async fn vendor(&self, origin: &Uri) -> Result<Link, EgressError> {
         let dialled = self.in_time(async { self.dial(origin.clone()).await.map_err(unreachable) });
-        Ok(MaybeTls::Plain(dialled.await?))
+        Ok(MaybeTls::Plain(Base::Tcp(dialled.await?)))
     }
 
     async fn in_time<T>(&self, work: impl Future<Output = Result<T, EgressError>>) -> Result<T, EgressError> {
@@ -109,6 +169,16 @@ impl Connector {
         let secured = self.tls.connect(name, link).await.map_err(unreachable)?;
         Ok(MaybeTls::Tls(Box::new(secured)))
     }
+}
+
+/// What to connect to, the host as a URL has it.
+fn host_and_port(origin: &Uri) -> (&str, u16) {
+    let usual = if origin.scheme() == Some(&Scheme::HTTP) {
+        80
+    } else {
+        443
+    };
+    (origin.host().unwrap_or_default(), origin.port_u16().unwrap_or(usual))
 }
 
 fn server_name(host: &str) -> io::Result<ServerName<'static>> {

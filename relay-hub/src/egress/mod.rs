@@ -1,4 +1,5 @@
-//! The ways out: each account leaves through its own addresses and proxies, each with a connection pool of its own.
+//! The ways out: each account leaves through its own addresses, proxies and egress nodes, each with a connection pool of
+//! its own.
 //! Knows sockets and TLS; knows no tenant, no money and no wire.
 
 mod connector;
@@ -9,7 +10,7 @@ mod way;
 use std::{
     collections::HashMap,
     io,
-    net::{IpAddr, SocketAddr},
+    net::IpAddr,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -21,10 +22,13 @@ use hyper::{body::Incoming, upgrade::Upgraded};
 use hyper_util::rt::TokioIo;
 use relay_shared::tasks::Tasks;
 
-use self::connector::Connector;
-pub use self::{pool::Answer, way::Way};
-use crate::way::{Region, WayOut};
-pub(crate) use reach::is_public;
+use self::connector::{Means, Opened};
+pub use self::{connector::DialNode, pool::Answer, way::Way};
+use crate::{
+    ids::WayId,
+    way::{Region, WayOut},
+};
+pub(crate) use reach::{Reach, is_public};
 
 /// Why a call did not leave, or was not answered.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +42,9 @@ pub enum EgressError {
     /// The way out itself does not work: its address is gone, or its proxy refuses.
     #[error("the way out cannot be used")]
     WayDown(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The way out broke under the call, of which something may have reached the vendor.
+    #[error("the way out broke before the answer came")]
+    WayBroke(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// None of the account's ways out works.
     #[error("no way out of the account works")]
     AllDown,
@@ -48,9 +55,7 @@ pub enum EgressError {
 
 /// What all ways out share.
 pub struct Egress {
-    tls: Arc<rustls::ClientConfig>,
-    connect_timeout: Duration,
-    tasks: Tasks,
+    means: Means,
     ways: Mutex<HashMap<String, Arc<Ways>>>,
 }
 
@@ -68,13 +73,14 @@ pub struct Exits<'a> {
 }
 
 impl Egress {
-    /// `extra_roots` are trusted besides the public roots: for vendors inside a company.
+    /// `extra_roots` are trusted besides the public roots: for vendors inside a company. `nodes` dials egress nodes.
     ///
     /// # Errors
     /// A root that is not a certificate.
     pub fn new(
         extra_roots: &[rustls_pki_types::CertificateDer<'static>],
         connect_timeout: Duration,
+        nodes: DialNode,
         tasks: Tasks,
     ) -> Result<Self, rustls::Error> {
         let mut roots = rustls::RootCertStore::empty();
@@ -87,9 +93,12 @@ impl Egress {
             .with_no_client_auth();
         tls.alpn_protocols = vec![b"http/1.1".to_vec()];
         Ok(Self {
-            tls: Arc::new(tls),
-            connect_timeout,
-            tasks,
+            means: Means {
+                tls: Arc::new(tls),
+                timeout: connect_timeout,
+                nodes,
+                tasks,
+            },
             ways: Mutex::default(),
         })
     }
@@ -100,15 +109,7 @@ impl Egress {
         if let Some(ways) = known.get(exits.account).filter(|ways| ways.are_of(exits)) {
             return ways.clone();
         }
-        let way = |out: Option<Arc<WayOut>>| {
-            let connector = Connector::new(
-                self.tls.clone(),
-                self.connect_timeout,
-                out.clone(),
-                exits.allows_private,
-            );
-            Way::new(out, connector, exits.origin.clone(), self.tasks.clone())
-        };
+        let way = |out: Option<Arc<WayOut>>| Way::new(&self.means, out, exits.origin.clone(), exits.allows_private);
         let all = match exits.outs {
             [] => vec![way(None)],
             outs => outs.iter().cloned().map(Some).map(way).collect(),
@@ -129,6 +130,16 @@ impl Egress {
             .unwrap_or_else(PoisonError::into_inner)
             .retain(|account, _| is_known(account));
     }
+
+    /// Ends what these ways carry, and takes nothing by them any more: their egress nodes were revoked.
+    pub fn revoke(&self, revoked: &[WayId]) {
+        let known = self.ways.lock().unwrap_or_else(PoisonError::into_inner);
+        for way in known.values().flat_map(|ways| &ways.all) {
+            if way.out().is_some_and(|out| revoked.contains(&out.id)) {
+                way.revoke();
+            }
+        }
+    }
 }
 
 /// The ways out of one account.
@@ -144,7 +155,9 @@ impl Ways {
         let outs = self.all.iter().filter_map(|way| way.out());
         self.origin == *exits.origin
             && self.allows_private == exits.allows_private
-            && outs.map(|out| &out.id).eq(exits.outs.iter().map(|out| &out.id))
+            && outs
+                .map(|out| (&out.id, &out.node))
+                .eq(exits.outs.iter().map(|out| (&out.id, &out.node)))
     }
 
     /// The ways that one call may take.
@@ -164,16 +177,33 @@ impl Ways {
         }
     }
 
-    /// Connects by the first way and sends nothing. The address of this machine that it left by.
+    /// Connects by the first way and sends nothing.
     ///
     /// # Errors
     /// Who failed: the way, or the vendor.
-    pub async fn probe(&self) -> Result<SocketAddr, EgressError> {
-        match self.all.first() {
-            Some(way) => way.connect().await.map(|(_, local)| local),
-            None => Err(EgressError::AllDown),
-        }
+    pub async fn probe(&self) -> Result<Probe, EgressError> {
+        let Some(way) = self.all.first() else {
+            return Err(EgressError::AllDown);
+        };
+        let Opened {
+            io: _,
+            local,
+            connect,
+            tls,
+        } = way.connect().await?;
+        Ok(Probe { local, connect, tls })
     }
+}
+
+/// What a look at a way out found.
+#[derive(Debug, Clone, Copy)]
+pub struct Probe {
+    /// The address that it left by.
+    pub local: IpAddr,
+    /// What it took to come to the vendor, up to TLS.
+    pub connect: Duration,
+    /// What TLS with the vendor took, where there is any.
+    pub tls: Option<Duration>,
 }
 
 /// The ways that one call may take: its account's own, and no other.
@@ -212,7 +242,7 @@ impl Route {
         Err(failed)
     }
 
-    /// Opens a connection of its own and asks for an upgrade. Tells by which way and which address of this machine.
+    /// Opens a connection of its own and asks for an upgrade. Tells by which way and which address.
     ///
     /// # Errors
     /// As for [`Route::call`].
@@ -220,7 +250,9 @@ impl Route {
         let mut failed = EgressError::AllDown;
         for way in self.candidates() {
             match way.connect().await {
-                Ok((io, local)) => return Ok((way.upgrade(io, request).await?, way.name().clone(), local.ip())),
+                Ok(Opened { io, local, .. }) => {
+                    return Ok((way.upgrade(io, request).await?, way.name().clone(), local));
+                }
                 Err(error) => failed = worse(failed, error),
             }
         }

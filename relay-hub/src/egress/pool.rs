@@ -8,7 +8,10 @@ use std::{
     future::Future,
     net::IpAddr,
     pin::{Pin, pin},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     task::{Context, Poll, Waker},
     time::{Duration, Instant},
 };
@@ -40,13 +43,30 @@ pub(super) type Unanswered = Box<TrySendError<Request<Full<Bytes>>>>;
 pub(super) struct Pool {
     way: Arc<str>,
     idle: Mutex<VecDeque<(Instant, Carrier)>>,
+    /// How often it was cleared: what is older is not kept again.
+    age: AtomicU64,
 }
 
 impl Pool {
     /// Of the way out of this name.
     pub(super) fn new(way: Arc<str>) -> Self {
-        let idle = Mutex::default();
-        Self { way, idle }
+        Self {
+            way,
+            idle: Mutex::default(),
+            age: AtomicU64::new(0),
+        }
+    }
+
+    /// What a connection made now is to be kept with.
+    pub(super) fn age(&self) -> u64 {
+        self.age.load(Ordering::Relaxed)
+    }
+
+    /// Closes what is idle; what is in use is not kept when it is done.
+    pub(super) fn clear(&self) {
+        self.age.fetch_add(1, Ordering::Relaxed);
+        let cleared = std::mem::take(&mut *self.idle());
+        drop(cleared);
     }
 
     pub(super) fn way(&self) -> &Arc<str> {
@@ -65,7 +85,7 @@ impl Pool {
 
     fn put(&self, carrier: Carrier) {
         let mut idle = self.idle();
-        if idle.len() < MOST {
+        if idle.len() < MOST && carrier.age == self.age() {
             idle.push_back((Instant::now(), carrier));
         }
     }
@@ -109,12 +129,14 @@ pub(super) struct Carrier {
     sender: SendRequest<Full<Bytes>>,
     /// The address it left by.
     local: IpAddr,
+    age: u64,
     /// None once the connection has ended.
     motion: Option<Box<Connection<TokioIo<VendorStream>, Full<Bytes>>>>,
 }
 
 impl Carrier {
-    pub(super) async fn begin(io: VendorStream, local: IpAddr, read_buffer: usize) -> hyper::Result<Self> {
+    /// On a connection that left by the address `local`, for a pool of this age.
+    pub(super) async fn begin(io: VendorStream, local: IpAddr, age: u64, read_buffer: usize) -> hyper::Result<Self> {
         let (sender, motion) = Builder::new()
             .max_buf_size(read_buffer)
             .handshake(TokioIo::new(io))
@@ -122,6 +144,7 @@ impl Carrier {
         Ok(Self {
             sender,
             local,
+            age,
             motion: Some(Box::new(motion)),
         })
     }

@@ -12,20 +12,32 @@ use std::{
 use hyper_util::client::legacy::connect::dns::Name;
 use tower_service::Service;
 
-use crate::way::Family;
+use crate::way::{Family, bare};
 
 /// What a name may resolve to.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Reach {
+pub(crate) struct Reach {
     /// Only these: an address to leave by reaches its own family.
-    pub(super) only: Option<Family>,
+    pub(crate) only: Option<Family>,
     /// These first.
-    pub(super) first: Option<Family>,
+    pub(crate) first: Option<Family>,
     /// Addresses that are not public too.
-    pub(super) allows_private: bool,
+    pub(crate) allows_private: bool,
 }
 
 impl Reach {
+    /// Where a name leads. An address stands for itself: whoever writes it means it.
+    ///
+    /// # Errors
+    /// `PermissionDenied` where it leads nowhere that may be reached; what the resolver says.
+    pub(crate) async fn resolve(self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+        if let Ok(address) = bare(host).parse() {
+            return Ok(vec![SocketAddr::new(address, port)]);
+        }
+        let found = tokio::net::lookup_host((host, port)).await?;
+        self.judge(host, found)
+    }
+
     fn judge(self, name: &str, found: impl Iterator<Item = SocketAddr>) -> io::Result<Vec<SocketAddr>> {
         // Whoever writes this name means it.
         let allows_private = self.allows_private || name.eq_ignore_ascii_case("localhost");

@@ -1,7 +1,6 @@
 //! One way out of one account: its idle connections, and whether it works.
 
 use std::{
-    net::SocketAddr,
     sync::{
         Arc, Weak,
         atomic::{AtomicBool, Ordering},
@@ -18,7 +17,7 @@ use tracing::{info, warn};
 
 use super::{
     EgressError, Upgrade, broken,
-    connector::{Connector, VendorStream},
+    connector::{Connector, Means, Opened, VendorStream},
     pool::{Answer, Carrier, Pool},
 };
 use crate::way::{Region, WayOut};
@@ -43,10 +42,12 @@ pub struct Way {
 }
 
 impl Way {
-    pub(super) fn new(out: Option<Arc<WayOut>>, connector: Connector, origin: Uri, tasks: Tasks) -> Arc<Self> {
+    pub(super) fn new(means: &Means, out: Option<Arc<WayOut>>, origin: Uri, allows_private: bool) -> Arc<Self> {
         let pool = Arc::new(Pool::new(
             out.as_ref().map_or_else(|| DIRECT.into(), |out| out.name.clone()),
         ));
+        let connector = Connector::new(means, out.clone(), allows_private, Arc::downgrade(&pool));
+        let tasks = means.tasks.clone();
         let (idle, stop) = (Arc::downgrade(&pool), tasks.token());
         tasks.spawn("idle-vendors", async move {
             stop.run_until_cancelled(sweep(idle)).await;
@@ -97,22 +98,36 @@ impl Way {
                 // The vendor had closed it: the next one.
                 Err(mut unanswered) => match unanswered.take_message() {
                     Some(unsent) => *request = Some(unsent),
-                    None => return Err(broken(unanswered.into_error())),
+                    None => return Err(self.blamed(unanswered.into_error())),
                 },
             }
         }
-        let (io, local) = self.connect().await?;
-        let fresh = Carrier::begin(io, local.ip(), READ_BUFFER).await.map_err(broken)?;
+        let age = self.pool.age();
+        let Opened { io, local, .. } = self.connect().await?;
+        let fresh = Carrier::begin(io, local, age, READ_BUFFER).await.map_err(broken)?;
         let Some(sent) = request.take() else {
             return Err(EgressError::AllDown);
         };
         let answer = fresh.call(sent, &self.pool).await;
-        answer.map_err(|unanswered| broken(unanswered.into_error()))
+        answer.map_err(|unanswered| self.blamed(unanswered.into_error()))
     }
 
-    /// A fresh connection, and the address that it left by. Where the way itself fails, it is not taken again until it
-    /// works.
-    pub(super) async fn connect(self: &Arc<Self>) -> Result<(VendorStream, SocketAddr), EgressError> {
+    /// Who is at fault for a call that was sent and not answered.
+    fn blamed(&self, error: hyper::Error) -> EgressError {
+        if self.connector.has_broken(&error) {
+            EgressError::WayBroke(Box::new(error))
+        } else {
+            broken(error)
+        }
+    }
+
+    /// Ends what it carries and takes nothing any more: its egress node was revoked.
+    pub(super) fn revoke(&self) {
+        self.connector.revoke();
+    }
+
+    /// A fresh connection. Where the way itself fails, it is not taken again until it works.
+    pub(super) async fn connect(self: &Arc<Self>) -> Result<Opened, EgressError> {
         let connected = self.connector.connect(&self.origin).await;
         if let Err(EgressError::WayDown(cause)) = &connected
             && !self.is_down.swap(true, Ordering::Relaxed)

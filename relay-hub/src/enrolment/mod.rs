@@ -1,5 +1,7 @@
-//! Enrols devices: a single-use token becomes a certificate; a certificate is renewed while its device is not revoked.
-//! Knows no sockets.
+//! Enrols devices and egress nodes: a single-use token becomes a certificate; a certificate is renewed while its device
+//! or node is not revoked. Knows no sockets.
+
+mod nodes;
 
 use std::sync::Arc;
 
@@ -57,21 +59,9 @@ impl Enrolment {
             .map_err(failed)?
         {
             Redeemed::Good(tenant) => tenant,
-            Redeemed::Unknown => {
-                return Err(EnrolError::new(
-                    "unknown_token",
-                    "The hub does not know this token",
-                    ASK_AGAIN,
-                ));
-            }
-            Redeemed::Used => return Err(EnrolError::new("token_used", "This token was used before", ASK_AGAIN)),
-            Redeemed::Expired => {
-                return Err(EnrolError::new(
-                    "token_expired",
-                    "This token has expired: it is good for ten minutes",
-                    ASK_AGAIN,
-                ));
-            }
+            Redeemed::Unknown => return Err(unknown_token()),
+            Redeemed::Used => return Err(used_token()),
+            Redeemed::Expired => return Err(expired_token()),
             Redeemed::Suspended => return Err(suspended()),
         };
         info!(%tenant, %device, "device enrolled");
@@ -159,6 +149,19 @@ fn failed(error: StoreError) -> EnrolError {
     EnrolError::new("internal", "The hub cannot reach its store", "try again in a moment")
 }
 
+fn unknown_token() -> EnrolError {
+    EnrolError::new("unknown_token", "The hub does not know this token", ASK_AGAIN)
+}
+
+fn used_token() -> EnrolError {
+    EnrolError::new("token_used", "This token was used before", ASK_AGAIN)
+}
+
+fn expired_token() -> EnrolError {
+    let message = "This token has expired: it is good for ten minutes";
+    EnrolError::new("token_expired", message, ASK_AGAIN)
+}
+
 fn unknown_device() -> EnrolError {
     EnrolError::new("unknown_device", "The hub does not know this device and key", ASK_AGAIN)
 }
@@ -175,7 +178,7 @@ fn suspended() -> EnrolError {
     )
 }
 
-const ASK_AGAIN: &str = "ask the operator for a token (`relay-hub device token`) and enrol again";
+const ASK_AGAIN: &str = "ask the operator for a token and enrol again";
 const CERTIFICATE_LIFE_MS: i64 = 24 * 60 * 60 * 1000;
 
 #[cfg(test)]

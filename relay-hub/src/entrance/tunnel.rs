@@ -7,7 +7,7 @@ use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::BodyExt;
 use relay_shared::{
     call::CallId,
-    enrolment::{ENROL_PATH, EnrolError, RENEW_PATH},
+    enrolment::{ENROL_PATH, EnrolError, NODE_ENROL_PATH, NODE_RENEW_PATH, RENEW_PATH},
     tasks::Tasks,
     tunnel::{
         CALL_ID, SOCKET, Transport,
@@ -57,28 +57,30 @@ async fn answer(exchange: Arc<Exchange>, request: Request<InBody>, peer: Peer) -
 }
 
 async fn enrol(enrolment: Arc<Enrolment>, request: Request<Bytes>) -> Response<Bytes> {
-    let outcome = match (request.method(), request.uri().path()) {
-        (&Method::POST, ENROL_PATH) => match read(request.body()) {
-            Ok(asked) => enrolment.enrol(asked).await,
-            Err(error) => Err(error),
-        },
-        (&Method::POST, RENEW_PATH) => match read(request.body()) {
-            Ok(asked) => enrolment.renew(asked).await,
-            Err(error) => Err(error),
-        },
-        _ => Err(EnrolError::new(
-            "bad_request",
-            "Only enrolment and renewal are answered here",
-            "",
-        )),
+    let answered = match (request.method(), request.uri().path()) {
+        (&Method::POST, path) => enrolled(&enrolment, path, request.body()).await,
+        _ => Err(not_here()),
     };
-    match outcome {
-        Ok(reply) => json(StatusCode::OK, &reply),
-        Err(error) => json(
+    answered.unwrap_or_else(|error| {
+        json(
             StatusCode::from_u16(error.status()).unwrap_or(StatusCode::BAD_REQUEST),
             &error,
-        ),
-    }
+        )
+    })
+}
+
+async fn enrolled(enrolment: &Enrolment, path: &str, body: &[u8]) -> Result<Response<Bytes>, EnrolError> {
+    Ok(match path {
+        ENROL_PATH => json(StatusCode::OK, &enrolment.enrol(read(body)?).await?),
+        RENEW_PATH => json(StatusCode::OK, &enrolment.renew(read(body)?).await?),
+        NODE_ENROL_PATH => json(StatusCode::OK, &enrolment.enrol_node(read(body)?).await?),
+        NODE_RENEW_PATH => json(StatusCode::OK, &enrolment.renew_node(read(body)?).await?),
+        _ => return Err(not_here()),
+    })
+}
+
+fn not_here() -> EnrolError {
+    EnrolError::new("bad_request", "Only enrolment and renewal are answered here", "")
 }
 
 fn read<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, EnrolError> {
@@ -87,7 +89,7 @@ fn read<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, EnrolError> {
         EnrolError::new(
             "bad_request",
             "The request is not what the hub expects",
-            "update relay-agent",
+            "update relay-agent, or relay-hub on the egress node",
         )
     })
 }

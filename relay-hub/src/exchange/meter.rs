@@ -223,7 +223,7 @@ fn unreached(error: EgressError) -> Unanswered {
     let ending = match &error {
         EgressError::Unreachable(_) => Ending::VendorError,
         EgressError::ConnectTimeout(_) => Ending::VendorTimeout,
-        EgressError::WayDown(_) | EgressError::AllDown | EgressError::NoRegion(_) => {
+        EgressError::WayDown(_) | EgressError::WayBroke(_) | EgressError::AllDown | EgressError::NoRegion(_) => {
             Ending::Refused(Code::EgressUnavailable)
         }
     };

@@ -114,7 +114,7 @@ impl From<EgressError> for Refused {
             EgressError::ConnectTimeout(_) => {
                 Self::new(Code::UpstreamTimeout, "The upstream could not be reached in time.")
             }
-            EgressError::WayDown(_) | EgressError::AllDown => Self::new(
+            EgressError::WayDown(_) | EgressError::WayBroke(_) | EgressError::AllDown => Self::new(
                 Code::EgressUnavailable,
                 "No way out of the upstream account works at the moment.",
             ),

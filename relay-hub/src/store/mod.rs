@@ -7,6 +7,7 @@ pub mod idempotency;
 pub mod keys;
 pub mod limits;
 pub mod lock;
+pub mod nodes;
 pub mod plans;
 pub mod prices;
 mod schema;

@@ -21,6 +21,7 @@ const STEPS: &[&str] = &[
     include_str!("schema/extend.sql"),
     include_str!("schema/seal.sql"),
     include_str!("schema/accounts.sql"),
+    include_str!("schema/nodes.sql"),
 ];
 
 #[cfg(test)]

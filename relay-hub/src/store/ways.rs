@@ -2,10 +2,10 @@
 
 use sqlx::{Row as _, SqliteConnection, sqlite::SqliteRow};
 
-use super::{Store, StoreError, tenants::is_name};
+use super::{Store, StoreError, nodes, tenants::is_name};
 use crate::{
     ids::{AccountId, WayId},
-    way::{Family, Region, Through},
+    way::{Family, NodeAt, Region, Through},
 };
 
 /// A way out as the store has it.
@@ -19,6 +19,8 @@ pub struct WayRow {
     pub name: String,
     /// By what it leaves.
     pub through: Through,
+    /// Where its egress node is, where it leaves by one.
+    pub node: Option<NodeAt>,
     /// The sealed password of a proxy's user.
     pub password: Option<Vec<u8>>,
     /// Where it leaves.
@@ -128,8 +130,9 @@ pub async fn list(store: &Store) -> Result<Vec<WayRow>, StoreError> {
 /// The same on a connection whose transaction makes it one picture with other reads.
 pub(crate) async fn read_all(connection: &mut SqliteConnection) -> Result<Vec<WayRow>, StoreError> {
     let rows = sqlx::query(
-        "SELECT id, account, name, through, password, region, priority, prefers, allows_private, created_ms \
-         FROM way_out ORDER BY account, priority, name",
+        "SELECT w.id, w.account, w.name, w.through, w.password, w.region, w.priority, w.prefers, w.allows_private, \
+         w.created_ms, n.address, n.revoked_ms FROM way_out w LEFT JOIN egress_node n ON w.through = 'node ' || n.id \
+         ORDER BY w.account, w.priority, w.name",
     )
     .fetch_all(connection)
     .await?;
@@ -142,10 +145,17 @@ fn read(row: &SqliteRow) -> Result<WayRow, StoreError> {
     let corrupt = |what: &str| StoreError::Corrupt(format!("the {what} of {id}"));
     let region: Option<&str> = row.try_get("region")?;
     let prefers: Option<i64> = row.try_get("prefers")?;
+    let through = Through::parse(row.try_get("through")?).map_err(|_| corrupt("address"))?;
+    let address: Option<&str> = row.try_get("address")?;
     Ok(WayRow {
         account: AccountId::parse(row.try_get("account")?)?,
         name: row.try_get("name")?,
-        through: Through::parse(row.try_get("through")?).map_err(|_| corrupt("address"))?,
+        node: match (&through, address) {
+            (Through::Node(node), Some(address)) => Some(nodes::read_at(node, address, row.try_get("revoked_ms")?)?),
+            (Through::Node(_), None) => return Err(corrupt("node")),
+            (Through::Source(_) | Through::Proxy(_), _) => None,
+        },
+        through,
         password: row.try_get("password")?,
         region: match region {
             Some(region) => Some(Region::parse(region).ok_or_else(|| corrupt("region"))?),
@@ -189,6 +199,7 @@ mod tests {
             account: account.clone(),
             name: name.to_owned(),
             through,
+            node: None,
             password: Some(vec![1]),
             region: Region::parse("eu"),
             priority: 10,

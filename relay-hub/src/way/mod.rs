@@ -1,6 +1,7 @@
 //! A way out as an operator describes it: the address or the proxy through which one account leaves, and where that is.
 //! Pure: dials nothing, knows no account.
 
+mod node;
 mod through;
 
 use std::{fmt, sync::Arc};
@@ -9,8 +10,9 @@ use relay_shared::secret::Secret;
 
 use crate::ids::WayId;
 
-pub(crate) use through::bare;
+pub use node::NodeAt;
 pub use through::{Family, Proxy, ProxyKind, Through, ThroughError};
+pub(crate) use through::{authority, bare};
 
 /// One way out. It belongs to one account for good.
 pub struct WayOut {
@@ -20,6 +22,8 @@ pub struct WayOut {
     pub name: Arc<str>,
     /// By what it leaves.
     pub through: Through,
+    /// Where its egress node is, where it leaves by one.
+    pub node: Option<NodeAt>,
     /// The password that goes with the user of a proxy.
     pub password: Option<Secret<String>>,
     /// Where its address is, in the operator's words.

@@ -4,6 +4,8 @@ use std::{fmt, net::IpAddr};
 
 use http::Uri;
 
+use crate::ids::NodeId;
+
 /// By what a way leaves.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Through {
@@ -11,6 +13,8 @@ pub enum Through {
     Source(IpAddr),
     /// A proxy.
     Proxy(Proxy),
+    /// An egress node of the operator's own.
+    Node(NodeId),
 }
 
 /// A proxy that leaves in our place.
@@ -82,6 +86,9 @@ pub enum ThroughError {
     /// An address that no machine leaves by.
     #[error("is not an address that a machine can leave by")]
     NoSource,
+    /// Not an egress node's id.
+    #[error("is not an egress node's id")]
+    Node,
     /// Not a URL of a proxy.
     #[error("is not a proxy's URL")]
     Url,
@@ -146,16 +153,17 @@ impl Through {
 
     /// Reads its one spelling back.
     pub fn parse(text: &str) -> Result<Self, ThroughError> {
-        match text.strip_prefix("source ") {
-            Some(address) => Self::source(address),
-            None => Self::proxy(text),
+        match text.split_once(' ') {
+            Some(("source", address)) => Self::source(address),
+            Some(("node", id)) => Ok(Self::Node(NodeId::parse(id).map_err(|_| ThroughError::Node)?)),
+            Some(_) | None => Self::proxy(text),
         }
     }
 
     /// Who leaves as whom at a proxy; none where no proxy wants to know.
     pub fn user(&self) -> Option<&str> {
         match self {
-            Self::Source(_) => None,
+            Self::Source(_) | Self::Node(_) => None,
             Self::Proxy(proxy) => proxy.user.as_deref(),
         }
     }
@@ -196,6 +204,7 @@ impl fmt::Display for Through {
         match self {
             Self::Source(address) => write!(f, "source {address}"),
             Self::Proxy(proxy) => proxy.fmt(f),
+            Self::Node(id) => write!(f, "node {id}"),
         }
     }
 }
@@ -203,11 +212,16 @@ impl fmt::Display for Through {
 impl Proxy {
     /// Host and port, as a URL has them.
     pub(crate) fn authority(&self) -> String {
-        if self.host.contains(':') {
-            format!("[{}]:{}", self.host, self.port)
-        } else {
-            format!("{}:{}", self.host, self.port)
-        }
+        authority(&self.host, self.port)
+    }
+}
+
+/// Host and port, as a URL has them.
+pub(crate) fn authority(host: &str, port: u16) -> String {
+    if host.contains(':') {
+        format!("[{host}]:{port}")
+    } else {
+        format!("{host}:{port}")
     }
 }
 
@@ -241,6 +255,9 @@ mod tests {
         let source = Through::source("::ffff:192.0.2.1").unwrap();
         assert_eq!(source.to_string(), "source 192.0.2.1");
         assert_eq!(Through::parse("source 192.0.2.1"), Ok(source));
+        let node = Through::Node(NodeId::random());
+        assert_eq!(Through::parse(&node.to_string()), Ok(node));
+        assert_eq!(Through::parse("node ohio"), Err(ThroughError::Node));
     }
 
     #[test]

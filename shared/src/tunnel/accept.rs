@@ -18,7 +18,7 @@ use super::{
     registry::Closer,
     server::{ACCESS_DENIED, NO_ERROR, Peer, Served},
 };
-use crate::tls::DeviceIdentity;
+use crate::tls::{Clients, DeviceIdentity};
 
 pub(super) async fn accept_quic(endpoint: Endpoint, served: Arc<Served>) {
     let token = served.tasks.token();
@@ -53,7 +53,7 @@ async fn quic_connection(incoming: quinn::Incoming, served: Arc<Served>, _place:
     let chain = connection
         .peer_identity()
         .and_then(|any| any.downcast::<Vec<CertificateDer<'static>>>().ok());
-    let Some(identity) = chain.as_deref().and_then(|chain| identity(chain)) else {
+    let Some(identity) = chain.as_deref().and_then(|chain| identity(served.clients, chain)) else {
         return connection.close(ACCESS_DENIED, b"no device");
     };
     let peer = Peer {
@@ -67,7 +67,8 @@ async fn quic_connection(incoming: quinn::Incoming, served: Arc<Served>, _place:
 
 pub(super) struct Tls {
     pub(super) mutual: Arc<ServerConfig>,
-    pub(super) plain: Arc<ServerConfig>,
+    /// Enrolment, where there is any.
+    pub(super) plain: Option<Arc<ServerConfig>>,
 }
 
 pub(super) async fn accept_tcp(listener: TcpListener, tls: Tls, served: Arc<Served>) {
@@ -117,7 +118,10 @@ async fn tcp_connection(
     if session.alpn_protocol() == Some(ALPN_ENROL) {
         return enrol::serve(stream, addr, served).await;
     }
-    let Some(identity) = session.peer_certificates().and_then(identity) else {
+    let Some(identity) = session
+        .peer_certificates()
+        .and_then(|chain| identity(served.clients, chain))
+    else {
         return;
     };
     let peer = Peer {
@@ -142,7 +146,8 @@ async fn handshake(stream: TcpStream, tls: &Tls) -> io::Result<tokio_rustls::ser
         .client_hello()
         .alpn()
         .is_some_and(|mut names| names.any(|name| name == ALPN_ENROL));
-    let config = if is_enrolment { &tls.plain } else { &tls.mutual };
+    let plain = tls.plain.as_ref().filter(|_| is_enrolment);
+    let config = plain.unwrap_or(&tls.mutual);
     let stream = match start.into_stream(Arc::clone(config)).into_fallible().await {
         Ok(stream) => stream,
         Err((error, refused)) => {
@@ -169,8 +174,8 @@ async fn let_the_alert_be_read(mut refused: TcpStream) {
     drop(tokio::time::timeout(REFUSED_FOR, read_on).await);
 }
 
-fn identity(chain: &[CertificateDer<'_>]) -> Option<Arc<DeviceIdentity>> {
-    Some(Arc::new(DeviceIdentity::read(chain.first()?).ok()?))
+fn identity(clients: Clients, chain: &[CertificateDer<'_>]) -> Option<Arc<DeviceIdentity>> {
+    Some(Arc::new(clients.read(chain.first()?).ok()?))
 }
 
 /// A refused client has so long to read why, and so much to say meanwhile.

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use http::{HeaderValue, Request, Response, StatusCode, Uri, uri::PathAndQuery};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, uri::PathAndQuery};
 use quinn::VarInt;
 use tokio_util::sync::CancellationToken;
 
@@ -124,7 +124,8 @@ impl Connection {
         }))
     }
 
-    /// Sends a request and waits for the head of its answer. Only the path of the request's URI matters. When the hub
+    /// Sends a request and waits for the head of its answer. Only the path of the request's URI matters, of a CONNECT the
+    /// host and port. When the hub
     /// takes no more calls, it waits for one to end, as long as [`PLACE_WAIT`].
     ///
     /// # Errors
@@ -150,12 +151,14 @@ impl Connection {
         if !self.is_open() {
             return Err(SendError::safe(self.reason()));
         }
-        let path = request.uri().path_and_query().cloned();
-        let uri = Uri::builder().scheme("https").authority(HUB_NAME);
-        let uri = uri
-            .path_and_query(path.unwrap_or_else(|| PathAndQuery::from_static("/")))
-            .build();
-        *request.uri_mut() = uri.map_err(|e| SendError::safe(e.to_string()))?;
+        if request.method() != Method::CONNECT {
+            let path = request.uri().path_and_query().cloned();
+            let uri = Uri::builder().scheme("https").authority(HUB_NAME);
+            let uri = uri
+                .path_and_query(path.unwrap_or_else(|| PathAndQuery::from_static("/")))
+                .build();
+            *request.uri_mut() = uri.map_err(|e| SendError::safe(e.to_string()))?;
+        }
         remove_hop_by_hop(request.headers_mut());
         request.headers_mut().remove(http::header::HOST);
         let sent = match &self.0.sender {

@@ -1,4 +1,5 @@
-//! How the agent comes to a connection: certificates, handshake, hello. Knows no retries and no choice of transport.
+//! How an agent comes to a connection to its hub, and a hub to one of its egress nodes: certificates, handshake, hello.
+//! Knows no retries and no choice of transport.
 
 use std::{
     future::Future,
@@ -17,7 +18,8 @@ use super::{
     ALPN_H2, ALPN_H3, Transport,
     client::{Carrier, Connection, NO_ERROR, Sender},
     counted::Counted,
-    h2client, h3client, params,
+    h2client, h3client,
+    params::{self, Stays},
     upkeep::{drive_h2, drive_h3},
 };
 use crate::{
@@ -73,6 +75,9 @@ pub struct Dialer(Arc<Dials>);
 struct Dials {
     quic: quinn::ClientConfig,
     h2: TlsConnector,
+    /// The name that the other end's certificate must have.
+    name: String,
+    stays: Stays,
     tasks: Tasks,
 }
 
@@ -82,6 +87,29 @@ impl Dialer {
     /// # Errors
     /// When key and certificates do not fit.
     pub fn new(ca: &CertificateDer<'static>, identity: &Identity, tasks: &Tasks) -> Result<Self, TlsError> {
+        Self::towards(HUB_NAME, Stays::Nowhere, ca, identity, tasks)
+    }
+
+    /// A hub's dialer to the egress node of this name.
+    ///
+    /// # Errors
+    /// When key and certificates do not fit.
+    pub fn to_node(
+        name: &str,
+        ca: &CertificateDer<'static>,
+        identity: &Identity,
+        tasks: &Tasks,
+    ) -> Result<Self, TlsError> {
+        Self::towards(name, Stays::Here, ca, identity, tasks)
+    }
+
+    fn towards(
+        name: &str,
+        stays: Stays,
+        ca: &CertificateDer<'static>,
+        identity: &Identity,
+        tasks: &Tasks,
+    ) -> Result<Self, TlsError> {
         let (chain, key) = (identity.chain.clone(), identity.key.clone_key());
         let quic = tls::client_mutual(ca, chain.clone(), key.clone_key(), &[ALPN_H3])?;
         let quic = quinn::crypto::rustls::QuicClientConfig::try_from(quic);
@@ -92,6 +120,8 @@ impl Dialer {
         Ok(Self(Arc::new(Dials {
             quic,
             h2,
+            name: name.to_owned(),
+            stays,
             tasks: tasks.clone(),
         })))
     }
@@ -118,8 +148,8 @@ impl Dialer {
             transport: Transport::Quic,
             reason,
         };
-        let endpoint = params::agent_endpoint(addr).map_err(|e| network(e.to_string()))?;
-        let connecting = endpoint.connect_with(self.0.quic.clone(), addr, HUB_NAME);
+        let endpoint = params::agent_endpoint(addr, self.0.stays).map_err(|e| network(e.to_string()))?;
+        let connecting = endpoint.connect_with(self.0.quic.clone(), addr, &self.0.name);
         let quic = connecting
             .map_err(|e| network(e.to_string()))?
             .await
@@ -147,7 +177,7 @@ impl Dialer {
         };
         let tcp = TcpStream::connect(addr).await.map_err(|e| network(e.to_string()))?;
         params::tune_tcp(&tcp).map_err(|e| network(e.to_string()))?;
-        let name = ServerName::try_from(HUB_NAME).map_err(|e| network(e.to_string()))?;
+        let name = ServerName::try_from(self.0.name.clone()).map_err(|e| network(e.to_string()))?;
         let tls = self.0.h2.connect(name, tcp).await.map_err(|e| tcp_error(addr, &e))?;
         let received = Arc::new(AtomicU64::new(0));
         let trouble = Arc::new(Mutex::new(None));

@@ -21,6 +21,7 @@ mod pump;
 mod registry;
 mod seen;
 pub mod server;
+pub mod stream;
 pub mod supervisor;
 mod upkeep;
 mod watch;
@@ -45,6 +46,12 @@ pub const DUPLICATE: http::HeaderName = http::HeaderName::from_static("relay-dup
 pub const INSTANCE: http::HeaderName = http::HeaderName::from_static("relay-instance");
 /// Header of the answer to hello: how many calls the hub takes at once on this connection.
 pub const CALLS: http::HeaderName = http::HeaderName::from_static("relay-calls");
+/// Header of a CONNECT to an egress node: which of the vendor's addresses to try first, `4` or `6`.
+pub const FAMILY: http::HeaderName = http::HeaderName::from_static("relay-family");
+/// Header of an egress node's answer to CONNECT: the address that it left by.
+pub const LEFT_BY: http::HeaderName = http::HeaderName::from_static("relay-left-by");
+/// Header of an egress node's answer to CONNECT that is no: why, for people.
+pub const REASON: http::HeaderName = http::HeaderName::from_static("relay-reason");
 /// Answered by the tunnel itself with 204: proves that both ends speak, after the certificates were checked.
 pub const HELLO_PATH: &str = "/relay/hello";
 

@@ -40,14 +40,27 @@ pub(super) fn hub_endpoint(
     Endpoint::new(endpoint, Some(server), socket, Arc::new(quinn::TokioRuntime))
 }
 
+/// Whether who dials keeps its own address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stays {
+    /// A laptop may wake up in another network: its socket is bound to no address.
+    Nowhere,
+    /// A server stays where it is. Its socket is connected, so that the system tells at once (by ICMP) that nobody
+    /// listens on the other end any more. Where systems refuse a destination on a connected socket it is not.
+    Here,
+}
+
 /// An endpoint for one connection of an agent. A fresh socket each time also gets a fresh mapping in the way's NATs.
-pub(super) fn agent_endpoint(hub: SocketAddr) -> io::Result<Endpoint> {
+pub(super) fn agent_endpoint(hub: SocketAddr, stays: Stays) -> io::Result<Endpoint> {
     let any = if hub.is_ipv4() {
         (Ipv4Addr::UNSPECIFIED, 0).into()
     } else {
         (Ipv6Addr::UNSPECIFIED, 0).into()
     };
     let socket = udp_socket(any, 2 * MIB)?;
+    if stays == Stays::Here && cfg!(target_os = "linux") {
+        socket.connect(hub)?;
+    }
     Endpoint::new(EndpointConfig::default(), None, socket, Arc::new(quinn::TokioRuntime))
 }
 

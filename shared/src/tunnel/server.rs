@@ -26,7 +26,7 @@ use crate::{
     http::remove_hop_by_hop,
     secret::Secret,
     tasks::Tasks,
-    tls::{self, DeviceIdentity, TlsError},
+    tls::{self, Clients, DeviceIdentity, Shown, TlsError},
 };
 
 /// What the tunnel's port needs.
@@ -35,6 +35,8 @@ pub struct TunnelConfig {
     pub listen: SocketAddr,
     /// The device CA.
     pub ca: CertificateDer<'static>,
+    /// Whose certificates of that CA open the port. Only where devices do is there enrolment.
+    pub clients: Clients,
     /// The hub's certificate and what is above it, the CA last.
     pub chain: Vec<CertificateDer<'static>>,
     /// Its key.
@@ -105,7 +107,9 @@ pub struct Bound {
     tcp: TcpListener,
     endpoint: Endpoint,
     mutual: Arc<ServerConfig>,
-    plain: Arc<ServerConfig>,
+    plain: Option<Arc<ServerConfig>>,
+    shown: Arc<Shown>,
+    clients: Clients,
     limits: TunnelLimits,
 }
 
@@ -118,16 +122,21 @@ impl Bound {
         let TunnelConfig {
             listen,
             ca,
+            clients,
             chain,
             key,
             quic_key,
             limits,
         } = config;
-        let mutual = |alpn| tls::server_mutual(&ca, chain.clone(), key.clone_key(), &[alpn]);
+        let shown = Arc::new(Shown::new(chain.clone(), key.clone_key())?);
+        let mutual = |alpn| tls::server_mutual(&ca, Arc::clone(&shown), clients, &[alpn]);
         let quic = quinn::crypto::rustls::QuicServerConfig::try_from(mutual(ALPN_H3)?);
         let quic = quic.map_err(|e| TlsError::Ca(e.to_string()))?;
         let h2 = Arc::new(mutual(ALPN_H2)?);
-        let plain = Arc::new(tls::server_plain(chain, key, &[ALPN_ENROL])?);
+        let plain = match clients {
+            Clients::Devices => Some(Arc::new(tls::server_plain(chain, key, &[ALPN_ENROL])?)),
+            Clients::Hub => None,
+        };
         let (tcp, udp, addr) = bind(listen)?;
         let endpoint = params::hub_endpoint(udp, quic, &quic_key, limits.calls_per_connection, limits.connections);
         let endpoint = endpoint.map_err(|source| BindError::Io {
@@ -141,6 +150,8 @@ impl Bound {
             endpoint,
             mutual: h2,
             plain,
+            shown,
+            clients,
             limits,
         })
     }
@@ -170,6 +181,7 @@ impl Bound {
             aborted: CancellationToken::new(),
             registry: Registry::default(),
             places: Arc::new(Semaphore::new(self.limits.connections)),
+            clients: self.clients,
             limits: self.limits,
             tasks: tasks.clone(),
         });
@@ -182,6 +194,7 @@ impl Bound {
         Tunnel {
             addr: self.addr,
             endpoint: self.endpoint,
+            shown: self.shown,
             served,
         }
     }
@@ -229,6 +242,7 @@ pub(super) struct Served {
     pub(super) aborted: CancellationToken,
     pub(super) registry: Registry,
     pub(super) places: Arc<Semaphore>,
+    pub(super) clients: Clients,
     pub(super) limits: TunnelLimits,
     pub(super) tasks: Tasks,
 }
@@ -300,10 +314,19 @@ pub struct Counts {
 pub struct Tunnel {
     addr: SocketAddr,
     endpoint: Endpoint,
+    shown: Arc<Shown>,
     served: Arc<Served>,
 }
 
 impl Tunnel {
+    /// Shows another certificate to those who connect from here on.
+    ///
+    /// # Errors
+    /// When key and chain do not fit together; then the one before stays.
+    pub fn show(&self, chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>) -> Result<(), TlsError> {
+        self.shown.replace(chain, key)
+    }
+
     /// The address bound.
     #[must_use]
     pub const fn local_addr(&self) -> SocketAddr {

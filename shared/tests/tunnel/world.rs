@@ -13,7 +13,7 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsa
 use relay_shared::{
     secret::Secret,
     tasks::Tasks,
-    tls::{DeviceIdentity, HUB_NAME},
+    tls::{Clients, DeviceIdentity, HUB_NAME},
     tunnel::{
         Transport,
         body::{BodyError, InBody, OutBody},
@@ -149,6 +149,7 @@ where
         Bound::open(TunnelConfig {
             listen,
             ca: ca.der(),
+            clients: Clients::Devices,
             chain,
             key,
             quic_key,

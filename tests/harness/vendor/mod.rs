@@ -11,7 +11,7 @@ mod socket;
 mod truth;
 mod wire;
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -88,6 +88,8 @@ struct Shared {
     open_connections: AtomicU64,
     accepted: AtomicU64,
     peers: Mutex<BTreeSet<IpAddr>>,
+    /// How many calls came with this credential from this address.
+    sources: Mutex<BTreeMap<(String, IpAddr), u64>>,
     changed: watch::Sender<u64>,
     pumps: tokio_util::task::TaskTracker,
 }
@@ -187,6 +189,11 @@ impl Vendor {
         self.shared.peers.lock().expect("no holder panics").clone()
     }
 
+    /// How many calls came with each credential from each address.
+    pub fn sources(&self) -> BTreeMap<(String, IpAddr), u64> {
+        self.shared.sources.lock().expect("no holder panics").clone()
+    }
+
     /// TCP connections accepted so far.
     pub fn accepted(&self) -> u64 {
         self.shared.accepted.load(Ordering::SeqCst)
@@ -232,9 +239,21 @@ impl Shared {
             open_connections: AtomicU64::new(0),
             accepted: AtomicU64::new(0),
             peers: Mutex::default(),
+            sources: Mutex::default(),
             changed: watch::Sender::new(0),
             pumps: tokio_util::task::TaskTracker::new(),
         }
+    }
+
+    fn note_source(&self, headers: &HeaderMap, peer: IpAddr) {
+        let credential = headers.get("authorization").and_then(|value| value.to_str().ok());
+        let source = (credential.unwrap_or_default().to_owned(), peer);
+        *self
+            .sources
+            .lock()
+            .expect("no holder panics")
+            .entry(source)
+            .or_default() += 1;
     }
 
     fn script_for(&self, model: &str) -> Script {

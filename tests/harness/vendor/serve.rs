@@ -1,6 +1,7 @@
 //! The HTTP side: takes a call, finds its script, answers as it says. Sockets are in `socket`.
 
 use std::io::Read;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -43,21 +44,21 @@ pub(super) async fn accept(listener: TcpListener, shared: Arc<Shared>) {
         tokio::select! {
             accepted = listener.accept() => if let Ok((stream, peer)) = accepted {
                 shared.peers.lock().expect("no holder panics").insert(peer.ip());
-                connections.spawn(connection(stream, Arc::clone(&shared)));
+                connections.spawn(connection(stream, peer.ip(), Arc::clone(&shared)));
             },
             Some(_) = connections.join_next() => {}
         }
     }
 }
 
-async fn connection(stream: TcpStream, shared: Arc<Shared>) {
+async fn connection(stream: TcpStream, peer: IpAddr, shared: Arc<Shared>) {
     let _kept_coalescing = stream.set_nodelay(true);
     shared.accepted.fetch_add(1, Ordering::SeqCst);
     shared.open_connections.fetch_add(1, Ordering::SeqCst);
     let control = Control::new();
     let wire = TokioIo::new(Wire::new(stream, Arc::clone(&control)));
     let answering = Arc::clone(&shared);
-    let service = service_fn(move |request| handle(Arc::clone(&answering), Arc::clone(&control), request));
+    let service = service_fn(move |request| handle(Arc::clone(&answering), Arc::clone(&control), peer, request));
     let _ended = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .max_buf_size(256 * 1024)
@@ -71,6 +72,7 @@ async fn connection(stream: TcpStream, shared: Arc<Shared>) {
 async fn handle(
     shared: Arc<Shared>,
     control: Arc<Control>,
+    peer: IpAddr,
     request: Request<Incoming>,
 ) -> Result<Response<Reply>, Scripted> {
     control.limit_writes(None);
@@ -96,6 +98,7 @@ async fn handle(
     {
         return reply;
     }
+    shared.note_source(&head.headers, peer);
     let script = match (&head.method, path.as_str()) {
         (&Method::GET, "/v1/models") => shared.models.lock().expect("no holder panics").clone(),
         (&Method::HEAD | &Method::GET, _) => Script::error(404, "invalid_request_error", None, "Not found"),

@@ -81,12 +81,26 @@ struct Program {
     variable: &'static str,
 }
 
-const PROGRAMS: [Program; 1] = [Program {
-    names: &["chromium", "chromium-browser", "google-chrome"],
-    package: "chromium",
-    tests: "browser tests",
-    variable: "RELAY_CHROMIUM",
-}];
+const PROGRAMS: [Program; 3] = [
+    Program {
+        names: &["chromium", "chromium-browser", "google-chrome"],
+        package: "chromium",
+        tests: "browser tests",
+        variable: "RELAY_CHROMIUM",
+    },
+    Program {
+        names: &["tinyproxy"],
+        package: "tinyproxy-bin",
+        tests: "tests of ways out through HTTP proxies",
+        variable: "RELAY_TINYPROXY",
+    },
+    Program {
+        names: &["microsocks"],
+        package: "microsocks",
+        tests: "tests of ways out through SOCKS proxies",
+        variable: "RELAY_MICROSOCKS",
+    },
+];
 
 /// The needs that no test may be skipped for; `tests/harness/skip.rs` reads it.
 const STRICT: &str = "RELAY_TESTS_STRICT";

@@ -122,7 +122,7 @@ async fn judge(answer: Response<Answer>, asked: &str) -> Result<usize, Failure> 
 /// What lies between us and an answer.
 fn unreached(error: &EgressError) -> Failure {
     let (kind, hint) = match error {
-        EgressError::WayDown(_) | EgressError::AllDown => (
+        EgressError::WayDown(_) | EgressError::WayBroke(_) | EgressError::AllDown => (
             "way_down",
             "its way out is at fault: `relay-hub way test` looks at one way",
         ),

@@ -5,13 +5,13 @@ use std::io;
 
 use base64::Engine as _;
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, StatusCode, Uri, header, uri::Scheme};
+use http::{HeaderValue, Method, Request, StatusCode, Uri, header};
 use http_body_util::Empty;
 use hyper_util::rt::TokioIo;
 use relay_shared::secret::Secret;
 use tokio_socks::{Error as SocksError, tcp::Socks5Stream};
 
-use super::{Connector, EgressError, Link, MaybeTls, down, server_name, unreachable};
+use super::{Base, Connector, EgressError, Link, MaybeTls, down, host_and_port, server_name, unreachable};
 use crate::way::{Proxy, ProxyKind, bare};
 
 impl Connector {
@@ -27,12 +27,7 @@ impl Connector {
         origin: &Uri,
     ) -> Result<Link, EgressError> {
         let link = self.to_proxy(proxy).await.map_err(down)?;
-        let host = origin.host().unwrap_or_default();
-        let port = origin.port_u16().unwrap_or(if origin.scheme() == Some(&Scheme::HTTP) {
-            80
-        } else {
-            443
-        });
+        let (host, port) = host_and_port(origin);
         let login = proxy
             .user
             .as_deref()
@@ -51,9 +46,9 @@ impl Connector {
             .build();
         let tcp = self.dial(uri.map_err(io::Error::other)?).await?;
         match proxy.kind {
-            ProxyKind::Connect | ProxyKind::Socks5 => Ok(MaybeTls::Plain(tcp)),
+            ProxyKind::Connect | ProxyKind::Socks5 => Ok(MaybeTls::Plain(Base::Tcp(tcp))),
             ProxyKind::TlsConnect => {
-                let secured = self.tls.connect(server_name(&proxy.host)?, tcp).await?;
+                let secured = self.tls.connect(server_name(&proxy.host)?, Base::Tcp(tcp)).await?;
                 Ok(MaybeTls::Tls(Box::new(secured)))
             }
         }

@@ -2,11 +2,12 @@
 
 use std::{
     io,
+    net::IpAddr,
     pin::Pin,
     task::{Context, Poll},
 };
 
-use relay_shared::fault;
+use relay_shared::{fault, tunnel::stream::CallStream};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
@@ -19,17 +20,79 @@ pub(in crate::egress) enum MaybeTls<T> {
     Tls(Box<TlsStream<T>>),
 }
 
+/// What bytes leave this machine by.
+pub(in crate::egress) enum Base {
+    Tcp(TcpStream),
+    /// A call on the tunnel to an egress node, and the address that it left there by.
+    Node(Box<CallStream>, IpAddr),
+}
+
 /// To the vendor, or to the proxy.
-pub(super) type Link = MaybeTls<TcpStream>;
+pub(super) type Link = MaybeTls<Base>;
 
 /// A connection to a vendor.
 pub(in crate::egress) type VendorStream = MaybeTls<Link>;
 
 impl Link {
-    pub(super) fn tcp(&self) -> &TcpStream {
-        match self {
-            Self::Plain(tcp) => tcp,
+    /// The address that it leaves by.
+    pub(super) fn local(&self) -> io::Result<IpAddr> {
+        let base = match self {
+            Self::Plain(base) => base,
             Self::Tls(tls) => tls.get_ref().0,
+        };
+        match base {
+            Base::Tcp(tcp) => Ok(tcp.local_addr()?.ip()),
+            Base::Node(_, address) => Ok(*address),
+        }
+    }
+}
+
+impl AsyncRead for Base {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(io) => Pin::new(io).poll_read(cx, buf),
+            Self::Node(io, _) => Pin::new(io).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Base {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Tcp(io) => Pin::new(io).poll_write(cx, buf),
+            Self::Node(io, _) => Pin::new(io).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Tcp(io) => Pin::new(io).poll_write_vectored(cx, bufs),
+            Self::Node(io, _) => Pin::new(io).poll_write_vectored(cx, bufs),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match self {
+            Self::Tcp(io) => io.is_write_vectored(),
+            Self::Node(io, _) => io.is_write_vectored(),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(io) => Pin::new(io).poll_flush(cx),
+            Self::Node(io, _) => Pin::new(io).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(io) => Pin::new(io).poll_shutdown(cx),
+            Self::Node(io, _) => Pin::new(io).poll_shutdown(cx),
         }
     }
 }

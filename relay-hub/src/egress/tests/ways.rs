@@ -16,6 +16,7 @@ fn out(name: &str, through: Through) -> Arc<WayOut> {
         id: WayId::random(),
         name: name.into(),
         through,
+        node: None,
         password: Some(Secret::new("canary".to_owned())),
         region: Region::parse(name),
         prefers: Some(Family::V4),
