@@ -26,6 +26,7 @@ use crate::{
     ca::{Authority, CaError, ServerIdentity, load_quic_key},
     catalogue::Catalogue,
     config::{Config, Limits, on_this_machine},
+    country::{Countries, CountryError},
     credit::{self, Credit},
     directory::{Directory, DirectoryHandle},
     egress::{DialNode, Egress},
@@ -64,6 +65,8 @@ pub enum StartError {
     },
     #[error("cannot use {path}: {problem}")]
     File { path: PathBuf, problem: String },
+    #[error(transparent)]
+    Countries(#[from] CountryError),
     #[error("TLS cannot be set up")]
     Tls(#[from] rustls::Error),
 }
@@ -100,6 +103,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let sealer = Arc::new(Sealer::open(&config.data)?);
     let directory = Directory::watch(&store, sealer, &back).await?;
     let admission = Admission::start(ledger.clone(), directory.clone(), &store, defaults(&config.limits)).await?;
+    let admission = admission.knowing(countries(&config, &back).await?);
     let idempotency = Idempotency::start(store.clone(), &ledger, &back);
     credit::follow(store.clone(), ledger.clone(), &back).await;
     let money = (ledger, idempotency, Credit::new(store.clone()));
@@ -178,6 +182,13 @@ fn dial_nodes(config: &Config, tasks: &Tasks) -> Result<DialNode, StartError> {
             &tasks,
         )?)
     }))
+}
+
+async fn countries(config: &Config, tasks: &Tasks) -> Result<Countries, StartError> {
+    match &config.countries {
+        Some(file) => Ok(Countries::open(file, tasks).await?),
+        None => Ok(Countries::default()),
+    }
 }
 
 fn defaults(limits: &Limits) -> Defaults {

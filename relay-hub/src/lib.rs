@@ -6,6 +6,7 @@ pub mod ca;
 pub mod catalogue;
 pub mod cli;
 pub mod config;
+pub mod country;
 pub mod credit;
 pub mod directory;
 pub mod egress;

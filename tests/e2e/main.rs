@@ -14,6 +14,7 @@ mod bad_input;
 mod browser;
 mod canary;
 mod codex;
+mod countries;
 mod crash;
 mod credit;
 #[cfg(target_os = "linux")]

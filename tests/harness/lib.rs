@@ -9,6 +9,7 @@ pub mod codex;
 #[cfg(target_os = "linux")]
 pub mod disk;
 mod frames;
+pub mod mmdb;
 pub mod node;
 pub mod program;
 pub mod proxy;

@@ -35,6 +35,7 @@ use self::{
 };
 use crate::{
     catalogue::{Catalogue, Model},
+    country::Countries,
     directory::DirectoryHandle,
     identity::Caller,
     ids::{DeviceId, KeyId},
@@ -77,6 +78,7 @@ pub struct Admission {
     /// Of models: known only once a call runs, so they have a line of their own.
     models: Slots,
     sockets: Slots,
+    countries: Countries,
     is_draining: AtomicBool,
 }
 
@@ -217,8 +219,16 @@ impl Admission {
             models: Slots::new(defaults.line),
             sockets: Slots::new(no_line),
             defaults,
+            countries: Countries::default(),
             is_draining: AtomicBool::new(false),
         })
+    }
+
+    /// Knows countries from here on.
+    #[must_use]
+    pub fn knowing(mut self, countries: Countries) -> Self {
+        self.countries = countries;
+        self
     }
 
     /// Lets a call in by what its caller and its head tell, cheapest first, before a byte of its body is read.
@@ -260,16 +270,22 @@ impl Admission {
     /// The rules that the call falls under whatever its body says, once it may come at all.
     ///
     /// # Errors
-    /// The hub is draining, or the address is not allowed.
+    /// The hub is draining, or the address or its country is not allowed.
     pub fn check(&self, caller: &Caller, head: &Head) -> Result<Vec<Arc<Rule>>, Refused> {
         if self.is_draining() {
             return Err(refusals::draining());
         }
         let rules = self.rules(&scopes(caller, head.endpoint));
-        match rules.iter().find(|rule| !rule.allows_address(head.address)) {
-            Some(rule) => Err(refusals::address(rule, head.address)),
-            None => Ok(rules),
+        if let Some(rule) = rules.iter().find(|rule| !rule.allows_address(head.address)) {
+            return Err(refusals::address(rule, head.address));
         }
+        if self.countries.is_on() && rules.iter().any(|rule| rule.names_countries()) {
+            let country = self.countries.of(head.address);
+            if let Some(rule) = rules.iter().find(|rule| !rule.allows_country(country)) {
+                return Err(refusals::country(rule, country));
+            }
+        }
+        Ok(rules)
     }
 
     /// Whether the rules let their caller use a model.

@@ -10,7 +10,7 @@ use super::{
     spend::Over,
 };
 use crate::{
-    limit::{Rule, Scope},
+    limit::{Country, Rule, Scope},
     money::Nanos,
     refusal::Refused,
 };
@@ -32,6 +32,15 @@ pub(super) fn draining() -> Refused {
 
 pub(super) fn address(rule: &Rule, address: IpAddr) -> Refused {
     let message = format!("Calls of this {} are not taken from {address}", rule.scope.told());
+    Refusal::new(Code::AddressNotAllowed, message).hint(ASK).into()
+}
+
+pub(super) fn country(rule: &Rule, country: Option<Country>) -> Refused {
+    let whose = rule.scope.told();
+    let message = match country {
+        Some(country) => format!("Calls of this {whose} are not taken from {country}"),
+        None => format!("Calls of this {whose} are not taken from an address whose country is not known"),
+    };
     Refusal::new(Code::AddressNotAllowed, message).hint(ASK).into()
 }
 

@@ -292,6 +292,8 @@ impl From<StartError> for Failure {
                 Self::of(&error, FIXABLE).hint("restore the directory tls from a backup")
             }
             StartError::File { .. } => Self::of(&error, FIXABLE).hint("look at its content, its owner and its mode"),
+            StartError::Countries(_) => Self::of(&error, FIXABLE)
+                .hint("name a file such as GeoLite2-Country.mmdb in countries.database, or take the line out"),
             StartError::Tls(_) => Self::of(&error, FIXABLE)
                 .hint("look at https.certificate and https.key: the key must belong to the first certificate"),
         }

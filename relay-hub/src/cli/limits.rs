@@ -91,6 +91,12 @@ pub(super) struct Values {
     /// The only addresses of clients, such as 10.0.0.0/8,2001:db8::7.
     #[arg(long, value_name = "NETWORKS")]
     allowed_addresses: Option<String>,
+    /// The only countries of clients, such as DE,FR; needs countries.database in hub.toml.
+    #[arg(long, value_name = "COUNTRIES")]
+    allowed_countries: Option<String>,
+    /// Countries that clients may not call from.
+    #[arg(long, value_name = "COUNTRIES")]
+    blocked_countries: Option<String>,
     /// When it all ends, such as 2030-12-31.
     #[arg(long, value_name = "MOMENT", allow_hyphen_values = true)]
     expires: Option<String>,
@@ -109,6 +115,8 @@ impl Values {
             allowed_models,
             blocked_models,
             allowed_addresses,
+            allowed_countries,
+            blocked_countries,
             expires,
         } = self;
         let all = [
@@ -122,6 +130,8 @@ impl Values {
             (Limit::AllowedModels, allowed_models),
             (Limit::BlockedModels, blocked_models),
             (Limit::AllowedAddresses, allowed_addresses),
+            (Limit::AllowedCountries, allowed_countries),
+            (Limit::BlockedCountries, blocked_countries),
             (Limit::Expires, expires),
         ];
         all.into_iter()
@@ -180,7 +190,11 @@ async fn list(desk: &mut Desk<'_>, tenant: Option<&str>) -> Result<(), Failure> 
 /// The limits that are set; a list as a list, all else as its text, so that no reader turns money into a float.
 fn shown(rule: &Rule) -> Value {
     let value = |limit: Limit, text: String| match limit {
-        Limit::AllowedModels | Limit::BlockedModels | Limit::AllowedAddresses => {
+        Limit::AllowedModels
+        | Limit::BlockedModels
+        | Limit::AllowedAddresses
+        | Limit::AllowedCountries
+        | Limit::BlockedCountries => {
             json!(text.split(',').collect::<Vec<_>>())
         }
         Limit::DailySpend | Limit::MonthlySpend | Limit::Expires => json!(text),

@@ -21,6 +21,7 @@ pub(super) struct File {
     pub(super) limits: Limits,
     pub(super) aliases: BTreeMap<String, Spanned<String>>,
     pub(super) egress: Egress,
+    pub(super) countries: Countries,
     pub(super) log: Log,
 }
 
@@ -76,6 +77,12 @@ pub(super) struct Limits {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Egress {
     pub(super) extra_ca: Entry<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Countries {
+    pub(super) database: Entry<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -89,6 +89,8 @@ pub struct Config {
     pub aliases: BTreeMap<String, String>,
     /// The way out to vendors.
     pub egress: Egress,
+    /// A database of countries in MaxMind's format; without one nobody's country is asked for.
+    pub countries: Option<PathBuf>,
     /// What is logged, and how.
     pub log: Log,
 }

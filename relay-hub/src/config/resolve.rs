@@ -41,6 +41,7 @@ pub(super) fn resolve(data: &DataDir, text: &str, overrides: &Overrides) -> Resu
         limits,
         aliases,
         egress,
+        countries,
         log,
     } = file;
     let config = Config {
@@ -51,6 +52,7 @@ pub(super) fn resolve(data: &DataDir, text: &str, overrides: &Overrides) -> Resu
         limits: reader.limits(limits),
         aliases: reader.aliases(aliases),
         egress: reader.egress(egress),
+        countries: reader.countries(countries),
         log: reader.log(log, overrides),
         data: data.clone(),
     };
@@ -252,6 +254,12 @@ impl Reader<'_> {
         Egress {
             extra_ca: self.pem("egress.extra_ca", extra_ca.as_ref(), is_chain),
         }
+    }
+
+    /// What is in the file is looked at when the hub starts.
+    fn countries(&mut self, file: file::Countries) -> Option<PathBuf> {
+        let file::Countries { database } = file;
+        self.pem("countries.database", database.as_ref(), |_| Ok(()))
     }
 
     fn log(&mut self, file: file::Log, overrides: &Overrides) -> Log {

@@ -1,5 +1,6 @@
 //! What an operator allows: one rule for each scope, from everybody down to one key. Pure: counts nothing, knows no call.
 
+mod country;
 mod network;
 mod scope;
 mod value;
@@ -10,6 +11,7 @@ use relay_protocol::Tokens;
 
 use crate::money::Nanos;
 
+pub use country::Country;
 pub use network::Network;
 pub use scope::Scope;
 pub(crate) use value::is_model;
@@ -40,6 +42,10 @@ pub struct Rule {
     pub blocked_models: Option<Vec<ModelName>>,
     /// Clients must call from one of these.
     pub allowed_addresses: Option<Vec<Network>>,
+    /// Clients must call from one of these.
+    pub allowed_countries: Option<Vec<Country>>,
+    /// Clients must not call from one of these.
+    pub blocked_countries: Option<Vec<Country>>,
     /// Milliseconds since 1970 from which on every call is refused.
     pub expires_ms: Option<i64>,
 }
@@ -59,6 +65,8 @@ impl Rule {
             allowed_models: None,
             blocked_models: None,
             allowed_addresses: None,
+            allowed_countries: None,
+            blocked_countries: None,
             expires_ms: None,
         }
     }
@@ -74,6 +82,17 @@ impl Rule {
     pub fn allows_address(&self, address: std::net::IpAddr) -> bool {
         let is_in = |networks: &Vec<Network>| networks.iter().any(|network| network.contains(address));
         self.allowed_addresses.as_ref().is_none_or(is_in)
+    }
+
+    /// Whether it matters from which country a client calls.
+    pub const fn names_countries(&self) -> bool {
+        self.allowed_countries.is_some() || self.blocked_countries.is_some()
+    }
+
+    /// Whether a client may call from this country. One that is not known is none of those that are named.
+    pub fn allows_country(&self, country: Option<Country>) -> bool {
+        let is_in = |list: &Vec<Country>| country.is_some_and(|country| list.contains(&country));
+        self.allowed_countries.as_ref().is_none_or(is_in) && !self.blocked_countries.as_ref().is_some_and(is_in)
     }
 
     /// Whether the time of this scope is over.

@@ -47,6 +47,8 @@ fn every_limit_reads_back_as_it_is_shown() {
         (Limit::AllowedModels, "gpt-5*, fast", "gpt-5*,fast"),
         (Limit::BlockedModels, "*", "*"),
         (Limit::AllowedAddresses, "10.0.0.0/8, ::1", "10.0.0.0/8,::1"),
+        (Limit::AllowedCountries, "de, FR", "DE,FR"),
+        (Limit::BlockedCountries, "Us", "US"),
         (Limit::Expires, "2030-12-31", "2030-12-31T00:00:00Z"),
     ];
     let mut rule = Rule::new(Scope::Tenant(TenantId::random()));

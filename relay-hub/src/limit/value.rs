@@ -5,7 +5,7 @@ use std::fmt::Display;
 use jiff::{Timestamp, civil::Date, tz::TimeZone};
 use relay_protocol::Tokens;
 
-use super::{Network, Rule, Scope};
+use super::{Country, Network, Rule, Scope};
 use crate::{config::parse_size, money::Nanos};
 
 /// What is wrong with a value, and what helps.
@@ -40,13 +40,17 @@ pub enum Limit {
     BlockedModels,
     /// The only clients' addresses.
     AllowedAddresses,
+    /// The only countries of clients.
+    AllowedCountries,
+    /// Countries that clients may not call from.
+    BlockedCountries,
     /// The end of it all.
     Expires,
 }
 
 impl Limit {
     /// Every kind, in the order of tables.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::RequestsPerMinute,
         Self::TokensPerMinute,
         Self::ConcurrentCalls,
@@ -57,6 +61,8 @@ impl Limit {
         Self::AllowedModels,
         Self::BlockedModels,
         Self::AllowedAddresses,
+        Self::AllowedCountries,
+        Self::BlockedCountries,
         Self::Expires,
     ];
 
@@ -73,6 +79,8 @@ impl Limit {
             Self::AllowedModels => "allowed_models",
             Self::BlockedModels => "blocked_models",
             Self::AllowedAddresses => "allowed_addresses",
+            Self::AllowedCountries => "allowed_countries",
+            Self::BlockedCountries => "blocked_countries",
             Self::Expires => "expires",
         }
     }
@@ -89,7 +97,11 @@ impl Limit {
     /// Why not, and where it does.
     pub fn fits(self, scope: &Scope) -> Result<(), Fault> {
         let (fits, hint) = match self {
-            Self::AllowedModels | Self::BlockedModels | Self::AllowedAddresses => (
+            Self::AllowedModels
+            | Self::BlockedModels
+            | Self::AllowedAddresses
+            | Self::AllowedCountries
+            | Self::BlockedCountries => (
                 !scope.is_of_model(),
                 "set it for everybody, a tenant, a key, a device or an endpoint",
             ),
@@ -161,6 +173,8 @@ impl Rule {
             Limit::AllowedModels => self.allowed_models = Some(each(text, MODELS, ModelName::parse)?),
             Limit::BlockedModels => self.blocked_models = Some(each(text, MODELS, ModelName::parse)?),
             Limit::AllowedAddresses => self.allowed_addresses = Some(each(text, ADDRESSES, Network::parse)?),
+            Limit::AllowedCountries => self.allowed_countries = Some(each(text, COUNTRIES, Country::parse)?),
+            Limit::BlockedCountries => self.blocked_countries = Some(each(text, COUNTRIES, Country::parse)?),
             Limit::Expires => self.expires_ms = Some(moment(text)?),
         }
         Ok(())
@@ -188,6 +202,14 @@ impl Rule {
                 .allowed_addresses
                 .as_ref()
                 .map(|list| joined(list, Network::to_string)),
+            Limit::AllowedCountries => self
+                .allowed_countries
+                .as_ref()
+                .map(|list| joined(list, Country::to_string)),
+            Limit::BlockedCountries => self
+                .blocked_countries
+                .as_ref()
+                .map(|list| joined(list, Country::to_string)),
             Limit::Expires => self
                 .expires_ms
                 .map(|ms| Timestamp::from_millisecond(ms).map_or_else(|_| ms.to_string(), |moment| moment.to_string())),
@@ -252,6 +274,7 @@ pub fn moment(text: &str) -> Result<i64, Fault> {
 
 const MODELS: &str = "write names with commas between them; one that ends with * stands for all that begin so";
 const ADDRESSES: &str = "write networks as 10.0.0.0/8 or 2001:db8::/32, or addresses, with commas between them";
+const COUNTRIES: &str = "write countries by their two letters with commas between them, as DE,FR";
 const MOST_REQUESTS: u64 = 1_000_000_000;
 const MOST_TOKENS: u64 = 1_000_000_000;
 const MOST_CALLS: u64 = 1_000_000;

@@ -45,17 +45,19 @@ fn the_template_tells_the_real_defaults() {
 fn every_example_of_the_template_can_be_used() {
     let home = tempfile::tempdir().unwrap();
     fs::write(home.path().join("company-ca.pem"), pem().0).unwrap();
+    fs::write(home.path().join("countries.mmdb"), "").unwrap();
     let is_setting = |line: &&str| line.contains(" = ") && !line.contains("key = value");
     let examples: Vec<_> = TEMPLATE
         .lines()
         .filter_map(|line| line.strip_prefix("# "))
         .filter(is_setting)
         .collect();
-    assert_eq!(examples.len(), 3);
+    assert_eq!(examples.len(), 4);
     let config = resolve(&DataDir::new(home.path()), &examples.join("\n"), &Overrides::default()).unwrap();
     assert_eq!(config.tunnel.advertise.as_deref(), Some("relay.example.com:8443"));
     assert_eq!(config.aliases["fast"], "gpt-5-mini");
     assert_eq!(config.egress.extra_ca, Some(home.path().join("company-ca.pem")));
+    assert_eq!(config.countries, Some(home.path().join("countries.mmdb")));
 }
 
 #[test]
