@@ -1,11 +1,12 @@
 //! Puts the hub together and takes it apart again. The only module that sees all others.
 
 use std::{
+    collections::HashMap,
     io,
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use relay_shared::{
@@ -19,7 +20,7 @@ use relay_shared::{
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use tokio_util::sync::CancellationToken;
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::{
     admission::{Admission, Bounds, Defaults},
@@ -40,11 +41,16 @@ use crate::{
     metrics::{Format, Page},
     routing::Routing,
     seal::{SealError, Sealer},
-    store::{Store, StoreError, tenants},
+    store::{Store, StoreError, tenants, way_health},
+    way::Health,
 };
 
 /// After running answers were told that the hub ends, they have this long to be settled.
 const LAST_WORDS: Duration = Duration::from_secs(3);
+
+/// How often it is looked at how ways out do, and how often it is told what connecting took.
+const HEALTH_EVERY: Duration = Duration::from_millis(500);
+const MEASURED_EVERY: Duration = Duration::from_secs(10);
 
 /// Why a hub does not start.
 #[derive(Debug, thiserror::Error)]
@@ -133,6 +139,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     running.open_public(&config)?;
     running.open_metrics(&config, &store)?;
     running.follow(directory);
+    running.tell_health(store);
     running.announce()?;
     Ok(running)
 }
@@ -292,6 +299,29 @@ impl Running {
         });
     }
 
+    /// Tells the commands beside this hub how its ways out do: at once where one fails or works again, else now and then.
+    fn tell_health(&self, store: Store) {
+        let (exchange, done) = (self.exchange.clone(), self.back.token());
+        self.back.spawn("way-health", async move {
+            let mut told = HashMap::<WayId, (Health, Instant)>::new();
+            while done
+                .run_until_cancelled(tokio::time::sleep(HEALTH_EVERY))
+                .await
+                .is_some()
+            {
+                let mut news = exchange.egress.health();
+                news.retain(|(way, health)| told.get(way).is_none_or(|told| is_news(health, told)));
+                if news.is_empty() {
+                    continue;
+                }
+                match way_health::note(&store, &news).await {
+                    Ok(()) => told.extend(news.into_iter().map(|(way, health)| (way, (health, Instant::now())))),
+                    Err(error) => warn!(error = &error as &dyn std::error::Error, "cannot note how ways out do"),
+                }
+            }
+        });
+    }
+
     /// Writes where this hub listens, for the commands beside it.
     fn announce(&self) -> Result<(), StartError> {
         let text = serde_json::json!({
@@ -364,6 +394,12 @@ impl Figures for Scrape {
         }
         (format.media_type(), page.end())
     }
+}
+
+/// Whether anybody wants to know: what a connection took may wait.
+fn is_news(now: &Health, (told, at): &(Health, Instant)) -> bool {
+    (now.is_down, &now.failed) != (told.is_down, &told.failed)
+        || now.connected != told.connected && (told.connected.is_none() || at.elapsed() >= MEASURED_EVERY)
 }
 
 /// The ways out whose egress nodes were revoked.

@@ -1,6 +1,9 @@
 //! Each account leaves by its own addresses: seen by the vendor, written on every row, and by no other when they fail.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http::Method;
@@ -82,6 +85,23 @@ async fn each_account_leaves_by_its_own_address() {
         ways,
         BTreeSet::from([pair("one", "127.0.0.31"), pair("two", "127.0.0.32")])
     );
+    let shown = async {
+        while let Some(way) = world
+            .hub
+            .json(&["way", "list"])
+            .await
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|way| {
+                let health = &way["health"];
+                health["state"] != "up" || health["connect_us"].as_u64().is_none()
+            })
+        {
+            assert_ne!(way["health"]["state"], "down", "{way}");
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), shown).await.unwrap();
     let peers: Vec<_> = world
         .vendor
         .peers()
@@ -113,6 +133,16 @@ async fn a_call_whose_way_out_is_gone_is_refused_and_leaves_by_no_other() {
             .all(|row| row.charged == 0 && row.left_by.1 == "gone" && row.left_by.2.is_empty())
     );
 
+    let shown = async {
+        loop {
+            let listed = world.hub.json(&["way", "list"]).await;
+            if listed[0]["health"]["state"] == "down" {
+                break listed[0]["health"]["failure"].as_str().unwrap().to_owned();
+            }
+        }
+    };
+    let failure = tokio::time::timeout(Duration::from_secs(30), shown).await.unwrap();
+    assert!(failure.contains("the way out cannot be used: "), "{failure}");
     let told = world.hub.command(&["way", "test", "gone"]).await.failed();
     assert!(told.stderr.contains("this way is at fault"), "{}", told.stderr);
     world.hub.command(&["way", "remove", "gone"]).await.succeeded();

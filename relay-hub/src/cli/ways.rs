@@ -17,10 +17,11 @@ use crate::{
     store::{
         Store,
         accounts::AccountRow,
+        millis, way_health,
         ways::{self, WayRow},
     },
     vendor::Target,
-    way::{Family, NodeAt, Region, Through, ThroughError},
+    way::{Family, Health, NodeAt, Region, Through, ThroughError},
 };
 
 #[derive(Subcommand)]
@@ -258,8 +259,14 @@ async fn find(store: &Store, name: &str) -> Result<(WayRow, AccountRow), Failure
 }
 
 async fn list(desk: &mut Desk<'_>, account: Option<&str>) -> Result<(), Failure> {
-    let all = known(&desk.store().await?, account).await?;
-    let json: Vec<_> = all.iter().map(|(way, account)| shown(way, &account.name)).collect();
+    let store = desk.store().await?;
+    let (all, health) = (known(&store, account).await?, way_health::all(&store).await?);
+    let with_health = |(way, account): &(WayRow, AccountRow)| {
+        let mut shown = shown(way, &account.name);
+        shown["health"] = health.get(&way.id).map_or(Value::Null, told);
+        shown
+    };
+    let json: Vec<_> = all.iter().map(with_health).collect();
     let rows: Vec<_> = all
         .iter()
         .map(|(way, account)| {
@@ -269,12 +276,48 @@ async fn list(desk: &mut Desk<'_>, account: Option<&str>) -> Result<(), Failure>
                 way.through.to_string(),
                 way.region.as_ref().map_or_else(|| "-".to_owned(), Region::to_string),
                 way.priority.to_string(),
-                moment(way.created_ms),
+                health.get(&way.id).map_or_else(|| "not used yet".to_owned(), state),
             ]
         })
         .collect();
-    let heads = ["NAME", "ACCOUNT", "LEAVES BY", "REGION", "PRIORITY", "ADDED"];
+    let heads = ["NAME", "ACCOUNT", "LEAVES BY", "REGION", "PRIORITY", "STATE"];
     Ok(desk.print.list(&json, &heads, &rows)?)
+}
+
+/// How a way did when a hub used it last.
+fn told(health: &Health) -> Value {
+    let Health {
+        is_down,
+        failed,
+        connected,
+    } = health;
+    json!({
+        "state": if *is_down { "down" } else { "up" },
+        "failed_ms": failed.as_ref().map(|(at, _)| millis(*at)), "failure": failed.as_ref().map(|(_, reason)| reason),
+        "connected_ms": connected.map(|last| millis(last.at)),
+        "connect_us": connected.map(|last| micros(last.connect)),
+        "tls_us": connected.and_then(|last| last.tls).map(micros),
+    })
+}
+
+fn state(health: &Health) -> String {
+    let took = health.connected.map(|last| {
+        let tls = last
+            .tls
+            .map_or_else(String::new, |tls| format!(", TLS {} ms", tls.as_millis()));
+        format!("connects in {} ms{tls}", last.connect.as_millis())
+    });
+    let failed = health
+        .failed
+        .as_ref()
+        .map(|(at, reason)| format!("failed {}: {reason}", moment(millis(*at))));
+    let state = if health.is_down { "down" } else { "up" };
+    let parts = [Some(state.to_owned()), took, failed];
+    parts.into_iter().flatten().collect::<Vec<_>>().join("; ")
+}
+
+fn micros(took: Duration) -> u64 {
+    u64::try_from(took.as_micros()).unwrap_or(u64::MAX)
 }
 
 async fn remove(desk: &mut Desk<'_>, name: &str) -> Result<(), Failure> {

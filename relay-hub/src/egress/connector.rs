@@ -114,7 +114,12 @@ impl Connector {
             Through::Source(address) => {
                 is_here(*address).map_err(down)?;
                 reaches(*address, origin).map_err(down)?;
-                self.vendor(origin).await
+                let link = self.vendor(origin).await;
+                // It may have gone since.
+                if link.is_err() {
+                    is_here(*address).map_err(down)?;
+                }
+                link
             }
             Through::Proxy(proxy) => {
                 let tunnel = self.tunnel(proxy, out.password.as_ref(), origin);
@@ -136,7 +141,11 @@ impl Connector {
 
     /// Whether the way itself broke under what it carried.
     pub(super) fn has_broken(&self, error: &(dyn std::error::Error + 'static)) -> bool {
-        self.node.as_ref().is_some_and(|node| node.has_broken(error))
+        match self.out.as_deref().map(|out| &out.through) {
+            Some(Through::Source(address)) => is_here(*address).is_err(),
+            Some(Through::Node(_)) => self.node.as_ref().is_some_and(|node| node.has_broken(error)),
+            Some(Through::Proxy(_)) | None => false,
+        }
     }
 
     /// Ends what it carries, and takes nothing any more: its egress node was revoked.

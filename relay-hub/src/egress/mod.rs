@@ -26,7 +26,7 @@ use self::connector::{Means, Opened};
 pub use self::{connector::DialNode, pool::Answer, way::Way};
 use crate::{
     ids::WayId,
-    way::{Region, WayOut},
+    way::{Health, Region, WayOut},
 };
 pub(crate) use reach::{Reach, is_public};
 
@@ -129,6 +129,14 @@ impl Egress {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .retain(|account, _| is_known(account));
+    }
+
+    /// How the ways of accounts did that were used.
+    pub fn health(&self) -> Vec<(WayId, Health)> {
+        let known = self.ways.lock().unwrap_or_else(PoisonError::into_inner);
+        let ways = known.values().flat_map(|ways| &ways.all);
+        ways.filter_map(|way| Some((way.out()?.id.clone(), way.health())))
+            .collect()
     }
 
     /// Ends what these ways carry, and takes nothing by them any more: their egress nodes were revoked.

@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc, Weak,
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -12,7 +12,10 @@ use bytes::Bytes;
 use http::{Request, Response, StatusCode, Uri};
 use http_body_util::{Empty, Full};
 use hyper_util::rt::TokioIo;
-use relay_shared::tasks::Tasks;
+use relay_shared::{
+    clock::{Clock as _, SystemClock},
+    tasks::Tasks,
+};
 use tracing::{info, warn};
 
 use super::{
@@ -20,7 +23,7 @@ use super::{
     connector::{Connector, Means, Opened, VendorStream},
     pool::{Answer, Carrier, Pool},
 };
-use crate::way::{Region, WayOut};
+use crate::way::{Connected, Health, Region, WayOut};
 
 /// How often idle connections are looked at.
 const SWEEP: Duration = Duration::from_secs(5);
@@ -38,6 +41,8 @@ pub struct Way {
     connector: Connector,
     /// It failed; somebody looks whether it works again.
     is_down: AtomicBool,
+    /// Touched by fresh connections alone.
+    health: Mutex<Health>,
     tasks: Tasks,
 }
 
@@ -58,6 +63,7 @@ impl Way {
             pool,
             connector,
             is_down: AtomicBool::new(false),
+            health: Mutex::default(),
             tasks,
         })
     }
@@ -79,6 +85,32 @@ impl Way {
 
     pub(super) fn is_up(&self) -> bool {
         !self.is_down.load(Ordering::Relaxed)
+    }
+
+    /// How it did lately.
+    pub(super) fn health(&self) -> Health {
+        Health {
+            is_down: !self.is_up(),
+            ..self.noted().clone()
+        }
+    }
+
+    fn noted(&self) -> MutexGuard<'_, Health> {
+        self.health.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Connects, and notes what came of it.
+    async fn dial(&self) -> Result<Opened, EgressError> {
+        let opened = self.connector.connect(&self.origin).await;
+        let at = SystemClock.wall();
+        match &opened {
+            Ok(Opened { connect, tls, .. }) => {
+                let (connect, tls) = (*connect, *tls);
+                self.noted().connected = Some(Connected { at, connect, tls });
+            }
+            Err(error) => self.noted().failed = Some((at, reason(error))),
+        }
+        opened
     }
 
     #[cfg(test)]
@@ -128,7 +160,7 @@ impl Way {
 
     /// A fresh connection. Where the way itself fails, it is not taken again until it works.
     pub(super) async fn connect(self: &Arc<Self>) -> Result<Opened, EgressError> {
-        let connected = self.connector.connect(&self.origin).await;
+        let connected = self.dial().await;
         if let Err(EgressError::WayDown(cause)) = &connected
             && !self.is_down.swap(true, Ordering::Relaxed)
         {
@@ -166,6 +198,21 @@ impl Way {
     }
 }
 
+/// An error with its causes, in one short line.
+fn reason(error: &EgressError) -> String {
+    let mut words = error.to_string();
+    let mut next = std::error::Error::source(error);
+    while let Some(cause) = next {
+        let told = cause.to_string();
+        if !words.ends_with(&told) {
+            words.push_str(": ");
+            words.push_str(&told);
+        }
+        next = cause.source();
+    }
+    words.chars().filter(|c| !c.is_control()).take(LONGEST_REASON).collect()
+}
+
 /// Looks whether a way works again, ever more seldom, as long as anybody may take it.
 async fn look_again(way: Weak<Way>) {
     let mut pause = FIRST_LOOK;
@@ -174,7 +221,7 @@ async fn look_again(way: Weak<Way>) {
         pause = pause.saturating_mul(2).min(LATEST_LOOK);
         let Some(way) = way.upgrade() else { return };
         // A vendor that cannot be reached is not the way's fault.
-        if !matches!(way.connector.connect(&way.origin).await, Err(EgressError::WayDown(_))) {
+        if !matches!(way.dial().await, Err(EgressError::WayDown(_))) {
             way.is_down.store(false, Ordering::Relaxed);
             info!(way = %way.name(), "a way out works again");
             return;
@@ -191,5 +238,6 @@ async fn sweep(idle: Weak<Pool>) {
     }
 }
 
+const LONGEST_REASON: usize = 300;
 /// What stands on the usage row where an account has no way out of its own.
 const DIRECT: &str = "direct";

@@ -18,6 +18,7 @@ pub(crate) mod testing;
 pub mod transfers;
 pub mod usage;
 pub mod vendor_bill;
+pub mod way_health;
 pub mod ways;
 
 use std::{

@@ -22,6 +22,7 @@ const STEPS: &[&str] = &[
     include_str!("schema/seal.sql"),
     include_str!("schema/accounts.sql"),
     include_str!("schema/nodes.sql"),
+    include_str!("schema/way_health.sql"),
 ];
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! A way out as an operator describes it: the address or the proxy through which one account leaves, and where that is.
 //! Pure: dials nothing, knows no account.
 
+mod health;
 mod node;
 mod through;
 
@@ -10,6 +11,7 @@ use relay_shared::secret::Secret;
 
 use crate::ids::WayId;
 
+pub use health::{Connected, Health};
 pub use node::NodeAt;
 pub use through::{Family, Proxy, ProxyKind, Through, ThroughError};
 pub(crate) use through::{authority, bare};
