@@ -1,14 +1,25 @@
 //! Calls that leave at an egress node: by QUIC, by TCP where UDP is closed, and nowhere else when the node is gone.
 
-use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
+use std::{
+    collections::BTreeSet,
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use relay_tests::{
     books::Row,
     chaos::Chaos,
-    client::{Client, Whole},
+    client::{Client, Whole, contains},
     node::Node,
+    proxy::TlsFront,
     vendor::{Gate, Script},
-    world::World,
+    world::{VENDOR_SECRET, World},
+};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+    task::JoinSet,
 };
 
 use crate::{ask, setup};
@@ -136,6 +147,88 @@ async fn a_killed_node_means_egress_unavailable_at_once_and_no_packet_by_another
         world.assert_billed_truly().await;
         world.assert_sound().await;
     }
+}
+
+/// Passes on what comes, and keeps all bytes of both directions.
+async fn record(listener: TcpListener, to: SocketAddr, kept: Arc<Mutex<Vec<u8>>>) {
+    let mut passing = JoinSet::new();
+    while let Ok((client, _)) = listener.accept().await {
+        let server = TcpStream::connect(to).await.unwrap();
+        let ((from_client, to_client), (from_server, to_server)) = (client.into_split(), server.into_split());
+        for (mut from, mut to) in [(from_client, to_server), (from_server, to_client)] {
+            let kept = kept.clone();
+            passing.spawn(async move {
+                let mut buffer = vec![0; 16 * 1024];
+                while let Ok(read @ 1..) = from.read(&mut buffer).await {
+                    kept.lock().unwrap().extend_from_slice(&buffer[..read]);
+                    if to.write_all(&buffer[..read]).await.is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_vendor_s_tls_is_between_hub_and_vendor_and_the_node_sees_none_of_it() {
+    let mut world = setup().start().await;
+    let tls = world.hub.home.join("tls");
+    let extra = tls.join("ca.crt").display().to_string();
+    let more = format!("[egress]\nextra_ca = \"{extra}\"\n");
+    world.hub.configure(world.chaos.addr(), &more);
+    world.hub.program().terminate().await;
+    world.hub.serve().await;
+    world.chaos.towards(world.hub.tunnel());
+    let front = TlsFront::start(&tls.join("server.crt"), &tls.join("server.key"), world.vendor.addr()).await;
+    let listener = TcpListener::bind(FREE).await.unwrap();
+    let (at, kept) = (listener.local_addr().unwrap(), Arc::new(Mutex::new(Vec::new())));
+    let mut recording = JoinSet::new();
+    recording.spawn(record(listener, front.addr(), kept.clone()));
+
+    // What the vendor is reached by shows all that the node carries.
+    world.hub.command(&["account", "remove", "main"]).await.succeeded();
+    let plain = world.vendor.addr().to_string();
+    let base_url = world
+        .vendor
+        .base_url()
+        .replace("http://", "https://")
+        .replace(&plain, &at.to_string());
+    let secret = world.scratch().join("vendor-secret").display().to_string();
+    let add = [
+        "account",
+        "add",
+        "main",
+        "--vendor",
+        "openai",
+        "--base-url",
+        &base_url,
+        "--secret-file",
+        &secret,
+    ];
+    world.hub.command(&add).await.succeeded();
+    let chaos = Chaos::start().await;
+    let mut node = Node::enrol(&world, "far", chaos.addr()).await;
+    node.serve(FREE.parse().unwrap(), &at.to_string(), &[]).await;
+    chaos.towards(node.listen());
+    let client = leaving_by(&world, &node).await;
+    for stream in [false, true] {
+        let answer = call(&client, stream).await;
+        assert_eq!((answer.status.as_u16(), &answer.cut), (200, &None), "{}", answer.text());
+    }
+    let kept = kept.lock().unwrap().clone();
+    assert!(kept.len() > 2_000, "only {} bytes were carried", kept.len());
+    for words in [
+        VENDOR_SECRET,
+        "Say something",
+        "/v1/responses",
+        "response.completed",
+        "authorization",
+    ] {
+        assert!(!contains(&kept, words.as_bytes()), "`{words}` can be read on the way");
+    }
+    world.assert_billed_truly().await;
+    world.assert_sound().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
