@@ -228,6 +228,7 @@ fn row(wish: &Reserve) -> UsageRow {
         tenant: wish.tenant.clone(),
         by: wish.by.clone(),
         account: None,
+        choice: ledger::Choice::Only,
         egress: Some("direct".into()),
         local_address: None,
         endpoint: "/v1/responses",

@@ -39,7 +39,7 @@ use crate::{
     ids::{DeviceId, NodeId, WayId},
     ledger::Ledger,
     metrics::{Format, Page},
-    routing::Routing,
+    routing::{self, Routing},
     seal::{SealError, Sealer},
     store::{Store, StoreError, tenants, way_health},
     way::Health,
@@ -113,7 +113,15 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let idempotency = Idempotency::start(store.clone(), &ledger, &back);
     credit::follow(store.clone(), ledger.clone(), &back).await;
     let money = (ledger, idempotency, Credit::new(store.clone()));
-    let exchange = exchange(&config, &directory, admission, money, &front)?;
+    let routing = Routing::start(
+        directory.clone(),
+        &store,
+        settings(&config.limits),
+        Arc::new(SystemClock),
+        &back,
+    )
+    .await?;
+    let exchange = exchange(&config, &directory, (admission, routing), money, &front)?;
     let exchange = Arc::new(exchange);
 
     let bound = Bound::open(tunnel_config(&config)?)?;
@@ -147,7 +155,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
 fn exchange(
     config: &Config,
     directory: &DirectoryHandle,
-    admission: Admission,
+    (admission, routing): (Admission, Routing),
     (ledger, idempotency, credit): (Ledger, Idempotency, Credit),
     tasks: &Tasks,
 ) -> Result<Exchange, StartError> {
@@ -156,7 +164,7 @@ fn exchange(
         Identity::new(directory.clone()),
         admission,
         Catalogue::new(directory.clone(), config.aliases.clone()),
-        Routing::new(directory.clone()),
+        routing,
         egress(config, tasks)?,
         ledger,
         idempotency,
@@ -198,16 +206,28 @@ async fn countries(config: &Config, tasks: &Tasks) -> Result<Countries, StartErr
     }
 }
 
+fn settings(limits: &Limits) -> routing::Settings {
+    routing::Settings {
+        pin_lifetime: limits.pin_lifetime,
+        pins: limits.pins,
+        line: line(limits),
+    }
+}
+
+fn line(limits: &Limits) -> Bounds {
+    Bounds {
+        calls: limits.queue_calls,
+        calls_per_tenant: limits.queue_calls_per_tenant,
+        wait: limits.queue_wait,
+    }
+}
+
 fn defaults(limits: &Limits) -> Defaults {
     Defaults {
         calls_per_tenant: limits.calls_per_tenant,
         body_bytes: limits.body_bytes,
         output: limits.default_hold_output,
-        line: Bounds {
-            calls: limits.queue_calls,
-            calls_per_tenant: limits.queue_calls_per_tenant,
-            wait: limits.queue_wait,
-        },
+        line: line(limits),
     }
 }
 
@@ -254,6 +274,7 @@ impl Running {
         self.metrics = Some(listener.local_addr().map_err(failed)?);
         let scrape = Arc::new(Scrape {
             ledger: self.exchange.ledger.clone(),
+            routing: self.exchange.routing.clone(),
             port: self.port.clone(),
             store: store.clone(),
         });
@@ -345,6 +366,7 @@ impl Running {
     /// Takes no new call, lets the running ones finish within the drain timeout, settles what is left, and ends.
     pub async fn shutdown(self) {
         self.exchange.admission.drain();
+        self.exchange.routing.drain();
         self.drain.cancel();
         let cut = self.port.drain(self.patience);
         let (stop, patience) = (self.exchange.stop.clone(), self.patience);
@@ -370,6 +392,7 @@ impl Running {
 /// What a scrape reads.
 struct Scrape {
     ledger: Ledger,
+    routing: Routing,
     port: Tunnel,
     store: Store,
 }
@@ -379,6 +402,7 @@ impl Figures for Scrape {
         let format = Format::accepted(accept);
         let mut page = Page::new(format);
         self.ledger.tell(&mut page);
+        self.routing.tell(&mut page);
         page.gauge(
             "relay_tunnel_connections",
             "Devices that are connected.",

@@ -31,6 +31,7 @@ use crate::{
             self, PriceRow,
             tenant::{self, Terms},
         },
+        sharing::{self, Share},
         ways::{self, WayRow},
     },
     vendor::VendorKind,
@@ -50,6 +51,8 @@ pub struct Directory {
     pub devices: HashMap<DeviceId, Arc<Device>>,
     /// Vendor accounts in the order they were added, without those that are disabled.
     pub accounts: Vec<Arc<Account>>,
+    /// How accounts are shared, of those that are not simply everybody's.
+    pub shares: HashMap<AccountId, Share>,
     /// Prices by the vendor's model name.
     pub prices: HashMap<String, Arc<Listed>>,
     /// What single tenants pay otherwise than by the list.
@@ -72,6 +75,8 @@ pub struct Tenant {
     pub on_abort: OnAbort,
     /// Where its calls leave, unless their client names another region.
     pub region: Option<Region>,
+    /// Its conversations may go on with another account when their own is out of use.
+    pub may_repin: bool,
     /// Tells its running calls to end.
     pub stop: Stop,
 }
@@ -326,6 +331,7 @@ async fn load(
     directory.keys = read_keys(&mut tx).await?;
     directory.devices = read_devices(&mut tx).await?;
     directory.accounts = read_accounts(&mut tx, sealer).await?;
+    directory.shares = sharing::read_all(&mut tx).await?;
     directory.prices = read_prices(&mut tx).await?;
     directory.terms = tenant::read_all(&mut tx, i64::MAX).await?;
     directory.rules = limits::read_all(&mut tx).await?.into_iter().collect();
@@ -340,7 +346,7 @@ async fn read_tenants(
     before: &Directory,
 ) -> Result<HashMap<TenantId, Arc<Tenant>>, StoreError> {
     let mut all = HashMap::new();
-    for row in sqlx::query("SELECT id, name, suspended_ms, on_abort, region FROM tenant")
+    for row in sqlx::query("SELECT id, name, suspended_ms, on_abort, region, repin FROM tenant")
         .fetch_all(&mut *connection)
         .await?
     {
@@ -358,6 +364,7 @@ async fn read_tenants(
             region: region
                 .transpose()
                 .map_err(|()| StoreError::Corrupt(format!("the region of {id}")))?,
+            may_repin: row.try_get::<&str, _>("repin")? == "allow",
             stop: known.map_or_else(|| Stop::new(stop), |known| known.stop.clone()),
         };
         all.insert(id, Arc::new(tenant));

@@ -75,6 +75,19 @@ impl Page {
         self.sample(name, &[], value);
     }
 
+    /// The same by labels.
+    pub fn gauges<const N: usize>(
+        &mut self,
+        name: &str,
+        help: &str,
+        samples: impl IntoIterator<Item = ([Label; N], u64)>,
+    ) {
+        self.head(name, "gauge", help);
+        for (labels, value) in samples {
+            self.sample(name, &labels, value);
+        }
+    }
+
     /// The whole text.
     pub fn end(mut self) -> String {
         if self.format == Format::OpenMetrics {

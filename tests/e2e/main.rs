@@ -22,6 +22,7 @@ mod disk;
 mod endings;
 mod extension;
 mod faults;
+mod health;
 mod hosts;
 mod idempotency;
 mod keys;
@@ -34,6 +35,7 @@ mod prices;
 mod proxies;
 mod reconcile;
 mod room;
+mod routing;
 mod secrets;
 #[cfg(target_os = "linux")]
 mod sources;

@@ -49,6 +49,13 @@ pub(crate) enum Proof {
         #[arg(long, default_value_t = 100_000)]
         calls: usize,
     },
+    /// Choices of accounts under random failures and changes: no conversation crosses a tenant or leaves its account where
+    /// that is refused, no account exceeds its ceiling.
+    Routing {
+        /// How many.
+        #[arg(long, default_value_t = 1_000_000)]
+        decisions: usize,
+    },
     /// Every order of steps in the life of a hold: none breaks the books.
     Model {
         /// How much goes wrong in one run.
@@ -82,6 +89,10 @@ pub(crate) fn run(proof: &Proof) -> Result<ExitCode> {
             test.run(&[("RELAY_LEDGER_OPERATIONS", operations)])
         }
         Proof::Ways { calls } => Test::of("relay-tests", "sources::").run(&[("RELAY_WAY_CALLS", calls)]),
+        Proof::Routing { decisions } => {
+            let test = Test::of("relay-hub", "routing::tests::decisions_keep_their_promises");
+            test.run(&[("RELAY_ROUTING_DECISIONS", decisions)])
+        }
         Proof::Soak(options) => soak::run(options),
         Proof::Model { mishaps } => Test::of("relay-model", "").run(&[("RELAY_MODEL_MISHAPS", mishaps)]),
         Proof::Kill { rounds, random } => {

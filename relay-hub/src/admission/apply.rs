@@ -60,7 +60,7 @@ pub(super) fn charges(rules: &[Arc<Rule>], unit: Unit, cost: impl Fn(u64) -> u64
     rules.iter().filter_map(charge).collect()
 }
 
-pub(super) fn gates(rules: &[Arc<Rule>]) -> Vec<Gate> {
+pub(super) fn gates(rules: &[Arc<Rule>]) -> Vec<Gate<Scope>> {
     let gate = |rule: &Arc<Rule>| Some((rule.scope.clone(), rule.concurrent_calls?));
     rules.iter().filter_map(gate).collect()
 }

@@ -8,14 +8,14 @@ use std::time::Duration;
 
 /// A rate, at least 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Rate {
+pub struct Rate {
     /// Units a minute, and the most that may come at once.
-    pub(super) per_minute: u64,
+    pub per_minute: u64,
 }
 
 /// What is used of a rate. Times are nanoseconds since a start that only its keeper knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Used {
+pub struct Used {
     drained_at: u64,
 }
 
@@ -32,7 +32,7 @@ impl Rate {
 
 impl Used {
     /// How long until `cost` fits; nothing where it fits at once. More than a minute's worth fits an empty rate.
-    pub(super) fn wait(self, rate: Rate, now: u64, cost: u64) -> Option<Duration> {
+    pub fn wait(self, rate: Rate, now: u64, cost: u64) -> Option<Duration> {
         let cost = cost.min(rate.per_minute);
         let drained_at = self.drained_at.max(now).saturating_add(rate.span(cost));
         let late = drained_at.saturating_sub(now.saturating_add(MINUTE));
@@ -40,7 +40,7 @@ impl Used {
     }
 
     /// The same with `cost` charged, whether it fits or not. What is owed never takes more than an hour to drain.
-    pub(super) fn charged(self, rate: Rate, now: u64, cost: u64) -> Self {
+    pub fn charged(self, rate: Rate, now: u64, cost: u64) -> Self {
         let drained_at = self.drained_at.max(now).saturating_add(rate.span(cost));
         let most = now.saturating_add(LONGEST_DEBT).max(self.drained_at);
         Self {
@@ -49,7 +49,7 @@ impl Used {
     }
 
     /// How much would fit at once.
-    pub(super) fn left(self, rate: Rate, now: u64) -> u64 {
+    pub fn left(self, rate: Rate, now: u64) -> u64 {
         let free = MINUTE.saturating_sub(self.drained_at.saturating_sub(now));
         let units = u128::from(free)
             .saturating_mul(u128::from(rate.per_minute))
@@ -59,12 +59,12 @@ impl Used {
     }
 
     /// How long until nothing is used.
-    pub(super) fn reset(self, now: u64) -> Duration {
+    pub fn reset(self, now: u64) -> Duration {
         Duration::from_nanos(self.drained_at.saturating_sub(now))
     }
 
     /// Whether nothing is used, so that it need not be kept.
-    pub(super) fn is_drained(self, now: u64) -> bool {
+    pub fn is_drained(self, now: u64) -> bool {
         self.drained_at <= now
     }
 }

@@ -30,7 +30,7 @@ use relay_shared::{
 use self::{
     apply::{budgets, charges, check_envelope, gates, scopes, scopes_of_model},
     counters::MemoryCounters,
-    slots::{Gate, Place, Slot, Slots},
+    slots::Gate,
     spend::{Pledge, Span, Spend},
 };
 use crate::{
@@ -48,7 +48,8 @@ use crate::{
 
 pub use bound::Reach;
 pub use counters::{Charge, Counters, Short, Unit};
-pub use slots::Bounds;
+pub use gcra::{Rate as Pace, Used};
+pub use slots::{Bounds, Full, Place, Slot, Slots};
 
 /// One token of text is taken to be this many bytes when a rate is charged for an input; what is missing is charged
 /// once the usage is known, and nothing is ever given back.
@@ -74,10 +75,10 @@ pub struct Admission {
     defaults: Defaults,
     counters: Arc<dyn Counters>,
     spend: Spend<SystemClock>,
-    calls: Slots,
+    calls: Slots<Scope>,
     /// Of models: known only once a call runs, so they have a line of their own.
-    models: Slots,
-    sockets: Slots,
+    models: Slots<Scope>,
+    sockets: Slots<Scope>,
     countries: Countries,
     is_draining: AtomicBool,
 }
@@ -95,7 +96,7 @@ pub struct Head {
 
 /// Passed all that its head decides: has a slot, or a place in line for one.
 pub struct Entry {
-    place: Place,
+    place: Place<Scope>,
     rules: Vec<Arc<Rule>>,
     /// No more of the body need be read.
     pub body_bytes: usize,
@@ -103,15 +104,15 @@ pub struct Entry {
 
 /// May run: owns a slot.
 pub struct Ticket {
-    _slot: Slot,
+    _slot: Slot<Scope>,
     rules: Vec<Arc<Rule>>,
     /// Of its model, once that is known.
-    _of_model: Option<Slot>,
+    _of_model: Option<Slot<Scope>>,
 }
 
 /// A socket may stay open. The calls on it take slots of their own.
 pub struct SocketTicket {
-    _slot: Slot,
+    _slot: Slot<Scope>,
 }
 
 /// May spend up to its hold.
@@ -315,7 +316,7 @@ impl Admission {
     }
 
     /// A tenant always has a gate: without a limit of its own, that of hub.toml.
-    fn gates(&self, caller: &Caller, rules: &[Arc<Rule>]) -> Vec<Gate> {
+    fn gates(&self, caller: &Caller, rules: &[Arc<Rule>]) -> Vec<Gate<Scope>> {
         let most = self.defaults.calls_per_tenant;
         let own = Scope::Tenant(caller.tenant_id().clone());
         let mut gates = gates(rules);

@@ -120,7 +120,7 @@ pub(super) fn over(over: &Over, amount: Nanos) -> Refused {
         .into()
 }
 
-pub(super) fn full(full: Full) -> Refused {
+pub(super) fn full(full: Full<Scope>) -> Refused {
     let (gate, wait) = match full {
         Full::Line(gate) => (gate, WHEN_FULL),
         Full::Late(gate) => (gate, WHEN_LATE),
@@ -129,7 +129,7 @@ pub(super) fn full(full: Full) -> Refused {
     busy(&gate).retry_after(wait).into()
 }
 
-fn busy((scope, most): &Gate) -> Refusal {
+fn busy((scope, most): &Gate<Scope>) -> Refusal {
     if *scope == Scope::Global {
         return Refusal::new(
             Code::Overloaded,

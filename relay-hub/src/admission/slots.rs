@@ -1,20 +1,21 @@
-//! Calls that run at once, and the line of those that wait for it: bounded, and fair between tenants. Knows scopes and
-//! how many each may have running; knows no call.
+//! Calls that run at once, and the line of those that wait for it: bounded, and fair between tenants. Knows how
+//! many calls of each key may run, such as of a tenant or of an account; knows no call.
 //!
 //! Tenants take turns: whoever has a thousand calls in line gets no more turns than who has one.
 
 use std::{
     collections::{HashMap, VecDeque},
+    hash::Hash,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use tokio::{sync::oneshot, time::Instant};
 
-use crate::{ids::TenantId, limit::Scope};
+use crate::ids::TenantId;
 
-/// A scope, and how many calls of it may run at once.
-pub(super) type Gate = (Scope, usize);
+/// What calls are counted by, and how many of it may run at once.
+pub(super) type Gate<K> = (K, usize);
 
 /// How long the line may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,28 +30,32 @@ pub struct Bounds {
 
 /// Why a call does not run.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Full {
+pub enum Full<K> {
     /// This scope has all its calls running, and the line is full.
-    Line(Gate),
+    Line(Gate<K>),
     /// This scope had all its calls running for as long as one may wait.
-    Late(Gate),
+    Late(Gate<K>),
     /// The hub takes no more calls.
     Closed,
 }
 
 /// Hands out slots. Cheap to clone.
 #[derive(Clone)]
-pub(super) struct Slots(Arc<Inner>);
+pub struct Slots<K: Key>(Arc<Inner<K>>);
 
-struct Inner {
+/// What calls can be counted by.
+pub trait Key: Clone + Eq + Hash {}
+
+impl<K: Clone + Eq + Hash> Key for K {}
+
+struct Inner<K: Key> {
     bounds: Bounds,
-    state: Mutex<State>,
+    state: Mutex<State<K>>,
 }
 
-#[derive(Default)]
-struct State {
-    running: HashMap<Scope, Running>,
-    lines: HashMap<TenantId, VecDeque<Waiter>>,
+struct State<K: Key> {
+    running: HashMap<K, Running>,
+    lines: HashMap<TenantId, VecDeque<Waiter<K>>>,
     /// Tenants with a line, in the order of their turns.
     turns: VecDeque<TenantId>,
     waiting: usize,
@@ -64,44 +69,57 @@ struct Running {
     most: usize,
 }
 
-struct Waiter {
+struct Waiter<K: Key> {
     id: u64,
-    gates: Arc<[Gate]>,
-    call: oneshot::Sender<Result<Slot, Full>>,
+    gates: Arc<[Gate<K>]>,
+    call: oneshot::Sender<Result<Slot<K>, Full<K>>>,
 }
 
 /// A call may run. Dropped, it makes room for the next.
-pub(super) struct Slot {
-    of: Arc<Inner>,
-    gates: Arc<[Gate]>,
+pub struct Slot<K: Key> {
+    of: Arc<Inner<K>>,
+    gates: Arc<[Gate<K>]>,
 }
 
 /// What was asked for: a slot that was free, or a place in line.
-pub(super) enum Place {
-    Free(Slot),
-    InLine(InLine),
+pub enum Place<K: Key> {
+    /// There was one.
+    Free(Slot<K>),
+    /// There was none.
+    InLine(InLine<K>),
 }
 
 /// A place in line. Dropped, it is given up.
-pub(super) struct InLine {
-    of: Arc<Inner>,
+pub struct InLine<K: Key> {
+    of: Arc<Inner<K>>,
     tenant: TenantId,
     id: u64,
     /// What it was that had no room.
-    gate: Gate,
+    gate: Gate<K>,
     until: Instant,
-    called: oneshot::Receiver<Result<Slot, Full>>,
+    called: oneshot::Receiver<Result<Slot<K>, Full<K>>>,
 }
 
-impl Slots {
-    pub(super) fn new(bounds: Bounds) -> Self {
-        let state = Mutex::default();
+impl<K: Key> Slots<K> {
+    /// With a line of this length.
+    pub fn new(bounds: Bounds) -> Self {
+        let state = Mutex::new(State {
+            running: HashMap::new(),
+            lines: HashMap::new(),
+            turns: VecDeque::new(),
+            waiting: 0,
+            last: 0,
+            is_closed: false,
+        });
         Self(Arc::new(Inner { bounds, state }))
     }
 
     /// Takes a slot, or a place in line for one.
-    pub(super) fn ask(&self, tenant: &TenantId, gates: Vec<Gate>) -> Result<Place, Full> {
-        let gates: Arc<[Gate]> = gates.into();
+    ///
+    /// # Errors
+    /// The line is full, or the hub ends.
+    pub fn ask(&self, tenant: &TenantId, gates: Vec<Gate<K>>) -> Result<Place<K>, Full<K>> {
+        let gates: Arc<[Gate<K>]> = gates.into();
         let mut state = self.0.state();
         if state.is_closed {
             return Err(Full::Closed);
@@ -126,7 +144,13 @@ impl Slots {
         place
     }
 
-    fn line_up(&self, state: &mut State, tenant: &TenantId, gates: Arc<[Gate]>, gate: Gate) -> Result<InLine, Full> {
+    fn line_up(
+        &self,
+        state: &mut State<K>,
+        tenant: &TenantId,
+        gates: Arc<[Gate<K>]>,
+        gate: Gate<K>,
+    ) -> Result<InLine<K>, Full<K>> {
         let bounds = &self.0.bounds;
         let (call, called) = oneshot::channel();
         state.last = state.last.wrapping_add(1);
@@ -145,7 +169,7 @@ impl Slots {
     }
 
     /// Refuses all that wait, and all that come.
-    pub(super) fn close(&self) {
+    pub fn close(&self) {
         let mut state = self.0.state();
         state.is_closed = true;
         state.turns.clear();
@@ -166,12 +190,12 @@ impl Slots {
     }
 }
 
-impl Place {
+impl<K: Key> Place<K> {
     /// Waits for its turn, if it must.
     ///
     /// # Errors
     /// The place was taken by another, the wait too long, or the hub ends.
-    pub(super) async fn slot(self) -> Result<Slot, Full> {
+    pub async fn slot(self) -> Result<Slot<K>, Full<K>> {
         match self {
             Self::Free(slot) => Ok(slot),
             Self::InLine(place) => place.called().await,
@@ -179,8 +203,8 @@ impl Place {
     }
 }
 
-impl InLine {
-    async fn called(mut self) -> Result<Slot, Full> {
+impl<K: Key> InLine<K> {
+    async fn called(mut self) -> Result<Slot<K>, Full<K>> {
         if let Ok(word) = tokio::time::timeout_at(self.until, &mut self.called).await {
             return word.unwrap_or(Err(Full::Closed));
         }
@@ -191,14 +215,14 @@ impl InLine {
     }
 }
 
-impl Drop for InLine {
+impl<K: Key> Drop for InLine<K> {
     fn drop(&mut self) {
         // A slot that was handed over and not taken goes back with the channel.
         self.of.state().leave(&self.tenant, self.id);
     }
 }
 
-impl Drop for Slot {
+impl<K: Key> Drop for Slot<K> {
     fn drop(&mut self) {
         let mut state = self.of.state();
         state.end(&self.gates);
@@ -208,14 +232,14 @@ impl Drop for Slot {
     }
 }
 
-impl Inner {
-    fn state(&self) -> MutexGuard<'_, State> {
+impl<K: Key> Inner<K> {
+    fn state(&self) -> MutexGuard<'_, State<K>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Hands slots to those whose calls count as running already. Outside of the lock: a slot that nobody takes
     /// comes back at once.
-    fn call(self: &Arc<Self>, waiters: Vec<Waiter>) {
+    fn call(self: &Arc<Self>, waiters: Vec<Waiter<K>>) {
         for Waiter { gates, call, .. } in waiters {
             let of = self.clone();
             drop(call.send(Ok(Slot { of, gates })));
@@ -223,9 +247,9 @@ impl Inner {
     }
 }
 
-impl State {
+impl<K: Key> State<K> {
     /// Takes over what the gates say now. True where one became wider.
-    fn learn(&mut self, gates: &[Gate]) -> bool {
+    fn learn(&mut self, gates: &[Gate<K>]) -> bool {
         let mut is_wider = false;
         for (scope, most) in gates {
             if let Some(running) = self.running.get_mut(scope) {
@@ -236,19 +260,19 @@ impl State {
         is_wider && self.waiting > 0
     }
 
-    fn blocked_by<'a>(&self, gates: &'a [Gate]) -> Option<&'a Gate> {
-        let is_full = |(scope, _): &&Gate| self.running.get(scope).is_some_and(|of| of.calls >= of.most);
+    fn blocked_by<'a>(&self, gates: &'a [Gate<K>]) -> Option<&'a Gate<K>> {
+        let is_full = |(scope, _): &&Gate<K>| self.running.get(scope).is_some_and(|of| of.calls >= of.most);
         gates.iter().find(is_full)
     }
 
-    fn begin(&mut self, gates: &[Gate]) {
+    fn begin(&mut self, gates: &[Gate<K>]) {
         for (scope, most) in gates {
             let none = Running { calls: 0, most: *most };
             self.running.entry(scope.clone()).or_insert(none).calls += 1;
         }
     }
 
-    fn end(&mut self, gates: &[Gate]) {
+    fn end(&mut self, gates: &[Gate<K>]) {
         for (scope, _) in gates {
             if let Some(of) = self.running.get_mut(scope) {
                 of.calls = of.calls.saturating_sub(1);
@@ -262,7 +286,7 @@ impl State {
 
     /// Puts a call in line, unless that is full. A full line is shared: the last of the longest one makes room for a
     /// tenant whose line would stay shorter.
-    fn join(&mut self, tenant: &TenantId, waiter: Waiter, bounds: &Bounds) -> bool {
+    fn join(&mut self, tenant: &TenantId, waiter: Waiter<K>, bounds: &Bounds) -> bool {
         let own = self.lines.get(tenant).map_or(0, VecDeque::len);
         if own >= bounds.calls_per_tenant || (self.waiting >= bounds.calls && !self.make_room(own)) {
             return false;
@@ -288,7 +312,7 @@ impl State {
     }
 
     /// Everybody whose turn it is and whose gates are open; they count as running from here on.
-    fn next_calls(&mut self) -> Vec<Waiter> {
+    fn next_calls(&mut self) -> Vec<Waiter<K>> {
         let mut called = Vec::new();
         let mut in_vain = 0;
         while in_vain < self.turns.len() {
@@ -309,7 +333,7 @@ impl State {
     }
 
     /// The first in a tenant's line that may run: one that waits for a key does not keep up another of another key.
-    fn next_of(&mut self, tenant: &TenantId) -> Option<Waiter> {
+    fn next_of(&mut self, tenant: &TenantId) -> Option<Waiter<K>> {
         let line = self.lines.get(tenant)?;
         let at = line
             .iter()
@@ -317,7 +341,7 @@ impl State {
         self.remove(tenant, at)
     }
 
-    fn remove(&mut self, tenant: &TenantId, at: usize) -> Option<Waiter> {
+    fn remove(&mut self, tenant: &TenantId, at: usize) -> Option<Waiter<K>> {
         let line = self.lines.get_mut(tenant)?;
         let waiter = line.remove(at)?;
         self.waiting -= 1;

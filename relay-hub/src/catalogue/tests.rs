@@ -20,6 +20,7 @@ fn caller() -> Caller {
         is_suspended: false,
         on_abort: OnAbort::Cut,
         region: None,
+        may_repin: false,
         stop: Stop::new(&CancellationToken::new()),
     };
     Caller {

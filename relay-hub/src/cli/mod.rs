@@ -18,6 +18,7 @@ mod reconcile;
 mod seal;
 mod secret;
 mod serve;
+mod sharing;
 mod sheet;
 mod tenant;
 mod terms;

@@ -60,7 +60,7 @@ pub(super) enum Tenant {
 }
 
 #[derive(Args)]
-#[group(required = true, multiple = true, args = ["on_abort", "region"])]
+#[group(required = true, multiple = true, args = ["on_abort", "region", "repin"])]
 pub(super) struct Set {
     /// Name or id.
     tenant: String,
@@ -71,6 +71,10 @@ pub(super) struct Set {
     /// Its calls leave in this region where the client names none; `any` for whichever works.
     #[arg(long, value_name = "REGION")]
     region: Option<String>,
+    /// When the account of a conversation is out of use: `refuse` its calls, or `allow` it to go on with another of the
+    /// tenant's accounts, which knows nothing of it.
+    #[arg(long, value_name = "REFUSE|ALLOW", value_parser = ["refuse", "allow"])]
+    repin: Option<String>,
 }
 
 #[derive(Args)]
@@ -271,6 +275,9 @@ async fn set(desk: &mut Desk<'_>, words: Set) -> Result<(), Failure> {
             on_abort,
             tenants::set_on_abort(&store, &tenant.id, on_abort).await?,
         );
+    }
+    if let Some(repin) = &words.repin {
+        told("repin", repin, tenants::set_repin(&store, &tenant.id, repin).await?);
     }
     if let Some(region) = &region {
         let changed = tenants::set_region(&store, &tenant.id, region.as_ref()).await?;

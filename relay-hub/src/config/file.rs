@@ -71,6 +71,10 @@ pub(super) struct Limits {
     pub(super) vendor_connect_timeout: Entry<Read<Duration>>,
     pub(super) abort_drain_timeout: Entry<Read<Duration>>,
     pub(super) abort_drain_bytes: Entry<Read<Size>>,
+    pub(super) attempts: Entry<Read<u32>>,
+    pub(super) retry_timeout: Entry<Read<Duration>>,
+    pub(super) pin_lifetime: Entry<Read<Duration>>,
+    pub(super) pins: Entry<Read<usize>>,
 }
 
 #[derive(Debug, Default, Deserialize)]

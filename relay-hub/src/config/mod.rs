@@ -150,6 +150,14 @@ pub struct Limits {
     pub abort_drain_timeout: Duration,
     /// How much of it is read, bytes.
     pub abort_drain_bytes: usize,
+    /// Accounts that one call may try.
+    pub attempts: u32,
+    /// After this long no further account is tried.
+    pub retry_timeout: Duration,
+    /// A conversation that was not used for so long may go to another account.
+    pub pin_lifetime: Duration,
+    /// Conversations, stored responses and turns whose accounts are remembered.
+    pub pins: usize,
 }
 
 /// The way out to vendors.

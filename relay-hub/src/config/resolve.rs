@@ -177,6 +177,10 @@ impl Reader<'_> {
             vendor_connect_timeout,
             abort_drain_timeout,
             abort_drain_bytes,
+            attempts,
+            retry_timeout,
+            pin_lifetime,
+            pins,
         } = file;
         let memory_place = body_memory.as_ref().map(Spanned::span);
         let [kib, mib, gib] = [10, 20, 30].map(|shift| move |n: usize| Size(n << shift));
@@ -223,6 +227,10 @@ impl Reader<'_> {
             abort_drain_bytes: self
                 .within("limits.abort_drain_bytes", abort_drain_bytes, mib(16), kib(1), gib(1))
                 .0,
+            attempts: self.within("limits.attempts", attempts, 3, 1, 10),
+            retry_timeout: self.lasting("limits.retry_timeout", retry_timeout, 30),
+            pin_lifetime: self.lasting("limits.pin_lifetime", pin_lifetime, 24 * 3_600),
+            pins: self.within("limits.pins", pins, 262_144, 1_024, 16_777_216),
         }
     }
 

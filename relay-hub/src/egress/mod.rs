@@ -53,6 +53,17 @@ pub enum EgressError {
     NoRegion(Region),
 }
 
+impl EgressError {
+    /// Whether the vendor may have seen the request. What failed while connecting did not leave.
+    pub fn may_have_been_sent(&self) -> bool {
+        match self {
+            Self::Unreachable(cause) => cause.is::<hyper::Error>(),
+            Self::WayBroke(_) => true,
+            Self::ConnectTimeout(_) | Self::WayDown(_) | Self::AllDown | Self::NoRegion(_) => false,
+        }
+    }
+}
+
 /// What all ways out share.
 pub struct Egress {
     means: Means,

@@ -17,6 +17,7 @@ use crate::{
     ledger::{Ending, Flag, Flags, Hold, HoldError, LedgerDown, UsageRow, flagged},
     money::{Nanos, Offer},
     refusal::Refused,
+    routing::Trail,
     tokenizer,
 };
 
@@ -264,6 +265,7 @@ impl Bill {
             let mut last = Last {
                 hold,
                 tally: self.tally.take(),
+                trail: self.record.trail.take(),
                 offer: self.offer.clone(),
                 tier: match &observed.service_tier {
                     Some(told) => Some(told).filter(|tier| !is_default(tier)).cloned(),
@@ -352,6 +354,7 @@ impl Bill {
 struct Last {
     hold: Hold,
     tally: Option<Tally>,
+    trail: Option<Box<Trail>>,
     offer: Offer,
     /// The tier that the answer names is the one that is paid; none for the default one.
     tier: Option<String>,
@@ -384,6 +387,7 @@ impl Last {
         if let Some((usage, source)) = usage {
             self.charge(usage, source);
         }
+        self.follow();
         let Self { hold, tally, row, .. } = self;
         flagged(row.flags);
         told(&row);
@@ -394,6 +398,18 @@ impl Last {
         async move {
             settled.await?;
             Ok(())
+        }
+    }
+
+    /// Tells where the answer is stored, and how the conversation used the vendor's cache.
+    fn follow(&mut self) {
+        let Some(trail) = self.trail.take() else { return };
+        let reported = match &self.row.usage {
+            Some((usage, UsageSource::Reported)) => Some(usage),
+            _ => None,
+        };
+        if trail.ended(self.row.response_id.as_deref(), reported) {
+            self.row.flags.set(Flag::CacheLost);
         }
     }
 

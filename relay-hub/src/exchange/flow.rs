@@ -19,7 +19,13 @@ use super::{
     drain::Drain,
     meter::{Meter, Outcome, SMALL, draining, suspended},
 };
-use crate::{directory::Stopped, egress::Answer, ledger::Ending, refusal::Refused, vendor::add_wait};
+use crate::{
+    directory::Stopped,
+    egress::Answer,
+    ledger::Ending,
+    refusal::Refused,
+    vendor::{Trouble, add_wait},
+};
 
 /// What may still follow the event that ends an answer.
 const AFTER_THE_END: Duration = Duration::from_millis(250);
@@ -91,12 +97,14 @@ impl Flow {
         let bytes = match collected {
             Ok(Ok(collected)) => collected.to_bytes(),
             Ok(Err(_)) => {
+                self.meter.taken.met(Trouble::Broke, None);
                 return self
                     .meter
                     .refuse(broke(End::Cut).into(), Ending::VendorCut, reply)
                     .await;
             }
             Err(_) => {
+                self.meter.taken.met(Trouble::Broke, None);
                 return self
                     .meter
                     .refuse(broke(End::Silent).into(), Ending::VendorTimeout, reply)
@@ -107,6 +115,7 @@ impl Flow {
             drop(self.tap.push(bytes.clone()));
             drop(self.tap.end());
         } else {
+            self.meter.taken.refused(head.status, &head.headers, &bytes);
             add_wait(head.status, &mut head.headers, &bytes);
         }
         let written = match self.tap.observed().usage {
@@ -324,6 +333,9 @@ impl Flow {
 
     /// Tells the client in its own dialect where that is possible; where it is not, the body is cut and looks cut.
     async fn break_off(mut self: Box<Self>, end: End, sender: Sender) {
+        if matches!(end, End::Clean | End::Cut | End::Silent) {
+            self.meter.taken.met(Trouble::Broke, None);
+        }
         if end != End::Gone && self.fills_silence() && self.tap.is_at_boundary() {
             let told = broke(end).stream_event(self.meter.wire, &self.meter.call.to_string());
             if send(&sender, told).await.is_ok() {

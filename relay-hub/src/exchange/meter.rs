@@ -1,7 +1,11 @@
 //! The task that owns a vendor's answer and the hold that pays for it. The client only receives from it, so a client
 //! that leaves cannot take the charge along. Knows no tenant, no account and no transport.
 
-use std::{pin::pin, sync::Arc, time::Duration};
+use std::{
+    pin::pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response, header};
@@ -12,6 +16,7 @@ use tokio::sync::oneshot;
 
 use super::{
     TOLD_MODEL,
+    again::{self, Again, Asked},
     bill::Bill,
     body::{ReplyBody, Sender},
     drain::Drain,
@@ -26,7 +31,8 @@ use crate::{
     idempotency::Claim,
     ledger::Ending,
     refusal::Refused,
-    vendor::{Verdict, lacks_wait, request_id, verdict},
+    routing::{Routing, Taken},
+    vendor::{Trouble, Verdict, lacks_wait, request_id, verdict},
 };
 
 /// An answer up to this size is held whole: its last byte waits for the settlement anyway.
@@ -37,6 +43,10 @@ pub(super) type Outcome = Result<Response<ReplyBody>, Refused>;
 /// One call, ready to leave.
 pub(super) struct Meter {
     pub(super) route: Route,
+    /// The account that serves it, and what another one would need.
+    pub(super) taken: Taken,
+    pub(super) again: Option<Box<Again>>,
+    pub(super) routing: Routing,
     /// Kept until the answer ended, or its client left.
     pub(super) ticket: Option<Ticket>,
     /// Set while the answer is read on for a client that left.
@@ -59,8 +69,41 @@ pub(super) struct Meter {
     pub(super) call: CallId,
 }
 
-/// A call without an answer: what is written of it, and what its client is told if it still waits.
-type Unanswered = (Ending, Option<Refused>);
+/// A call without an answer.
+pub(super) struct Unanswered {
+    /// What is written of it.
+    ending: Ending,
+    /// What its client is told, if it still waits.
+    refused: Option<Refused>,
+    /// What it says of the account.
+    trouble: Option<Trouble>,
+    /// Another account may serve it.
+    pub(super) may_move: bool,
+    /// Nothing of it reached the vendor.
+    pub(super) is_unsent: bool,
+}
+
+impl Unanswered {
+    /// It has to end, whoever is at fault.
+    const fn over(ending: Ending, refused: Option<Refused>) -> Self {
+        Self {
+            ending,
+            refused,
+            trouble: None,
+            may_move: false,
+            is_unsent: false,
+        }
+    }
+
+    /// In a word.
+    pub(super) fn verdict(&self) -> &'static str {
+        match (self.trouble, self.may_move) {
+            (Some(trouble), _) => trouble.as_str(),
+            (None, true) => "egress_unavailable",
+            (None, false) => "ended",
+        }
+    }
+}
 
 /// Runs the call to its end: exactly one settlement, whatever happens.
 pub(super) fn run(
@@ -91,22 +134,59 @@ impl Meter {
         drop(memory);
         match asked {
             Ok(answer) => self.relay(answer, reply).await,
-            Err((ending, Some(refused))) => {
-                self.refuse(refused, ending, reply).await;
-                None
-            }
-            Err((ending, None)) => {
-                self.bill.close(ending).await;
+            Err(Unanswered { ending, refused, .. }) => {
+                match refused {
+                    Some(refused) => self.refuse(refused, ending, reply).await,
+                    None => self.bill.close(ending).await,
+                }
                 None
             }
         }
     }
 
-    async fn ask(
-        &mut self,
-        request: Request<Full<Bytes>>,
-        reply: &mut oneshot::Sender<Outcome>,
-    ) -> Result<Response<Answer>, Unanswered> {
+    /// Asks an account, and another one where that fails before it answers.
+    async fn ask(&mut self, mut request: Request<Full<Bytes>>, reply: &mut oneshot::Sender<Outcome>) -> Asked {
+        loop {
+            let began = Instant::now();
+            let asked = self.attempt(request, reply).await;
+            match &asked {
+                Ok(answer) => self.taken.answered(answer.status(), answer.headers()),
+                Err(Unanswered {
+                    trouble: Some(trouble), ..
+                }) => self.taken.met(*trouble, None),
+                Err(_) => {}
+            }
+            if let Some(again) = &mut self.again {
+                again.note(&self.taken, &self.route, &asked, began);
+            }
+            let Some((failed, next)) = self.another(&asked) else {
+                if let Some(again) = self.again.take() {
+                    again.end(&self.routing);
+                }
+                self.bill.record.trail = self.taken.trail();
+                return asked;
+            };
+            if let Ok(refusal) = asked {
+                again::read_refusal(&failed, refusal).await;
+            }
+            request = next;
+        }
+    }
+
+    /// The account that failed, and the request for another one.
+    fn another(&mut self, asked: &Asked) -> Option<(Taken, Request<Full<Bytes>>)> {
+        let again = self.again.as_mut()?;
+        if !again.allows(asked, self._claim.is_some()) {
+            return None;
+        }
+        let failed = self.taken.another()?;
+        let (route, request) = again.leave(&self.taken)?;
+        self.bill.record.leased(&self.taken, route.name());
+        self.route = route;
+        Some((failed, request))
+    }
+
+    async fn attempt(&mut self, request: Request<Full<Bytes>>, reply: &mut oneshot::Sender<Outcome>) -> Asked {
         let mut call = pin!(tokio::time::timeout(
             self.limits.first_byte_timeout,
             self.route.call(request)
@@ -120,10 +200,10 @@ impl Meter {
                     self.ticket = None;
                     self.drain = Drain::begin(self.tenant.on_abort, &self.limits);
                     if self.drain.is_none() {
-                        return Err((Ending::ClientGone, None));
+                        return Err(Unanswered::over(Ending::ClientGone, None));
                     }
                 }
-                () = Drain::end(self.drain.as_ref()) => return Err((Ending::ClientGone, None)),
+                () = Drain::end(self.drain.as_ref()) => return Err(Unanswered::over(Ending::ClientGone, None)),
                 why = self.tenant.stop.asked() => return Err(stopped(why)),
                 // The first byte will wait for the hold, so it is written while the vendor works, but not before the
                 // vendor has something to do: waking the ledger takes longer than sending a request.
@@ -216,24 +296,33 @@ impl Meter {
 
 fn late() -> Unanswered {
     let late = Refusal::new(Code::UpstreamTimeout, "The upstream did not answer in time.");
-    (Ending::VendorTimeout, Some(late.into()))
+    Unanswered {
+        trouble: Some(Trouble::Late),
+        may_move: true,
+        ..Unanswered::over(Ending::VendorTimeout, Some(late.into()))
+    }
 }
 
 fn unreached(error: EgressError) -> Unanswered {
-    let ending = match &error {
-        EgressError::Unreachable(_) => Ending::VendorError,
-        EgressError::ConnectTimeout(_) => Ending::VendorTimeout,
+    let (ending, trouble) = match &error {
+        EgressError::Unreachable(_) => (Ending::VendorError, Some(Trouble::Unreachable)),
+        EgressError::ConnectTimeout(_) => (Ending::VendorTimeout, Some(Trouble::Unreachable)),
         EgressError::WayDown(_) | EgressError::WayBroke(_) | EgressError::AllDown | EgressError::NoRegion(_) => {
-            Ending::Refused(Code::EgressUnavailable)
+            (Ending::Refused(Code::EgressUnavailable), None)
         }
     };
-    (ending, Some(error.into()))
+    Unanswered {
+        trouble,
+        may_move: !matches!(error, EgressError::NoRegion(_)),
+        is_unsent: !error.may_have_been_sent(),
+        ..Unanswered::over(ending, Some(error.into()))
+    }
 }
 
 fn stopped(why: Stopped) -> Unanswered {
     match why {
-        Stopped::Draining => (Ending::HubDraining, Some(draining().into())),
-        Stopped::Suspended => (Ending::Suspended, Some(suspended().into())),
+        Stopped::Draining => Unanswered::over(Ending::HubDraining, Some(draining().into())),
+        Stopped::Suspended => Unanswered::over(Ending::Suspended, Some(suspended().into())),
     }
 }
 

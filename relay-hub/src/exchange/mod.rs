@@ -1,5 +1,6 @@
 //! One call from a client's request to its settled answer. Reading `Exchange::relay` is reading the hub.
 
+mod again;
 mod bill;
 pub mod body;
 mod drain;
@@ -18,7 +19,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use http::{HeaderName, HeaderValue, Response};
+use http::{HeaderMap, HeaderName, HeaderValue, Response};
 use http_body::Body;
 use relay_protocol::{Code, Endpoint, Envelope, EnvelopeError, Refusal, Wire};
 use relay_shared::{call::CallId, fault, http::to_vendor, tasks::Tasks};
@@ -26,6 +27,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use self::{
+    again::Again,
     bill::Bill,
     body::{ClientBody, ReplyBody},
     meter::Meter,
@@ -42,7 +44,7 @@ use crate::{
     identity::{Caller, Credential, Identity},
     ledger::{Ledger, Link},
     refusal::Refused,
-    routing::Routing,
+    routing::{Lease, Routing, Traces},
     vendor::Asked,
 };
 
@@ -228,22 +230,27 @@ impl Exchange {
             row.priced(&model);
         }
         row.held();
-        let lease = self.routing.lease(permit, caller.tenant_id(), endpoint.wire()).await?;
-        let upstream = self.upstreams.of(&lease.account, &self.egress)?;
-        let route = upstream.ways.route(upstream::region(&head.headers, &caller.tenant)?)?;
-        row.leased(&lease.account.id, route.name());
+        let traces = traces(&caller, &head.headers, &envelope);
+        let Lease { permit, taken } = self.routing.lease(permit, &traces).await?;
+        let upstream = self.upstreams.of(&taken.account, &self.egress)?;
+        let region = upstream::region(&head.headers, &caller.tenant)?;
+        let route = upstream.ways.route(region.clone())?;
+        row.leased(&taken, route.name());
 
         let renamed = (model.upstream != model.name).then_some(model.upstream.as_str());
         let asks_usage = endpoint == Endpoint::ChatCompletions && envelope.stream && !envelope.wants_usage;
         let sample = bill::kept(&body.plain);
-        let (payload, headers, memory) = body.edited(&envelope.edits(renamed, asks_usage), to_vendor(&head.headers));
+        let mut headers = to_vendor(&head.headers);
+        taken.clean(&mut headers);
+        let (payload, headers, memory) = body.edited(&envelope.edits(renamed, asks_usage), headers);
         let asked = Asked {
             endpoint,
             model: &model.upstream,
             query: head.uri.query(),
         };
+        let again = Again::keep(self, (&taken, call), (asked, region), &headers, &payload);
         let request = upstream::request(&upstream.target, asked, headers, payload);
-        let claim = idempotency::leaves(claim, lease.permit.hold.number()).await?;
+        let claim = idempotency::leaves(claim, permit.hold.number()).await?;
         let Some(record) = record.take() else {
             return Err(internal());
         };
@@ -253,9 +260,12 @@ impl Exchange {
             tally,
             reach,
             instead: _,
-        } = lease.permit;
+        } = permit;
         let meter = Meter {
             route,
+            taken,
+            again,
+            routing: self.routing.clone(),
             _claim: claim,
             ticket: Some(ticket),
             drain: None,
@@ -270,6 +280,17 @@ impl Exchange {
             call,
         };
         upstream::call(self, meter, request, memory).await
+    }
+}
+
+/// What routing goes by.
+fn traces<'a>(caller: &'a Caller, headers: &'a HeaderMap, envelope: &'a Envelope) -> Traces<'a> {
+    Traces {
+        tenant: &caller.tenant,
+        wire: envelope.endpoint.wire(),
+        headers,
+        session: envelope.session.as_deref(),
+        previous: envelope.previous_response.as_deref(),
     }
 }
 

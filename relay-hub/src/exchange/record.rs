@@ -14,15 +14,17 @@ use tracing::{debug, warn};
 use crate::{
     catalogue::Model,
     identity::Caller,
-    ids::AccountId,
-    ledger::{Ending, Flag, Flags, Ledger, Link, UsageRow},
+    ledger::{Choice, Ending, Flag, Flags, Ledger, Link, UsageRow},
     money::Nanos,
     refusal::Refused,
+    routing::{Taken, Trail},
 };
 
 /// The usage row of a call, filled in as the call goes on.
 pub(super) struct Record {
     pub(super) row: UsageRow,
+    /// Told of the end.
+    pub(super) trail: Option<Box<Trail>>,
     started: Instant,
 }
 
@@ -37,6 +39,7 @@ impl Record {
             tenant: caller.tenant_id().clone(),
             by: caller.by.clone(),
             account: None,
+            choice: Choice::Only,
             egress: None,
             local_address: None,
             endpoint: endpoint.path(),
@@ -58,7 +61,11 @@ impl Record {
             tier: None,
             flags: Flags::default(),
         };
-        Self { row, started }
+        Self {
+            row,
+            trail: None,
+            started,
+        }
     }
 
     /// What the client asked for.
@@ -79,8 +86,9 @@ impl Record {
     }
 
     /// Which account serves it, by which way out.
-    pub(super) fn leased(&mut self, account: &AccountId, way: &Arc<str>) {
-        self.row.account = Some(account.clone());
+    pub(super) fn leased(&mut self, taken: &Taken, way: &Arc<str>) {
+        self.row.account = Some(taken.account.id.clone());
+        self.row.choice = taken.choice;
         self.row.egress = Some(way.clone());
     }
 

@@ -1,6 +1,9 @@
 //! Starts a vendor's call and hands back its answer. Knows accounts and ways out; knows no wire.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, Method, Request, Response};
@@ -17,6 +20,7 @@ use super::{
 use crate::{
     directory::{Account, Tenant},
     egress::{Egress, EgressError, Exits, Ways},
+    ids::AccountId,
     refusal::Refused,
     vendor::{Asked, Target, TargetError},
     way::Region,
@@ -32,14 +36,14 @@ pub(super) struct Upstream {
     pub(super) ways: Arc<Ways>,
 }
 
-/// The upstreams of all accounts in use, each worked out once: an operator has a few accounts.
+/// The upstreams of all accounts in use, each worked out once.
 #[derive(Default)]
-pub(super) struct Upstreams(Mutex<Vec<(Arc<Account>, Upstream)>>);
+pub(super) struct Upstreams(Mutex<HashMap<AccountId, (Arc<Account>, Upstream)>>);
 
 impl Upstreams {
     pub(super) fn of(&self, account: &Arc<Account>, egress: &Egress) -> Result<Upstream, Refused> {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, upstream)) = known.iter().find(|(known, _)| Arc::ptr_eq(known, account)) {
+        if let Some((_, upstream)) = known.get(&account.id).filter(|(known, _)| Arc::ptr_eq(known, account)) {
             return Ok(upstream.clone());
         }
         let target = Arc::new(Target::new(account.vendor, &account.base_url, account.secret.expose())?);
@@ -50,8 +54,7 @@ impl Upstreams {
             allows_private: account.allows_private,
         });
         let upstream = Upstream { target, ways };
-        known.retain(|(known, _)| known.id != account.id);
-        known.push((account.clone(), upstream.clone()));
+        known.insert(account.id.clone(), (account.clone(), upstream.clone()));
         Ok(upstream)
     }
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use relay_protocol::{Tokens, ToolCalls, Usage};
 use serde::{Deserialize, Serialize};
 
-use super::row::UsageRow;
+use super::{choice::Choice, row::UsageRow};
 
 /// Something an operator should know of a bill.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -22,6 +22,8 @@ pub enum Flag {
     UnknownTier,
     /// Counted here by the bytes alone, for the model's tokenizer is not known or could not be used.
     ByBytes,
+    /// The vendor's cache served nearly nothing of a conversation of which it had served much a moment before.
+    CacheLost,
 }
 
 /// A set of [`Flag`]s.
@@ -31,13 +33,14 @@ pub struct Flags(u16);
 
 impl Flag {
     /// Every flag.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Unreported,
         Self::Unsound,
         Self::Clamped,
         Self::Unpriced,
         Self::UnknownTier,
         Self::ByBytes,
+        Self::CacheLost,
     ];
 
     /// Its name in a row.
@@ -49,6 +52,7 @@ impl Flag {
             Self::Unpriced => "unpriced",
             Self::UnknownTier => "unknown_tier",
             Self::ByBytes => "by_bytes",
+            Self::CacheLost => "cache_lost",
         }
     }
 
@@ -56,7 +60,7 @@ impl Flag {
     pub const fn is_odd(self) -> bool {
         match self {
             Self::Unreported | Self::Unsound | Self::Clamped | Self::Unpriced | Self::UnknownTier => true,
-            Self::ByBytes => false,
+            Self::ByBytes | Self::CacheLost => false,
         }
     }
 
@@ -123,6 +127,8 @@ struct Detail<'a> {
     tools: ToolCalls,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     flags: Vec<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    choice: Option<&'static str>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
@@ -133,7 +139,7 @@ fn is_none(tokens: &Tokens) -> bool {
 /// The text of a row's `detail`; `None` for a plain call, which is nearly every one.
 pub(super) fn detail(row: &UsageRow) -> Option<String> {
     let usage = row.usage.map(|(usage, _)| usage).unwrap_or_default();
-    if row.tier.is_none() && row.flags.is_empty() && usage.is_plain() {
+    if row.tier.is_none() && row.flags.is_empty() && row.choice == Choice::Only && usage.is_plain() {
         return None;
     }
     let Usage {
@@ -158,6 +164,7 @@ pub(super) fn detail(row: &UsageRow) -> Option<String> {
         output_image,
         tools,
         flags: row.flags.iter().map(Flag::as_str).collect(),
+        choice: (row.choice != Choice::Only).then(|| row.choice.as_str()),
     })
     .ok()
 }

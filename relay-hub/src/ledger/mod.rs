@@ -11,6 +11,7 @@
 )]
 
 mod book;
+mod choice;
 mod counts;
 mod credit;
 mod detail;
@@ -55,6 +56,7 @@ use inbox::{Checkpoint, Expire, Facts, Inbox, Op, Settle, Wish};
 use post::BooksError;
 use writer::Writer;
 
+pub use choice::Choice;
 pub(crate) use credit::transaction;
 pub use credit::{CreditError, Credited, Grant, OpenBooks, credit, grant};
 pub use detail::{Flag, Flags, flagged};

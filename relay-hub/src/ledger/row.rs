@@ -5,7 +5,7 @@ use std::{borrow::Cow, fmt, net::IpAddr, sync::Arc};
 use relay_protocol::{Code, Tokens, Usage, UsageSource};
 use relay_shared::call::CallId;
 
-use super::detail::Flags;
+use super::{choice::Choice, detail::Flags};
 use crate::{
     identity::By,
     ids::{AccountId, TenantId},
@@ -23,6 +23,8 @@ pub struct UsageRow {
     pub by: By,
     /// The vendor account that served it.
     pub account: Option<AccountId>,
+    /// Why that one.
+    pub choice: Choice,
     /// The way out it took.
     pub egress: Option<Arc<str>>,
     /// The address of this machine that it left by.

@@ -112,6 +112,7 @@ fn row(wish: &Reserve, ending: Ending) -> UsageRow {
         tenant: wish.tenant.clone(),
         by: wish.by.clone(),
         account: None,
+        choice: Choice::Only,
         egress: Some("direct".into()),
         local_address: None,
         endpoint: "/v1/responses",

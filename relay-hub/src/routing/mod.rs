@@ -1,4 +1,19 @@
-//! Decides which account serves a call. Knows accounts and tenants; knows no sockets.
+//! Decides which account serves a call. Knows accounts, tenants and how accounts fare; knows no sockets.
+//!
+//! A conversation keeps to its account, a tenant without one to its own. What a client names is kept as a hash of it
+//! together with the tenant. `docs/routing.md` and `docs/health.md` have the rules.
+
+mod choose;
+mod counts;
+mod fleet;
+mod health;
+mod names;
+mod notes;
+mod pins;
+mod rank;
+mod refusals;
+mod seat;
+mod taken;
 
 use std::{
     collections::HashMap,
@@ -6,74 +21,325 @@ use std::{
     time::{Duration, Instant},
 };
 
-use relay_protocol::{Code, Refusal, Wire};
+use arc_swap::ArcSwap;
+use http::HeaderMap;
+use relay_protocol::Wire;
+use relay_shared::{call::CallId, clock::Clock, tasks::Tasks};
+use tracing::{error, info};
 
-use crate::{
-    admission::Permit,
-    directory::{Account, DirectoryHandle},
-    ids::{AccountId, TenantId},
-    refusal::Refused,
+use self::{
+    choose::{Ask, Decision, choose},
+    counts::Counts,
+    fleet::Fleet,
+    health::{Health, Light, State},
+    names::Kind,
+    notes::Notes,
+    pins::Pins,
+    seat::{Seat, Standing},
 };
+use crate::{
+    admission::{Bounds, Permit, Slots},
+    directory::{Account, DirectoryHandle, Tenant},
+    ids::AccountId,
+    ledger::Choice,
+    metrics::Page,
+    refusal::Refused,
+    store::{
+        Store, StoreError,
+        routes::{self, AttemptRow, HealthRow, Name},
+    },
+    vendor::Trouble,
+};
+
+pub use self::taken::{Occupied, Taken, Trail};
 
 /// How long a vendor's word that it has no WebSocket is believed.
 const NO_SOCKET_FOR: Duration = Duration::from_secs(600);
+/// A choice that others undo so often is given up.
+const ROUNDS: usize = 4;
 
-/// Chooses accounts.
-pub struct Routing {
+/// What bounds the choice.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings {
+    /// A conversation that was not used for so long may go to another account.
+    pub pin_lifetime: Duration,
+    /// So many conversations, responses and turns are remembered.
+    pub pins: usize,
+    /// Calls that wait for an account that has as many as it may.
+    pub line: Bounds,
+}
+
+/// Chooses accounts. Cheap to clone.
+#[derive(Clone)]
+pub struct Routing(Arc<Inner>);
+
+struct Inner {
     directory: DirectoryHandle,
+    fleet: ArcSwap<Fleet>,
+    /// What a hub before knew of accounts; taken by the fleet that has them.
+    recalled: Mutex<HashMap<AccountId, Health>>,
+    pins: Arc<Pins>,
+    slots: Slots<AccountId>,
+    notes: Arc<Notes>,
+    clock: Arc<dyn Clock>,
+    counts: Counts,
     without_socket: Mutex<HashMap<AccountId, Instant>>,
 }
 
-/// The account that serves a call, with the permit that pays for it.
+/// What a call tells of where it belongs.
+pub struct Traces<'a> {
+    /// Who calls.
+    pub tenant: &'a Arc<Tenant>,
+    /// In which dialect.
+    pub wire: Wire,
+    /// The client's headers.
+    pub headers: &'a HeaderMap,
+    /// What its body says of its conversation, by the wire's own field.
+    pub session: Option<&'a str>,
+    /// The stored response that it goes on from.
+    pub previous: Option<&'a str>,
+}
+
+/// One call's right to use an account, with the permit that pays for it.
 pub struct Lease {
     /// The slot and the hold.
     pub permit: Permit,
-    /// Whose credential and way out the call takes.
-    pub account: Arc<Account>,
+    /// The account, whose credential and ways out the call takes.
+    pub taken: Taken,
+}
+
+/// A call's wish, as hashes.
+struct Wish<'a> {
+    tenant: &'a Arc<Tenant>,
+    wire: Wire,
+    conversation: Option<Name>,
+    /// A stored response, and the account that it belongs to.
+    bound: Option<(Name, AccountId)>,
+    turn_state: Option<Name>,
 }
 
 impl Routing {
-    /// Chooses among the accounts of `directory`.
-    pub fn new(directory: DirectoryHandle) -> Self {
-        Self {
+    /// Chooses among the accounts of `directory`, with what a hub before wrote down.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub async fn start(
+        directory: DirectoryHandle,
+        store: &Store,
+        settings: Settings,
+        clock: Arc<dyn Clock>,
+        tasks: &Tasks,
+    ) -> Result<Self, StoreError> {
+        let pins = Arc::new(Pins::new(settings.pin_lifetime, settings.pins));
+        let since = signed(pins.horizon_ms(now_ms(&*clock)));
+        let rows = routes::pins(store, since, settings.pins / 2).await?;
+        rows.into_iter().rev().for_each(|row| pins.recall(row));
+        let recalled = routes::health(store).await?.into_iter();
+        let mut recalled: HashMap<_, _> = recalled.map(|row| (row.account.clone(), recall(&row))).collect();
+        let fleet = Fleet::of(&directory.load(), None, |id| {
+            recalled.remove(id).map(Standing::recalled)
+        });
+        let notes = Arc::new(Notes::default());
+        notes::follow(store.clone(), (pins.clone(), notes.clone()), clock.clone(), tasks);
+        Ok(Self(Arc::new(Inner {
             directory,
+            fleet: ArcSwap::from_pointee(fleet),
+            recalled: Mutex::new(recalled),
+            pins,
+            slots: Slots::new(settings.line),
+            notes,
+            clock,
+            counts: Counts::default(),
             without_socket: Mutex::default(),
-        }
+        })))
     }
 
-    /// The account of this tenant, for one call in this dialect.
+    /// The account for one call. Waits in line where all that may serve it are busy.
     ///
     /// # Errors
-    /// See [`Self::account`].
-    pub async fn lease(&self, permit: Permit, tenant: &TenantId, wire: Wire) -> Result<Lease, Refused> {
-        let account = self.account(tenant, wire).await?;
-        Ok(Lease { permit, account })
+    /// The tenant has no account; all are out of use; that of its conversation is gone; the line is full.
+    pub async fn lease(&self, permit: Permit, traces: &Traces<'_>) -> Result<Lease, Refused> {
+        let taken = match self.plain(traces) {
+            Some(taken) => taken,
+            None => self.chosen(traces, true).await?,
+        };
+        Ok(Lease { permit, taken })
     }
 
-    /// The account of this tenant among those whose vendor speaks this dialect. Every tenant keeps to one account:
-    /// rendezvous hashing moves only the tenants of an account that is removed.
+    /// The account for a socket, on which each call takes its place by [`Taken::attend`].
     ///
     /// # Errors
-    /// The hub has no account, or none that speaks it.
-    pub async fn account(&self, tenant: &TenantId, wire: Wire) -> Result<Arc<Account>, Refused> {
-        if let Some(account) = self.pinned(tenant, wire) {
-            return Ok(account);
-        }
-        let directory = self.directory.refresh().await;
-        self.pinned(tenant, wire)
-            .ok_or_else(|| unspoken(&directory.accounts, wire).into())
+    /// As for [`Routing::lease`].
+    pub async fn socket(&self, traces: &Traces<'_>) -> Result<Taken, Refused> {
+        self.chosen(traces, false).await
     }
 
-    fn pinned(&self, tenant: &TenantId, wire: Wire) -> Option<Arc<Account>> {
-        let directory = self.directory.load();
-        match directory.accounts.as_slice() {
-            [only] => Some(only).filter(|only| only.vendor.speaks(wire)).cloned(),
-            several => several
-                .iter()
-                .filter(|account| account.vendor.speaks(wire))
-                .max_by_key(|account| weight(tenant, &account.id))
-                .cloned(),
+    /// Where there is nothing to choose and nothing to remember.
+    fn plain(&self, traces: &Traces<'_>) -> Option<Taken> {
+        let fleet = self.fleet();
+        let only = fleet.only()?;
+        let only = Some(only).filter(|only| only.serves(traces.wire) && !only.standing.is_troubled())?;
+        let names_nothing = traces.previous.is_none()
+            && names::conversation(traces.headers, traces.session).is_none()
+            && !traces.headers.contains_key(&names::TURN_STATE);
+        names_nothing.then(|| {
+            self.0.counts.chosen(Choice::Only);
+            Taken::plain(self, only.clone(), self.now())
+        })
+    }
+
+    // Boxed: hardly any call of a hub with one account comes here, and every call would keep room for it.
+    fn chosen<'a>(
+        &'a self,
+        traces: &'a Traces<'a>,
+        is_call: bool,
+    ) -> std::pin::Pin<Box<dyn Future<Output = Result<Taken, Refused>> + Send + 'a>> {
+        Box::pin(async move {
+            if self.fleet().seats().is_empty() {
+                self.0.directory.refresh().await;
+            }
+            let wish = self.wish(traces);
+            for _ in 0..ROUNDS {
+                let (fleet, now) = (self.fleet(), self.now());
+                let (seat, choice) = self.decide(&fleet, &wish, now)?;
+                if let Some(taken) = self.take(&fleet, &wish, seat, choice, is_call).await? {
+                    self.0.counts.chosen(choice);
+                    return Ok(taken);
+                }
+            }
+            self.0.counts.refused();
+            Err(refusals::out(Duration::from_secs(1)))
+        })
+    }
+
+    fn wish<'a>(&self, traces: &Traces<'a>) -> Wish<'a> {
+        let tenant = traces.tenant;
+        let name = |kind, text: &[u8]| names::name(&tenant.id, kind, text);
+        let previous = traces.previous.map(|id| name(Kind::Response, id.as_bytes()));
+        let conversation = names::conversation(traces.headers, traces.session);
+        let turn_state = traces.headers.get(&names::TURN_STATE);
+        Wish {
+            tenant,
+            wire: traces.wire,
+            conversation: conversation.map(|text| name(Kind::Conversation(traces.wire), text)),
+            bound: previous.and_then(|name| Some((name, self.0.pins.find(&name, self.now())?))),
+            turn_state: turn_state.map(|state| name(Kind::TurnState, state.as_bytes())),
         }
+    }
+
+    /// What a stored response says goes before the conversation, and that before a turn's state.
+    fn decide(&self, fleet: &Fleet, wish: &Wish<'_>, now: u64) -> Result<(Arc<Seat>, Choice), Refused> {
+        let find = |name: Option<&Name>| name.and_then(|name| self.0.pins.find(name, now));
+        let bound = wish.bound.as_ref().map(|(_, account)| account.clone());
+        let pinned = bound
+            .or_else(|| find(wish.conversation.as_ref()))
+            .or_else(|| find(wish.turn_state.as_ref()));
+        let pool = fleet.pool(&wish.tenant.id, wish.wire);
+        let ask = Ask {
+            tenant: &wish.tenant.id,
+            wire: wish.wire,
+            key: wish.conversation.as_ref().map_or(pool.number, names::number),
+            is_named: wish.conversation.is_some(),
+            pinned: pinned.as_ref(),
+            is_bound: wish.bound.is_some(),
+            may_repin: wish.tenant.may_repin,
+            tried: &[],
+        };
+        let refused = match choose(fleet, &pool, &ask, |seat| seat.light(now)) {
+            Decision::Take(seat, choice) => return Ok((seat, choice)),
+            Decision::Gone => refusals::gone(),
+            Decision::Out(until) => refusals::out(Duration::from_millis(until.saturating_sub(now))),
+            Decision::Nobody => refusals::nobody(fleet.seats(), &wish.tenant.id, wish.wire),
+        };
+        self.0.counts.refused();
+        Err(refused)
+    }
+
+    /// The picture of the accounts, which is never older than the directory's.
+    fn fleet(&self) -> Arc<Fleet> {
+        let fleet = self.0.fleet.load_full();
+        let directory = self.0.directory.load();
+        if fleet.revision == directory.revision {
+            return fleet;
+        }
+        let mut recalled = self.0.recalled.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = self.0.fleet.load_full();
+        if before.revision >= directory.revision {
+            return before;
+        }
+        let now = Arc::new(Fleet::of(&directory, Some(&before), |id| {
+            recalled.remove(id).map(Standing::recalled)
+        }));
+        now.seats().iter().for_each(|seat| self.revive(seat));
+        self.0.fleet.store(now.clone());
+        now
+    }
+
+    /// What the operator has an account forgotten for is forgotten.
+    fn revive(&self, seat: &Seat) {
+        let revived = u64::try_from(seat.share.revived_ms).unwrap_or_default();
+        if seat.standing.is_troubled() && revived > seat.standing.health().since() {
+            self.change(seat, |health| *health = Health::default());
+        }
+    }
+
+    /// Changes an account's health. What an operator should know is logged, and outlives the hub.
+    fn change(&self, seat: &Seat, change: impl FnOnce(&mut Health)) {
+        let (before, now) = seat.standing.change(change);
+        let account = &seat.account;
+        if before.state().is_out() == now.state().is_out() {
+            return;
+        }
+        let row = match now.state() {
+            State::Down { until } | State::Quarantined { until } => {
+                let cause = now.cause().map_or("", Trouble::as_str);
+                error!(account = %account.id, name = %account.name, state = now.state().as_str(), cause,
+                    "a vendor account is out of use");
+                Some(HealthRow {
+                    account: account.id.clone(),
+                    state: now.state().as_str().to_owned(),
+                    cause: cause.to_owned(),
+                    since_ms: signed(now.since()),
+                    until_ms: signed(until),
+                })
+            }
+            State::Well | State::Resting { .. } => {
+                info!(account = %account.id, name = %account.name, "a vendor account is in use again");
+                None
+            }
+        };
+        self.0.notes.health(&account.id, row);
+    }
+
+    /// Notes the attempts of a call that had several.
+    pub fn attempted(&self, call: CallId, attempts: Vec<AttemptRow>) {
+        if !self.0.notes.attempts(call, attempts) {
+            self.0.counts.unnoted();
+        }
+    }
+
+    /// Milliseconds since 1970.
+    fn now(&self) -> u64 {
+        now_ms(&*self.0.clock)
+    }
+
+    /// Those who wait for an account are refused, and all that come.
+    pub fn drain(&self) {
+        self.0.slots.close();
+    }
+
+    /// Tells how accounts fare and why calls went where they did.
+    pub fn tell(&self, page: &mut Page) {
+        let fleet = self.0.fleet.load();
+        let states = ["well", "resting", "down", "quarantined"];
+        let count = |state: &str| {
+            let is_so = |seat: &&Arc<Seat>| seat.standing.health().state().as_str() == state;
+            fleet.seats().iter().filter(is_so).count() as u64
+        };
+        let states = states.map(|state| ([("state", state)], count(state)));
+        page.gauges("relay_accounts", "Vendor accounts by how they fare.", states);
+        let unwritten = self.0.pins.dropped.load(std::sync::atomic::Ordering::Relaxed);
+        self.0.counts.tell(page, unwritten);
     }
 
     /// The account's WebSocket, as far as known.
@@ -81,62 +347,53 @@ impl Routing {
     /// # Errors
     /// The vendor has none: the client falls back to HTTP at once.
     pub fn check_socket(&self, account: &Account) -> Result<(), Refused> {
-        let mut without = self.without_socket.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut without = self.0.without_socket.lock().unwrap_or_else(PoisonError::into_inner);
         without.retain(|_, since| since.elapsed() < NO_SOCKET_FOR);
         if account.websocket && !without.contains_key(&account.id) {
             return Ok(());
         }
-        Err(no_socket())
+        Err(refusals::no_socket())
     }
 
     /// Remembers that the vendor of this account has no WebSocket.
     pub fn has_no_socket(&self, account: &Account) -> Refused {
-        self.without_socket
+        self.0
+            .without_socket
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .insert(account.id.clone(), Instant::now());
-        no_socket()
+        refusals::no_socket()
     }
 }
 
-/// No account takes calls in this dialect: which ones those that there are take.
-fn unspoken(accounts: &[Arc<Account>], wire: Wire) -> Refusal {
-    let mut spoken: Vec<_> = accounts.iter().flat_map(|account| account.vendor.wires()).collect();
-    spoken.sort_unstable_by_key(|wire| wire.name());
-    spoken.dedup();
-    if spoken.is_empty() {
-        return Refusal::new(Code::Overloaded, "No upstream account is connected to this relay.")
-            .hint("the operator adds one with `relay-hub account add`");
+fn recall(row: &HealthRow) -> Health {
+    let until = u64::try_from(row.until_ms).unwrap_or_default();
+    let state = match row.state.as_str() {
+        "down" => State::Down { until },
+        _ => State::Quarantined { until },
+    };
+    let cause = Trouble::ALL.into_iter().find(|trouble| trouble.as_str() == row.cause);
+    Health::recalled(state, cause, u64::try_from(row.since_ms).unwrap_or_default())
+}
+
+/// Milliseconds since 1970.
+fn now_ms(clock: &dyn Clock) -> u64 {
+    let since = clock.wall().duration_since(std::time::UNIX_EPOCH);
+    u64::try_from(since.unwrap_or_default().as_millis()).unwrap_or(u64::MAX)
+}
+
+fn signed(ms: u64) -> i64 {
+    i64::try_from(ms).unwrap_or(i64::MAX)
+}
+
+/// Uniform, from the system's random source; the middle where that fails.
+fn random() -> u16 {
+    let mut bytes = [0; 2];
+    match aws_lc_rs::rand::fill(&mut bytes) {
+        Ok(()) => u16::from_be_bytes(bytes),
+        Err(_) => u16::MAX / 2,
     }
-    let spoken: Vec<_> = spoken.into_iter().map(|wire| wire.name()).collect();
-    Refusal::new(
-        Code::InvalidRequest,
-        format!(
-            "No upstream account of this relay speaks {}; they speak {}.",
-            wire.name(),
-            spoken.join(", ")
-        ),
-    )
-    .hint("use one of these APIs, or have the operator connect an account that speaks yours")
 }
 
-fn no_socket() -> Refused {
-    Refusal::new(
-        Code::NoWebSocket,
-        "The upstream of this relay has no WebSocket; use HTTP.",
-    )
-    .into()
-}
-
-fn weight(tenant: &TenantId, account: &AccountId) -> u64 {
-    // A hash that is the same on every machine and in every release: tenants keep their accounts.
-    let mut context = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
-    context.update(tenant.as_str().as_bytes());
-    context.update(account.as_str().as_bytes());
-    context
-        .finish()
-        .as_ref()
-        .iter()
-        .take(8)
-        .fold(0, |weight, byte| (weight << 8) | u64::from(*byte))
-}
+#[cfg(test)]
+mod tests;

@@ -10,8 +10,10 @@ pub mod lock;
 pub mod nodes;
 pub mod plans;
 pub mod prices;
+pub mod routes;
 mod schema;
 pub mod sealed;
+pub mod sharing;
 pub mod tenants;
 #[cfg(test)]
 pub(crate) mod testing;

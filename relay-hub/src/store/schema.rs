@@ -23,6 +23,7 @@ const STEPS: &[&str] = &[
     include_str!("schema/accounts.sql"),
     include_str!("schema/nodes.sql"),
     include_str!("schema/way_health.sql"),
+    include_str!("schema/routing.sql"),
 ];
 
 #[cfg(test)]

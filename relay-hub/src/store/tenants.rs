@@ -142,6 +142,18 @@ pub async fn set_on_abort(store: &Store, id: &TenantId, on_abort: &str) -> Resul
     Ok(changed.rows_affected() > 0)
 }
 
+/// Chooses whether conversations may go on with another account. True where that changed something.
+pub async fn set_repin(store: &Store, id: &TenantId, repin: &str) -> Result<bool, StoreError> {
+    let mut tx = store.write().await?;
+    let changed = sqlx::query("UPDATE tenant SET repin = $2 WHERE id = $1 AND repin <> $2")
+        .bind(id.as_str())
+        .bind(repin)
+        .execute(&mut *tx)
+        .await?;
+    tx.commit().await?;
+    Ok(changed.rows_affected() > 0)
+}
+
 fn read(row: &SqliteRow) -> Result<TenantRow, StoreError> {
     let id: &str = row.try_get("id")?;
     Ok(TenantRow {

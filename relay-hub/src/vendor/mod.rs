@@ -2,6 +2,7 @@
 
 mod kind;
 pub mod probe;
+mod trouble;
 mod wait;
 
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header, uri};
@@ -9,6 +10,7 @@ use relay_protocol::Endpoint;
 
 pub use self::{
     kind::VendorKind,
+    trouble::{LONGEST_WINDOW, Trouble, window},
     wait::{add_wait, lacks_wait},
 };
 

@@ -71,13 +71,13 @@ fn is_passing(headers: &HeaderMap, body: &[u8]) -> bool {
 }
 
 /// Seconds until every budget that is used up has something again.
-fn reset(headers: &HeaderMap) -> Option<u64> {
+pub(super) fn reset(headers: &HeaderMap) -> Option<u64> {
     let used_up = BUDGETS.iter().filter(|[left, _]| number(headers, left) == Some(0));
     let resets = used_up.filter_map(|[_, reset]| seconds(headers.get(reset)?.to_str().ok()?));
     resets.max()
 }
 
-fn number(headers: &HeaderMap, name: &HeaderName) -> Option<u64> {
+pub(super) fn number(headers: &HeaderMap, name: &HeaderName) -> Option<u64> {
     headers.get(name)?.to_str().ok()?.trim().parse().ok()
 }
 

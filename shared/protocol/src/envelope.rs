@@ -39,6 +39,8 @@ pub struct Envelope {
     pub continues: bool,
     /// `previous_response_id`, where it is a text.
     pub previous_response: Option<String>,
+    /// What the calls of one conversation have in common: `prompt_cache_key`, where it is a text.
+    pub session: Option<String>,
     /// `conversation` or `prompt` names more.
     has_more_behind: bool,
     /// What stands behind `previous_response_id`, where the caller of this crate knows it.
@@ -80,6 +82,7 @@ enum StreamOptions {
 }
 
 /// A WebSocket text message of a client.
+#[allow(clippy::large_enum_variant, reason = "it is taken apart where it is read")]
 pub enum Frame {
     /// `response.create`: a call with a hold of its own.
     Create(Envelope),
@@ -167,6 +170,7 @@ impl Envelope {
             background: fields.flag(Field::Background)?.unwrap_or(false),
             continues: has_more_behind || fields.is_given(Field::PreviousResponse),
             has_more_behind,
+            session: fields.maybe_text(Field::CacheKey),
             previous_response: fields.maybe_text(Field::PreviousResponse),
             behind: None,
             carries,

@@ -39,6 +39,8 @@ pub enum Code {
     AlreadyCompleted,
     /// 422: this `Idempotency-Key` stands for another request.
     KeyReused,
+    /// 409: the account that a conversation belongs to is gone.
+    ConversationGone,
     /// 429 `rate_limit_exceeded` with `Retry-After`.
     RateLimited,
     /// 503 `server_is_overloaded`.
@@ -343,7 +345,7 @@ impl Refusal {
             (Code::UsageLimit, Some(hint)) => Some(("x-codex-promo-message", header_text(hint))),
             (Code::NoWebSocket, _) => Some(("upgrade", "HTTP/1.1".to_owned())),
             // OpenAI's own clients repeat every 409 that does not forbid it.
-            (Code::AlreadyCompleted, _) => Some(("x-should-retry", "false".to_owned())),
+            (Code::AlreadyCompleted | Code::ConversationGone, _) => Some(("x-should-retry", "false".to_owned())),
             _ => None,
         }
     }
@@ -402,7 +404,7 @@ impl Rule {
 
 impl Code {
     /// Every one, in their order.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 29] = [
         Self::InvalidRequest,
         Self::InvalidKey,
         Self::TenantSuspended,
@@ -416,6 +418,7 @@ impl Code {
         Self::CallRunning,
         Self::AlreadyCompleted,
         Self::KeyReused,
+        Self::ConversationGone,
         Self::RateLimited,
         Self::Overloaded,
         Self::OutOfCredit,
@@ -466,6 +469,7 @@ impl Code {
             },
             Self::AlreadyCompleted => Rule::fatal(409, "already_completed"),
             Self::KeyReused => Rule::fatal(422, "idempotency_key_reused"),
+            Self::ConversationGone => Rule::fatal(409, "conversation_account_gone"),
             Self::RateLimited => Rule::limit("requests", "rate_limit_exceeded", "rate_limit_exceeded", Some(1)),
             Self::Overloaded => Rule {
                 in_stream: "server_is_overloaded",

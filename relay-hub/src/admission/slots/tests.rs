@@ -4,12 +4,13 @@ use futures_util::FutureExt as _;
 use proptest::prelude::*;
 
 use super::*;
+use crate::limit::Scope;
 
-type Waiting = Pin<Box<dyn Future<Output = Result<Slot, Full>>>>;
+type Waiting = Pin<Box<dyn Future<Output = Result<Slot<Scope>, Full<Scope>>>>>;
 
 const LONG: Duration = Duration::from_secs(3_600);
 
-fn slots(calls: usize, calls_per_tenant: usize, wait: Duration) -> Slots {
+fn slots(calls: usize, calls_per_tenant: usize, wait: Duration) -> Slots<Scope> {
     Slots::new(Bounds {
         calls,
         calls_per_tenant,
@@ -17,11 +18,11 @@ fn slots(calls: usize, calls_per_tenant: usize, wait: Duration) -> Slots {
     })
 }
 
-fn roomy() -> Slots {
+fn roomy() -> Slots<Scope> {
     slots(1_000, 1_000, LONG)
 }
 
-fn ask(slots: &Slots, tenant: &TenantId, gates: &[Gate]) -> Waiting {
+fn ask(slots: &Slots<Scope>, tenant: &TenantId, gates: &[Gate<Scope>]) -> Waiting {
     match slots.ask(tenant, gates.to_vec()) {
         Ok(place) => Box::pin(place.slot()),
         Err(full) => Box::pin(std::future::ready(Err(full))),
@@ -29,15 +30,15 @@ fn ask(slots: &Slots, tenant: &TenantId, gates: &[Gate]) -> Waiting {
 }
 
 /// The slot, if it is there.
-fn got(waiting: &mut Waiting) -> Option<Slot> {
+fn got(waiting: &mut Waiting) -> Option<Slot<Scope>> {
     waiting.now_or_never().and_then(Result::ok)
 }
 
-fn refused(waiting: &mut Waiting) -> Option<Full> {
+fn refused(waiting: &mut Waiting) -> Option<Full<Scope>> {
     waiting.now_or_never().and_then(Result::err)
 }
 
-fn global(most: usize) -> Vec<Gate> {
+fn global(most: usize) -> Vec<Gate<Scope>> {
     vec![(Scope::Global, most)]
 }
 
@@ -177,7 +178,7 @@ proptest! {
         let slots = slots(12, 6, LONG);
         let tenants: Vec<_> = (0..3).map(|_| TenantId::random()).collect();
         let models = ["a", "b", "c"].map(|name| Scope::Model(name.to_owned()));
-        let (mut waiting, mut running): (Vec<Waiting>, Vec<Slot>) = Default::default();
+        let (mut waiting, mut running): (Vec<Waiting>, Vec<Slot<Scope>>) = Default::default();
         for (who, what, action, which) in steps {
             match action {
                 0 if !running.is_empty() => drop(running.swap_remove(which.index(running.len()))),

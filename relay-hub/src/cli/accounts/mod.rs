@@ -6,7 +6,7 @@ mod probe;
 use clap::Subcommand;
 use serde_json::json;
 
-use super::{Desk, Failure, now_ms, print::moment, there_are, typed};
+use super::{Desk, Failure, now_ms, print::moment, sharing, there_are, typed};
 use crate::store::{
     Store,
     accounts::{self, AccountRow},
@@ -40,6 +40,17 @@ pub(super) enum Account {
         /// Name or id.
         name: String,
     },
+    /// Change an account's weight and ceilings.
+    Set(sharing::Set),
+    /// Say which tenants may use an account.
+    Share(sharing::Sharing),
+    /// Show how accounts fare, who may use them and how much.
+    Health,
+    /// Forget what is known of an account's health: it is used again at once.
+    Revive {
+        /// Name or id.
+        name: String,
+    },
     /// Remove an account: no further call uses it.
     Remove {
         /// Name or id.
@@ -55,6 +66,10 @@ pub(super) async fn run(desk: &mut Desk<'_>, command: Account) -> Result<(), Fai
         Account::Test { name } => Box::pin(probe::run(desk, &name)).await,
         Account::Disable { name } => set_disabled(desk, &name, Some(now_ms())).await,
         Account::Enable { name } => set_disabled(desk, &name, None).await,
+        Account::Set(words) => sharing::set(desk, &words).await,
+        Account::Share(words) => sharing::share(desk, &words).await,
+        Account::Health => sharing::health(desk).await,
+        Account::Revive { name } => sharing::revive(desk, &name).await,
         Account::Remove { name } => remove(desk, &name).await,
     }
 }

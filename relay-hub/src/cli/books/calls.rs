@@ -302,7 +302,7 @@ mod tests {
     use crate::{
         identity::By,
         ids::{KeyId, TenantId},
-        ledger::{self, Ending, Flags, Ledger, Link, Reserve, UsageRow},
+        ledger::{self, Choice, Ending, Flags, Ledger, Link, Reserve, UsageRow},
         money::Nanos,
         store::{tenants, testing::TestHub},
     };
@@ -329,6 +329,7 @@ mod tests {
             tenant: tenant.clone(),
             by,
             account: None,
+            choice: Choice::Only,
             egress: Some("direct".into()),
             local_address: None,
             endpoint: "/v1/responses",

@@ -10,6 +10,7 @@ use super::{
 };
 use crate::store::{
     Store,
+    routes::{self, AttemptRow},
     transfers::{self, TransferRow},
     usage::{self, CallRow},
 };
@@ -25,6 +26,7 @@ struct Whole<'a> {
     #[serde(flatten)]
     call: Told<'a>,
     transfers: Vec<TransferRow>,
+    attempts: Vec<AttemptRow>,
 }
 
 pub(super) async fn run(desk: &mut Desk<'_>, words: &Show) -> Result<(), Failure> {
@@ -39,14 +41,23 @@ pub(super) async fn run(desk: &mut Desk<'_>, words: &Show) -> Result<(), Failure
             Some(hold) => transfers::of_hold(&store, hold).await?,
             None => Vec::new(),
         };
+        let attempts = match CallId::parse(&call.call) {
+            Some(id) => routes::attempts(&store, *id.as_bytes()).await?,
+            None => Vec::new(),
+        };
         let call = Told::of(call);
-        all.push(Whole { call, transfers });
+        all.push(Whole {
+            call,
+            transfers,
+            attempts,
+        });
     }
     if desk.print.is_json() {
         return Ok(desk.print.json(&all)?);
     }
     for (call, whole) in calls.iter().zip(&all) {
         tell(desk, call, &whole.transfers)?;
+        tell_attempts(desk, &whole.attempts)?;
     }
     Ok(())
 }
@@ -93,6 +104,32 @@ fn tell(desk: &mut Desk<'_>, call: &CallRow, transfers: &[TransferRow]) -> Resul
         .table(&["TRANSFER", "AT", "KIND", "FROM", "TO", "AMOUNT"], &rows)?)
 }
 
+fn tell_attempts(desk: &mut Desk<'_>, attempts: &[AttemptRow]) -> Result<(), Failure> {
+    if attempts.is_empty() {
+        return Ok(());
+    }
+    let rows: Vec<_> = attempts
+        .iter()
+        .map(|attempt| {
+            vec![
+                attempt.n.to_string(),
+                moment(attempt.at_ms),
+                attempt.account.clone(),
+                attempt.egress.clone(),
+                attempt.choice.clone(),
+                attempt.status.map(|status| status.to_string()).unwrap_or_default(),
+                attempt.verdict.clone(),
+                format!("{} ms", attempt.ms),
+            ]
+        })
+        .collect();
+    desk.print.line("")?;
+    let heads = [
+        "ATTEMPT", "AT", "ACCOUNT", "WAY OUT", "CHOICE", "STATUS", "VERDICT", "TOOK",
+    ];
+    Ok(desk.print.table(&heads, &rows)?)
+}
+
 fn lines(call: &CallRow) -> Vec<(&'static str, String)> {
     let text = |value: &Option<String>| value.clone().unwrap_or_default();
     let count = |value: Option<i64>| value.map(|value| value.to_string()).unwrap_or_default();
@@ -115,6 +152,7 @@ fn lines(call: &CallRow) -> Vec<(&'static str, String)> {
         ("model", call.model.clone()),
         ("upstream model", call.upstream_model.clone()),
         ("account", named(&call.account_name, &text(&call.account))),
+        ("account chosen", choice(call)),
         ("way out", text(&call.egress)),
         ("left by", text(&call.local_address)),
         ("vendor request", text(&call.vendor_request_id)),
@@ -139,4 +177,24 @@ fn lines(call: &CallRow) -> Vec<(&'static str, String)> {
         ("until first byte", millis(call.first_byte_us)),
         ("until its end", millis(call.total_us)),
     ]
+}
+
+/// Why that account: in words, for whoever asks.
+fn choice(call: &CallRow) -> String {
+    if call.account.is_none() {
+        return String::new();
+    }
+    let detail = call.detail.as_ref().and_then(|detail| detail["choice"].as_str());
+    match detail {
+        None => "its tenant has no other",
+        Some("tenant") => "the tenant's own: the call names no conversation",
+        Some("ranked") => "ranks first for a new conversation",
+        Some("pinned") => "the conversation belongs to it",
+        Some("bound") => "the response that it goes on from is there",
+        Some("repinned") => "the conversation's account is out of use, and the tenant allows another",
+        Some("detour") => "what ranks before it is out of use, resting or busy",
+        Some("failover") => "another account failed at this call",
+        Some(other) => other,
+    }
+    .to_owned()
 }

@@ -38,7 +38,7 @@ fn the_template_tells_the_real_defaults() {
     let of = |text: &str| resolve(&data, text, &Overrides::default()).unwrap();
     assert_eq!(of(&uncommented), of(""));
     assert_eq!(of(TEMPLATE), of(""));
-    assert_eq!(uncommented.lines().count(), 24, "{uncommented}");
+    assert_eq!(uncommented.lines().count(), 28, "{uncommented}");
 }
 
 #[test]

@@ -23,9 +23,10 @@ use super::{
     upstream::{Upstream, region},
 };
 use crate::{
-    egress::{Route, Upgrade},
+    egress::{EgressError, Route, Upgrade},
     refusal::Refused,
-    vendor::{self, Asked},
+    routing::{Taken, Traces},
+    vendor::{self, Asked, Trouble},
 };
 
 /// A vendor's socket that is not up by then is taken for none: Codex itself waits 15 s, seven times.
@@ -63,30 +64,32 @@ impl Exchange {
         let caller = self.identify(credential).await?;
         let row = record.insert(Record::begin(call, &caller, endpoint, link, started));
         let ticket = self.admission.open(&caller, &asks).await?;
-        let account = self.routing.account(caller.tenant_id(), Wire::Responses).await?;
-        self.routing.check_socket(&account)?;
-        let upstream = self.upstreams.of(&account, &self.egress)?;
+        let traces = Traces {
+            tenant: &caller.tenant,
+            wire: Wire::Responses,
+            headers: &head.headers,
+            session: None,
+            previous: None,
+        };
+        let taken = self.routing.socket(&traces).await?;
+        self.routing.check_socket(&taken.account)?;
+        let upstream = self.upstreams.of(&taken.account, &self.egress)?;
         let route = upstream.ways.route(region(&head.headers, &caller.tenant)?)?;
-        row.leased(&account.id, route.name());
+        row.leased(&taken, route.name());
 
-        let (upgrade, way, local) = self.upgrade(&upstream, &route, &head).await?;
+        let (upgrade, way, local) = self.upgrade(&upstream, &route, &head, &taken).await?;
         let (mut answer, vendor) = match upgrade {
             Upgrade::Switched(answer, vendor) => (answer, vendor),
             Upgrade::Refused(answer) if vendor::has_no_websocket(answer.status()) => {
-                return Err(self.routing.has_no_socket(&account));
+                return Err(self.routing.has_no_socket(&taken.account));
             }
-            Upgrade::Refused(answer) => return Ok(pass_refusal(answer).await),
+            Upgrade::Refused(answer) => return Ok(pass_refusal(answer, &taken).await),
         };
+        taken.answered(answer.status, &answer.headers);
         self.hide_model(&mut answer.headers);
         let (client, response) = ends::client(socket, std::mem::take(body), answer.headers);
         let Some(client) = client else { return Ok(response) };
-        let session = Session::new(
-            self.clone(),
-            caller,
-            ticket,
-            (account.id.clone(), way, local),
-            (call, link, address),
-        );
+        let session = Session::new(self.clone(), caller, ticket, (taken, way, local), (call, link, address));
         self.tasks.spawn("socket", session.run(client, vendor));
         Ok(response)
     }
@@ -104,10 +107,17 @@ impl Exchange {
         upstream: &Upstream,
         route: &Route,
         head: &http::request::Parts,
+        taken: &Taken,
     ) -> Result<(Upgrade, Arc<str>, IpAddr), Refused> {
-        let request = upgrade_request(upstream, head)?;
+        let request = upgrade_request(upstream, head, taken)?;
         match tokio::time::timeout(UPGRADE_TIMEOUT, route.upgrade(request)).await {
-            Ok(answer) => Ok(answer?),
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(error)) => {
+                if matches!(error, EgressError::Unreachable(_) | EgressError::ConnectTimeout(_)) {
+                    taken.met(Trouble::Unreachable, None);
+                }
+                Err(error.into())
+            }
             Err(_) => Err(Refusal::new(
                 Code::NoWebSocket,
                 "The upstream's WebSocket did not open in time; use HTTP.",
@@ -117,12 +127,17 @@ impl Exchange {
     }
 }
 
-fn upgrade_request(upstream: &Upstream, head: &http::request::Parts) -> Result<Request<Empty<Bytes>>, Refused> {
+fn upgrade_request(
+    upstream: &Upstream,
+    head: &http::request::Parts,
+    taken: &Taken,
+) -> Result<Request<Empty<Bytes>>, Refused> {
     let mut key = [0; 16];
     rand::fill(&mut key).map_err(|_| Refusal::new(Code::Internal, "The relay has no randomness."))?;
     let key = HeaderValue::from_str(&base64::engine::general_purpose::STANDARD.encode(key))
         .map_err(|_| Refusal::new(Code::Internal, "The relay failed at this call."))?;
     let mut headers = to_vendor(&head.headers);
+    taken.clean(&mut headers);
     headers.remove(header::CONTENT_TYPE);
     headers.remove(header::CONTENT_LENGTH);
     headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
@@ -143,7 +158,8 @@ fn upgrade_request(upstream: &Upstream, head: &http::request::Parts) -> Result<R
 }
 
 /// A vendor's refusal of the upgrade: its status and its words, unchanged.
-async fn pass_refusal(answer: Response<Incoming>) -> Response<ReplyBody> {
+async fn pass_refusal(answer: Response<Incoming>, taken: &Taken) -> Response<ReplyBody> {
+    taken.answered(answer.status(), answer.headers());
     let (mut head, body) = answer.into_parts();
     head.headers = from_vendor(head.headers);
     head.headers.remove(header::CONTENT_LENGTH);
@@ -151,6 +167,7 @@ async fn pass_refusal(answer: Response<Incoming>) -> Response<ReplyBody> {
         Ok(Ok(words)) => words.to_bytes(),
         Ok(Err(_)) | Err(_) => Bytes::new(),
     };
+    taken.refused(head.status, &head.headers, &words);
     vendor::add_wait(head.status, &mut head.headers, &words);
     Response::from_parts(head, ReplyBody::whole(words))
 }

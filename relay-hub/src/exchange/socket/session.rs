@@ -37,9 +37,10 @@ use crate::{
         record::Record,
     },
     identity::Caller,
-    ids::AccountId,
     ledger::{Ending, Link},
     refusal::Refused,
+    routing::{Occupied, Taken},
+    vendor::Trouble,
 };
 
 /// What tells a waiting client that its answer goes on.
@@ -52,7 +53,7 @@ pub(super) struct Session {
     exchange: Arc<Exchange>,
     caller: Caller,
     ticket: Option<SocketTicket>,
-    account: AccountId,
+    taken: Taken,
     /// The way out, and the address of this machine.
     left_by: (Arc<str>, IpAddr),
     socket: CallId,
@@ -76,6 +77,8 @@ struct Turn {
     renamed: Option<String>,
     /// Its slot, kept until it ended or its client left.
     ticket: Option<Ticket>,
+    /// Its place among the calls of the account.
+    _place: Option<Occupied>,
 }
 
 /// Why a session ended.
@@ -100,7 +103,7 @@ impl Session {
         exchange: Arc<Exchange>,
         caller: Caller,
         ticket: SocketTicket,
-        (account, way, local): (AccountId, Arc<str>, IpAddr),
+        (taken, way, local): (Taken, Arc<str>, IpAddr),
         (socket, link, address): (CallId, Link, IpAddr),
     ) -> Self {
         let (started, heard) = (Instant::now(), AtomicU64::new(0));
@@ -108,7 +111,7 @@ impl Session {
             exchange,
             caller,
             ticket: Some(ticket),
-            account,
+            taken,
             left_by: (way, local),
             socket,
             link,
@@ -230,7 +233,7 @@ impl Session {
             return Err(Refusal::new(Code::Internal, "No record.").into());
         };
         let (way, local) = &self.left_by;
-        row.leased(&self.account, way);
+        row.leased(&self.taken, way);
         row.left((way, *local));
         row.asked(envelope);
         let row = record.insert(row);
@@ -252,6 +255,8 @@ impl Session {
         let ticket = admission.enter(&caller, &asks).await?.ticket().await?;
         let mut model = catalogue.model(&caller, &envelope.model).await?;
         row.priced(&model);
+        let previous = envelope.previous_response.as_deref();
+        let place = self.taken.attend(&caller.tenant, previous).await?;
         let permit = admission
             .hold(ticket, call, &caller, &model, envelope, catalogue)
             .await?;
@@ -268,6 +273,7 @@ impl Session {
         }
         hold.hasten();
         row.held();
+        row.trail = self.taken.trail();
         if let Some(row) = record.take() {
             let turn = Turn {
                 bill: Bill::new((hold, tally, reach), &model, envelope, kept(text), row),
@@ -275,6 +281,7 @@ impl Session {
                 meter: Meter::new(Wire::Responses).sampling(ANSWER_SAMPLE),
                 renamed: (model.upstream != model.name).then(|| model.name.clone()),
                 ticket: Some(ticket),
+                _place: place,
             };
             self.mark_heard();
             self.turns().push_back(turn);
@@ -500,6 +507,9 @@ impl Session {
 
     async fn finish(self, end: End, to_client: Sink, to_vendor: Sink) {
         let turns: Vec<Turn> = self.turns().drain(..).collect();
+        if !turns.is_empty() && matches!(end, End::VendorGone | End::VendorSilent) {
+            self.taken.met(Trouble::Broke, None);
+        }
         tell(end, !turns.is_empty(), &self.socket.to_string(), to_client).await;
         to_vendor.end().await;
         for mut turn in turns {

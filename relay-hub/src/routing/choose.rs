@@ -1,0 +1,135 @@
+//! The decision itself: a pure function of who asks, what is pinned, and how each account looks.
+
+use std::sync::Arc;
+
+use relay_protocol::Wire;
+
+use super::{
+    fleet::{Fleet, Pool},
+    health::Light,
+    rank,
+    seat::Seat,
+};
+use crate::{
+    ids::{AccountId, TenantId},
+    ledger::Choice,
+};
+
+/// What a decision is made by.
+pub(super) struct Ask<'a> {
+    pub(super) tenant: &'a TenantId,
+    pub(super) wire: Wire,
+    /// The number of the conversation, or of the tenant where the call names none.
+    pub(super) key: u64,
+    /// Whether the call names its conversation.
+    pub(super) is_named: bool,
+    /// The account that the conversation belongs to.
+    pub(super) pinned: Option<&'a AccountId>,
+    /// What the call refers to is in that account and nowhere else.
+    pub(super) is_bound: bool,
+    /// The tenant lets its conversations go on elsewhere.
+    pub(super) may_repin: bool,
+    /// Accounts that this call has tried already.
+    pub(super) tried: &'a [AccountId],
+}
+
+/// What was decided.
+pub(super) enum Decision {
+    /// This account, for this reason.
+    Take(Arc<Seat>, Choice),
+    /// The account of the conversation is no more, or no longer the tenant's.
+    Gone,
+    /// Every account that may serve the call is out of use; the first of them is tried again then.
+    Out(u64),
+    /// The tenant has no account.
+    Nobody,
+}
+
+/// Decides. `look` tells how an account looks now. A tenant's only account is never kept from it: its client hears what
+/// the vendor says, as it would without us.
+pub(super) fn choose(fleet: &Fleet, pool: &Pool, ask: &Ask<'_>, mut look: impl FnMut(&Seat) -> Light) -> Decision {
+    let mut look = |seat: &Seat| match look(seat) {
+        Light::Out(_) if pool.is_one() => Light::Doubtful,
+        light => light,
+    };
+    if let Some(pinned) = ask.pinned {
+        let own = fleet.seat(pinned).filter(|seat| seat.may_serve(ask.tenant, ask.wire));
+        let light = own.map(|seat| (seat, look(seat)));
+        match light {
+            Some((_, Light::Out(until))) if !ask.may_leave() => return Decision::Out(until),
+            None if !ask.may_leave() => return Decision::Gone,
+            Some((_, Light::Out(_))) | None => {}
+            Some((seat, _)) => {
+                let why = if ask.is_bound { Choice::Bound } else { Choice::Pinned };
+                return Decision::Take(seat.clone(), why);
+            }
+        }
+    }
+    let mut found = Best::default();
+    fleet.near(pool).for_each(|seat| found.see(seat, ask, &mut look));
+    if found.best.is_none() && pool.has_more() {
+        found = Best::default();
+        fleet
+            .all(ask.tenant, ask.wire)
+            .for_each(|seat| found.see(seat, ask, &mut look));
+    }
+    match (found.best, found.until) {
+        (Some((.., seat)), _) => {
+            let why = why(ask, pool.len(), found.first < found.top);
+            Decision::Take(seat.clone(), why)
+        }
+        (None, Some(until)) => Decision::Out(until),
+        (None, None) => Decision::Nobody,
+    }
+}
+
+impl Ask<'_> {
+    const fn may_leave(&self) -> bool {
+        self.may_repin && !self.is_bound
+    }
+}
+
+/// The best so far.
+#[derive(Default)]
+struct Best<'a> {
+    best: Option<(Light, u64, &'a Arc<Seat>)>,
+    /// The score of that one, and of the one that ranks first, whatever it looks like.
+    first: u64,
+    top: u64,
+    /// The first moment at which one that is out of use is tried again.
+    until: Option<u64>,
+}
+
+impl<'a> Best<'a> {
+    fn see(&mut self, seat: &'a Arc<Seat>, ask: &Ask<'_>, look: &mut impl FnMut(&Seat) -> Light) {
+        if ask.tried.contains(&seat.account.id) {
+            return;
+        }
+        let score = rank::score(ask.key, seat.number, seat.share.weight);
+        self.top = self.top.max(score);
+        let light = look(seat);
+        if let Light::Out(until) = light {
+            self.until = Some(self.until.map_or(until, |so_far| so_far.min(until)));
+            return;
+        }
+        let is_better = match &self.best {
+            None => true,
+            Some((best, highest, _)) => light < *best || (light == *best && score > *highest),
+        };
+        if is_better {
+            self.best = Some((light, score, seat));
+            self.first = score;
+        }
+    }
+}
+
+const fn why(ask: &Ask<'_>, candidates: usize, is_detour: bool) -> Choice {
+    match ask {
+        Ask { pinned: Some(_), .. } => Choice::Repinned,
+        Ask { tried: [_, ..], .. } => Choice::Failover,
+        _ if candidates == 1 => Choice::Only,
+        _ if is_detour => Choice::Detour,
+        Ask { is_named: true, .. } => Choice::Ranked,
+        _ => Choice::Tenant,
+    }
+}

@@ -1,0 +1,94 @@
+//! What a caller reads where no account can serve it.
+
+use std::{sync::Arc, time::Duration};
+
+use relay_protocol::{Code, Refusal, Wire};
+
+use super::seat::Seat;
+use crate::{
+    admission::Full,
+    ids::{AccountId, TenantId},
+    refusal::Refused,
+};
+
+/// Nobody should be made to wait longer by a guess.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
+
+/// No account takes the calls of this tenant in this dialect: which ones those that it may use take.
+pub(super) fn nobody(seats: &[Arc<Seat>], tenant: &TenantId, wire: Wire) -> Refused {
+    if seats.is_empty() {
+        return Refusal::new(Code::Overloaded, "No upstream account is connected to this relay.")
+            .hint("the operator adds one with `relay-hub account add`")
+            .into();
+    }
+    let own = seats.iter().filter(|seat| seat.share.users.has(tenant));
+    let mut spoken: Vec<_> = own.flat_map(|seat| seat.account.vendor.wires()).collect();
+    spoken.sort_unstable_by_key(|wire| wire.name());
+    spoken.dedup();
+    if spoken.is_empty() {
+        return Refusal::new(
+            Code::Overloaded,
+            "This tenant may use no upstream account of this relay.",
+        )
+        .hint("ask the operator of the relay")
+        .into();
+    }
+    let spoken: Vec<_> = spoken.into_iter().map(|wire| wire.name()).collect();
+    let message = format!(
+        "No upstream account of this relay speaks {}; they speak {}.",
+        wire.name(),
+        spoken.join(", ")
+    );
+    Refusal::new(Code::InvalidRequest, message)
+        .hint("use one of these APIs, or have the operator connect an account that speaks yours")
+        .into()
+}
+
+pub(super) fn out(wait: Duration) -> Refused {
+    Refusal::new(Code::Overloaded, "The upstream account is out of use at the moment.")
+        .retry_after(wait.min(LONGEST_WAIT))
+        .into()
+}
+
+pub(super) fn gone() -> Refused {
+    Refusal::new(
+        Code::ConversationGone,
+        "The upstream account that served this conversation is gone, and no other knows it.",
+    )
+    .hint("begin a new conversation, or ask the operator of the relay")
+    .into()
+}
+
+pub(super) fn paced(wait: Duration) -> Refused {
+    Refusal::new(
+        Code::RateLimited,
+        "The upstream accounts have as many calls this minute as they may.",
+    )
+    .retry_after(wait)
+    .into()
+}
+
+pub(super) fn full(full: &Full<AccountId>) -> Refused {
+    let wait = match full {
+        Full::Line(_) => Duration::from_secs(2),
+        Full::Late(_) => Duration::from_secs(1),
+        Full::Closed => {
+            let message = "The relay is restarting; try again in a moment.";
+            return Refusal::new(Code::Draining, message).into();
+        }
+    };
+    Refusal::new(
+        Code::RateLimited,
+        "The upstream accounts have as many calls running as they may.",
+    )
+    .retry_after(wait)
+    .into()
+}
+
+pub(super) fn no_socket() -> Refused {
+    Refusal::new(
+        Code::NoWebSocket,
+        "The upstream of this relay has no WebSocket; use HTTP.",
+    )
+    .into()
+}

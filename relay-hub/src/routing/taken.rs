@@ -1,0 +1,371 @@
+//! An account as one attempt of one call takes it: its place among the account's calls, and what is to be told of how it
+//! went.
+
+use std::{sync::Arc, time::Duration};
+
+use http::{HeaderMap, StatusCode};
+use relay_protocol::{Usage, Wire};
+use tracing::warn;
+
+use super::{
+    Ask, Decision, Light, Routing, Wish, choose,
+    fleet::Fleet,
+    names::{self, Kind},
+    random, refusals,
+    seat::{Seat, Standing},
+};
+use crate::{
+    admission::{Place, Slot},
+    directory::{Account, Tenant},
+    ids::AccountId,
+    ledger::Choice,
+    refusal::Refused,
+    store::routes::Name,
+    vendor::{self, Trouble},
+};
+
+/// An account, taken by one attempt of one call.
+pub struct Taken {
+    /// Whose credential and ways out the attempt takes.
+    pub account: Arc<Account>,
+    /// Why this one.
+    pub choice: Choice,
+    routing: Routing,
+    seat: Arc<Seat>,
+    _place: Option<Occupied>,
+    began_ms: u64,
+    /// None where there is nothing to remember and no other account.
+    course: Option<Box<Course>>,
+}
+
+/// What is remembered of a call, and by what another account is found for it.
+struct Course {
+    tenant: Arc<Tenant>,
+    wire: Wire,
+    conversation: Option<Name>,
+    /// The conversation is this account's and stays there.
+    is_pinned: bool,
+    drops_turn_state: bool,
+    tried: Vec<AccountId>,
+}
+
+/// One of the calls that an account may have at once. Dropped, it makes room.
+pub struct Occupied {
+    _slot: Slot<AccountId>,
+    standing: Arc<Standing>,
+}
+
+impl Drop for Occupied {
+    fn drop(&mut self) {
+        self.standing.end();
+    }
+}
+
+impl Routing {
+    /// Takes an account that was chosen; `None` where somebody was faster, and it has to be chosen anew.
+    pub(super) async fn take(
+        &self,
+        fleet: &Fleet,
+        wish: &Wish<'_>,
+        seat: Arc<Seat>,
+        choice: Choice,
+        is_call: bool,
+    ) -> Result<Option<Taken>, Refused> {
+        let now = self.now();
+        let has_others = !fleet.pool(&wish.tenant.id, wish.wire).is_one();
+        if has_others && self.enter(&seat, now).is_err() {
+            return Ok(None);
+        }
+        let place = if is_call {
+            self.occupy(&seat, wish.tenant).await?
+        } else {
+            None
+        };
+        if !self.agree(wish, &seat.account.id, choice) {
+            return Ok(None);
+        }
+        Ok(Some(Taken {
+            course: Some(Box::new(self.course(fleet, wish, &seat, choice))),
+            account: seat.account.clone(),
+            choice,
+            routing: self.clone(),
+            seat,
+            _place: place,
+            began_ms: self.now(),
+        }))
+    }
+
+    /// Whether the conversation goes to this account: of two calls that begin it, the first one decides.
+    fn agree(&self, wish: &Wish<'_>, account: &AccountId, choice: Choice) -> bool {
+        if let Some((name, _)) = &wish.bound {
+            self.0.pins.claim(name, account, self.now());
+        }
+        let Some(name) = &wish.conversation else { return true };
+        match choice {
+            Choice::Bound => true,
+            Choice::Repinned => {
+                self.0.pins.give(name, account, self.now());
+                true
+            }
+            _ => self.0.pins.claim(name, account, self.now()) == *account,
+        }
+    }
+
+    fn course(&self, fleet: &Fleet, wish: &Wish<'_>, seat: &Seat, choice: Choice) -> Course {
+        let is_of_this = |name: &Name| self.0.pins.find(name, self.now()).as_ref() == Some(&seat.account.id);
+        let drops_turn_state = match &wish.turn_state {
+            None => false,
+            Some(name) => fleet.seats().len() > 1 && !is_of_this(name),
+        };
+        Course {
+            tenant: wish.tenant.clone(),
+            wire: wish.wire,
+            conversation: wish.conversation,
+            is_pinned: matches!(choice, Choice::Pinned | Choice::Bound),
+            drops_turn_state,
+            tried: Vec::new(),
+        }
+    }
+
+    fn enter(&self, seat: &Seat, now: u64) -> Result<(), u64> {
+        if !seat.standing.is_troubled() {
+            return Ok(());
+        }
+        let mut entered = Ok(());
+        self.change(seat, |health| entered = health.enter(now, random()));
+        entered
+    }
+
+    /// A place among the calls of the account, in line for it if there is none.
+    async fn occupy(&self, seat: &Arc<Seat>, tenant: &Tenant) -> Result<Option<Occupied>, Refused> {
+        let place = match self.ask(seat, tenant)? {
+            None => None,
+            Some(place) => Some(place.slot().await.map_err(|full| refusals::full(&full))?),
+        };
+        let counted = seat.count(self.now());
+        counted.map_err(|wait| refusals::paced(Duration::from_millis(wait)))?;
+        Ok(place.map(|slot| Occupied::new(slot, seat)))
+    }
+
+    fn ask(&self, seat: &Seat, tenant: &Tenant) -> Result<Option<Place<AccountId>>, Refused> {
+        let Some(most) = seat.share.concurrency else {
+            return Ok(None);
+        };
+        let gate = (seat.account.id.clone(), usize::try_from(most).unwrap_or(usize::MAX));
+        let place = self.0.slots.ask(&tenant.id, vec![gate]);
+        place.map(Some).map_err(|full| refusals::full(&full))
+    }
+}
+
+impl Occupied {
+    fn new(slot: Slot<AccountId>, seat: &Seat) -> Self {
+        seat.standing.begin();
+        Self {
+            _slot: slot,
+            standing: seat.standing.clone(),
+        }
+    }
+}
+
+impl Taken {
+    /// Where there is nothing to choose and nothing to remember.
+    pub(super) fn plain(routing: &Routing, seat: Arc<Seat>, now_ms: u64) -> Self {
+        Self {
+            account: seat.account.clone(),
+            choice: Choice::Only,
+            routing: routing.clone(),
+            seat,
+            _place: None,
+            began_ms: now_ms,
+            course: None,
+        }
+    }
+
+    /// A call on a socket takes its place.
+    ///
+    /// # Errors
+    /// The account is no longer the tenant's; it has as many calls as it may, and the line is full; the call goes on from a
+    /// response that another account has.
+    pub async fn attend(&self, tenant: &Tenant, previous: Option<&str>) -> Result<Option<Occupied>, Refused> {
+        let name = previous.map(|id| names::name(&tenant.id, Kind::Response, id.as_bytes()));
+        let owner = name.and_then(|name| self.routing.0.pins.find(&name, self.routing.now()));
+        if owner.is_some_and(|owner| owner != self.account.id) {
+            return Err(refusals::gone());
+        }
+        let fleet = self.routing.fleet();
+        let seat = fleet.seat(&self.account.id);
+        let seat = seat.filter(|seat| seat.share.users.has(&tenant.id));
+        self.routing.occupy(seat.ok_or_else(refusals::gone)?, tenant).await
+    }
+
+    /// Takes out of a head what belongs to another account.
+    pub fn clean(&self, headers: &mut HeaderMap) {
+        if self.course.as_ref().is_some_and(|course| course.drops_turn_state) {
+            headers.remove(&names::TURN_STATE);
+        }
+    }
+
+    /// The head of an answer came.
+    pub fn answered(&self, status: StatusCode, headers: &HeaderMap) {
+        if let Some(trouble) = Trouble::of(status) {
+            let window = vendor::window(headers, b"", super::signed(self.routing.now()));
+            return self.met(trouble, window);
+        }
+        if self.seat.standing.is_troubled() {
+            self.routing.change(&self.seat, |health| health.answered(self.began_ms));
+        }
+        let Some(course) = &self.course else { return };
+        let (pins, now) = (&self.routing.0.pins, self.routing.now());
+        if let Some(name) = course.conversation.as_ref().filter(|_| status.is_success()) {
+            pins.keep(name, &self.account.id, now);
+        }
+        if let Some(state) = headers.get(&names::TURN_STATE) {
+            let name = names::name(&course.tenant.id, Kind::TurnState, state.as_bytes());
+            pins.keep(&name, &self.account.id, now);
+        }
+    }
+
+    /// The body of a refusal came: some vendors say there for how long.
+    pub fn refused(&self, status: StatusCode, headers: &HeaderMap, body: &[u8]) {
+        if let Some(trouble @ Trouble::Limited) = Trouble::of(status)
+            && let Some(window) = vendor::window(headers, body, super::signed(self.routing.now()))
+        {
+            self.told(trouble, Some(window));
+        }
+    }
+
+    /// The attempt met trouble.
+    pub fn met(&self, trouble: Trouble, window: Option<Duration>) {
+        self.routing.0.counts.met(trouble);
+        self.told(trouble, window);
+        if let Some(course) = &self.course
+            && let Some(name) = &course.conversation
+        {
+            self.routing.0.pins.release(name, &self.account.id);
+        }
+    }
+
+    fn told(&self, trouble: Trouble, window: Option<Duration>) {
+        self.routing.change(&self.seat, |health| {
+            health.met(trouble, self.began_ms, self.routing.now(), window, random());
+        });
+    }
+
+    /// Whether another account might serve the call, should this one fail at it.
+    pub fn may_move(&self) -> bool {
+        let fleet = self.routing.0.fleet.load();
+        fleet.seats().len() > 1 && self.course.as_ref().is_some_and(|course| !course.is_pinned)
+    }
+
+    /// Takes another account in its place, where one is free. The one that failed is handed back.
+    pub fn another(&mut self) -> Option<Self> {
+        let course = self.course.as_mut().filter(|course| !course.is_pinned)?;
+        let mut tried = std::mem::take(&mut course.tried);
+        tried.push(self.account.id.clone());
+        let found = self.routing.free(course, &mut tried);
+        course.tried = tried;
+        let (seat, place) = found?;
+        self.routing.0.counts.chosen(Choice::Failover);
+        let next = Self {
+            account: seat.account.clone(),
+            choice: Choice::Failover,
+            routing: self.routing.clone(),
+            seat,
+            _place: place,
+            began_ms: self.routing.now(),
+            course: None,
+        };
+        let mut failed = std::mem::replace(self, next);
+        self.course = failed.course.take();
+        Some(failed)
+    }
+
+    #[cfg(test)]
+    pub(super) fn seat_of<'a>(&self, fleet: &'a Fleet) -> &'a Arc<Seat> {
+        fleet.seat(&self.account.id).unwrap()
+    }
+
+    /// What is to be told when the call has ended.
+    pub fn trail(&self) -> Option<Box<Trail>> {
+        let course = self.course.as_ref()?;
+        Some(Box::new(Trail {
+            routing: self.routing.clone(),
+            tenant: course.tenant.clone(),
+            account: self.account.id.clone(),
+            conversation: course.conversation,
+        }))
+    }
+}
+
+impl Routing {
+    /// Another account that is free now.
+    fn free(&self, course: &Course, tried: &mut Vec<AccountId>) -> Option<(Arc<Seat>, Option<Occupied>)> {
+        let fleet = self.fleet();
+        let pool = fleet.pool(&course.tenant.id, course.wire);
+        loop {
+            let now = self.now();
+            let ask = Ask {
+                tenant: &course.tenant.id,
+                wire: course.wire,
+                key: course.conversation.as_ref().map_or(pool.number, names::number),
+                is_named: course.conversation.is_some(),
+                pinned: None,
+                is_bound: false,
+                may_repin: false,
+                tried,
+            };
+            let Decision::Take(seat, _) = choose(&fleet, &pool, &ask, |seat| seat.light(now)) else {
+                return None;
+            };
+            if seat.light(now) == Light::Open
+                && self.enter(&seat, now).is_ok()
+                && let Some(place) = self.free_place(&seat, &course.tenant)
+            {
+                if let Some(name) = &course.conversation {
+                    self.0.pins.give(name, &seat.account.id, now);
+                }
+                return Some((seat, place));
+            }
+            tried.push(seat.account.id.clone());
+        }
+    }
+
+    fn free_place(&self, seat: &Arc<Seat>, tenant: &Tenant) -> Option<Option<Occupied>> {
+        let slot = match self.ask(seat, tenant) {
+            Ok(None) => None,
+            Ok(Some(Place::Free(slot))) => Some(slot),
+            Ok(Some(Place::InLine(_))) | Err(_) => return None,
+        };
+        seat.count(self.now()).ok()?;
+        Some(slot.map(|slot| Occupied::new(slot, seat)))
+    }
+}
+
+/// What is to be told when a call has ended: where its answer is stored, and how its conversation used the cache.
+pub struct Trail {
+    routing: Routing,
+    tenant: Arc<Tenant>,
+    account: AccountId,
+    conversation: Option<Name>,
+}
+
+impl Trail {
+    /// The call ended. True where the vendor's cache of the conversation has been lost.
+    pub fn ended(&self, response: Option<&str>, usage: Option<&Usage>) -> bool {
+        let (pins, now) = (&self.routing.0.pins, self.routing.now());
+        if let Some(id) = response {
+            let name = names::name(&self.tenant.id, Kind::Response, id.as_bytes());
+            pins.keep(&name, &self.account, now);
+        }
+        let turn = self.conversation.as_ref().zip(usage);
+        let Some(turn) = turn.and_then(|(name, usage)| pins.turn(name, &self.account, usage, now)) else {
+            return false;
+        };
+        self.routing.0.counts.turn(turn.cached);
+        if turn.is_lost {
+            warn!(tenant = %self.tenant.id, account = %self.account, cached = turn.cached,
+                "the vendor's cache of a conversation was lost: its next turns cost more");
+        }
+        turn.is_lost
+    }
+}

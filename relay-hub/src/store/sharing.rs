@@ -1,0 +1,266 @@
+//! Who may use which account, and how much of it at once. The database itself refuses an exclusive account a second tenant.
+
+use std::collections::{BTreeSet, HashMap};
+
+use sqlx::{Row as _, SqliteConnection};
+
+use super::{Store, StoreError};
+use crate::ids::{AccountId, TenantId};
+
+/// The largest weight.
+pub const HEAVIEST: u8 = 100;
+
+/// How an account is shared.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Share {
+    /// Who may use it.
+    pub users: Users,
+    /// Its share of tenants and conversations, beside the weights of the others: 1 to [`HEAVIEST`].
+    pub weight: u8,
+    /// Calls at once.
+    pub concurrency: Option<u32>,
+    /// Calls a minute.
+    pub rpm: Option<u32>,
+    /// What its health was before, milliseconds since 1970, is forgotten.
+    pub revived_ms: i64,
+}
+
+/// Who may use an account.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Users {
+    /// Every tenant.
+    All,
+    /// Those that the operator names.
+    Named(BTreeSet<TenantId>),
+    /// One, or nobody yet.
+    Exclusive(Option<TenantId>),
+}
+
+impl Users {
+    /// Whether a tenant is among them.
+    pub fn has(&self, tenant: &TenantId) -> bool {
+        match self {
+            Self::All => true,
+            Self::Named(tenants) => tenants.contains(tenant),
+            Self::Exclusive(only) => only.as_ref() == Some(tenant),
+        }
+    }
+
+    /// Its name in the table.
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::All => "all",
+            Self::Named(_) => "named",
+            Self::Exclusive(_) => "exclusive",
+        }
+    }
+
+    /// Those that are named.
+    pub fn tenants(&self) -> Vec<&TenantId> {
+        match self {
+            Self::All => Vec::new(),
+            Self::Named(tenants) => tenants.iter().collect(),
+            Self::Exclusive(only) => only.iter().collect(),
+        }
+    }
+}
+
+impl Share {
+    /// Everybody's, with no ceiling.
+    pub const fn is_plain(&self) -> bool {
+        matches!(self.users, Users::All) && self.concurrency.is_none() && self.rpm.is_none()
+    }
+}
+
+impl Default for Share {
+    fn default() -> Self {
+        Self {
+            users: Users::All,
+            weight: 1,
+            concurrency: None,
+            rpm: None,
+            revived_ms: 0,
+        }
+    }
+}
+
+/// What the operator changes of a share; what is not named stays.
+#[derive(Debug, Clone, Default)]
+pub struct Change {
+    /// Who may use it from now on.
+    pub users: Option<Users>,
+    /// Its weight.
+    pub weight: Option<u8>,
+    /// Calls at once; `Some(None)` for no ceiling.
+    pub concurrency: Option<Option<u32>>,
+    /// Calls a minute.
+    pub rpm: Option<Option<u32>>,
+    /// Forget what is known of its health.
+    pub revived_ms: Option<i64>,
+}
+
+/// Changes an account's share, all of it or nothing.
+pub async fn set(store: &Store, account: &AccountId, change: &Change) -> Result<(), StoreError> {
+    let mut tx = store.write().await?;
+    sqlx::query("INSERT INTO account_share (account) VALUES ($1) ON CONFLICT DO NOTHING")
+        .bind(account.as_str())
+        .execute(&mut *tx)
+        .await?;
+    if let Some(users) = &change.users {
+        set_users(&mut tx, account, users).await?;
+    }
+    sqlx::query(
+        "UPDATE account_share SET weight = coalesce($2, weight), \
+         concurrency = CASE WHEN $3 THEN $4 ELSE concurrency END, rpm = CASE WHEN $5 THEN $6 ELSE rpm END, \
+         revived_ms = coalesce($7, revived_ms) WHERE account = $1",
+    )
+    .bind(account.as_str())
+    .bind(change.weight)
+    .bind(change.concurrency.is_some())
+    .bind(change.concurrency.flatten())
+    .bind(change.rpm.is_some())
+    .bind(change.rpm.flatten())
+    .bind(change.revived_ms)
+    .execute(&mut *tx)
+    .await?;
+    if change.revived_ms.is_some() {
+        sqlx::query("DELETE FROM account_health WHERE account = $1")
+            .bind(account.as_str())
+            .execute(&mut *tx)
+            .await?;
+    }
+    tx.commit().await?;
+    Ok(())
+}
+
+async fn set_users(connection: &mut SqliteConnection, account: &AccountId, users: &Users) -> Result<(), StoreError> {
+    sqlx::query("DELETE FROM account_tenants WHERE account = $1")
+        .bind(account.as_str())
+        .execute(&mut *connection)
+        .await?;
+    sqlx::query("UPDATE account_share SET sharing = $2 WHERE account = $1")
+        .bind(account.as_str())
+        .bind(users.as_str())
+        .execute(&mut *connection)
+        .await?;
+    for tenant in users.tenants() {
+        sqlx::query("INSERT INTO account_tenants (account, tenant) VALUES ($1, $2)")
+            .bind(account.as_str())
+            .bind(tenant.as_str())
+            .execute(&mut *connection)
+            .await?;
+    }
+    Ok(())
+}
+
+/// The shares of all accounts that have one other than the default.
+pub async fn list(store: &Store) -> Result<HashMap<AccountId, Share>, StoreError> {
+    read_all(&mut *store.readers().acquire().await?).await
+}
+
+/// The same on a connection whose transaction makes it one picture with other reads.
+pub(crate) async fn read_all(connection: &mut SqliteConnection) -> Result<HashMap<AccountId, Share>, StoreError> {
+    let mut tenants = HashMap::<String, BTreeSet<TenantId>>::new();
+    for row in sqlx::query("SELECT account, tenant FROM account_tenants")
+        .fetch_all(&mut *connection)
+        .await?
+    {
+        let tenant = TenantId::parse(row.try_get("tenant")?)?;
+        tenants.entry(row.try_get("account")?).or_default().insert(tenant);
+    }
+    let mut all = HashMap::new();
+    for row in sqlx::query("SELECT account, sharing, weight, concurrency, rpm, revived_ms FROM account_share")
+        .fetch_all(connection)
+        .await?
+    {
+        let account: &str = row.try_get("account")?;
+        let mut own = tenants.remove(account).unwrap_or_default();
+        let users = match row.try_get("sharing")? {
+            "all" => Users::All,
+            "exclusive" => Users::Exclusive(own.pop_first()),
+            _ => Users::Named(own),
+        };
+        let share = Share {
+            users,
+            weight: row.try_get("weight")?,
+            concurrency: row.try_get("concurrency")?,
+            rpm: row.try_get("rpm")?,
+            revived_ms: row.try_get("revived_ms")?,
+        };
+        all.insert(AccountId::parse(account)?, share);
+    }
+    Ok(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{tenants, testing::TestHub};
+
+    async fn account(hub: &TestHub) -> AccountId {
+        let id = AccountId::random();
+        let mut tx = hub.store.write().await.unwrap();
+        sqlx::query(
+            "INSERT INTO vendor_account (id, name, vendor, base_url, secret, websocket, created_ms) \
+             VALUES ($1, 'a', 'openai', 'https://v.example', x'00', 0, 1)",
+        )
+        .bind(id.as_str())
+        .execute(&mut *tx)
+        .await
+        .unwrap();
+        tx.commit().await.unwrap();
+        id
+    }
+
+    #[tokio::test]
+    async fn a_share_reads_back_and_what_is_not_named_stays() {
+        let hub = TestHub::new().await;
+        let id = account(&hub).await;
+        let tenant = tenants::add(&hub.store, "acme", 1).await.unwrap();
+        let change = Change {
+            users: Some(Users::Exclusive(Some(tenant.clone()))),
+            concurrency: Some(Some(3)),
+            ..Change::default()
+        };
+        set(&hub.store, &id, &change).await.unwrap();
+        let change = Change {
+            weight: Some(7),
+            ..Change::default()
+        };
+        set(&hub.store, &id, &change).await.unwrap();
+        let share = list(&hub.store).await.unwrap().remove(&id).unwrap();
+        assert_eq!((share.weight, share.concurrency, share.rpm), (7, Some(3), None));
+        assert!(share.users.has(&tenant) && !share.users.has(&TenantId::random()));
+    }
+
+    #[tokio::test]
+    async fn the_database_refuses_an_exclusive_account_a_second_tenant() {
+        let hub = TestHub::new().await;
+        let one = tenants::add(&hub.store, "one", 1).await.unwrap();
+        let two = tenants::add(&hub.store, "two", 1).await.unwrap();
+        let id = account(&hub).await;
+        let users = |users| Change {
+            users: Some(users),
+            ..Change::default()
+        };
+        set(&hub.store, &id, &users(Users::Exclusive(Some(one.clone()))))
+            .await
+            .unwrap();
+        let mut tx = hub.store.write().await.unwrap();
+        let second = sqlx::query("INSERT INTO account_tenants (account, tenant) VALUES ($1, $2)")
+            .bind(id.as_str())
+            .bind(two.as_str())
+            .execute(&mut *tx)
+            .await;
+        assert!(second.unwrap_err().to_string().contains("has one tenant"));
+        drop(tx);
+        let both = Users::Named([one, two].into());
+        set(&hub.store, &id, &users(both)).await.unwrap();
+        let mut tx = hub.store.write().await.unwrap();
+        let narrowed = sqlx::query("UPDATE account_share SET sharing = 'exclusive' WHERE account = $1")
+            .bind(id.as_str())
+            .execute(&mut *tx)
+            .await;
+        assert!(narrowed.unwrap_err().to_string().contains("has one tenant"));
+    }
+}
