@@ -1,7 +1,9 @@
 //! Which headers go where. Towards the vendor only what is on a list passes; from the vendor all but what is about one
-//! connection or would set state in a browser. Knows no values: they are never looked at, only names.
+//! connection or would set state in a browser. Knows no values of headers: they are never looked at, only names.
 
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Uri, header, uri::PathAndQuery};
+
+use crate::secret::Secret;
 
 /// Removes what is about one connection only (RFC 9110, 7.6.1), including what `Connection` names.
 pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
@@ -19,8 +21,47 @@ pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
 #[must_use]
 pub fn to_vendor(headers: &HeaderMap) -> HeaderMap {
     keep(headers, |name| {
-        TO_VENDOR.contains(&name) || name.starts_with("x-codex-")
+        TO_VENDOR.contains(&name)
+            || TO_VENDOR_PREFIXES.iter().any(|prefix| name.starts_with(prefix)) && !NOT_TO_VENDOR.contains(&name)
     })
+}
+
+/// Takes the credential out of a request's address: `?key=…`, as clients of Google's send it. It stays in no log and goes
+/// to no vendor.
+pub fn take_key(uri: &mut Uri) -> Option<Secret<String>> {
+    let query = uri.query()?;
+    let is_key = |pair: &&str| percent_decoded(pair.split('=').next().unwrap_or_default()) == b"key";
+    let found = query.split('&').find(is_key)?;
+    let value = percent_decoded(found.split_once('=').map_or("", |(_, value)| value));
+    let rest: Vec<_> = query.split('&').filter(|pair| !is_key(pair)).collect();
+    let path = if rest.is_empty() {
+        uri.path().to_owned()
+    } else {
+        format!("{}?{}", uri.path(), rest.join("&"))
+    };
+    let mut parts = uri.clone().into_parts();
+    parts.path_and_query = Some(path.try_into().unwrap_or(PathAndQuery::from_static("/")));
+    *uri = Uri::from_parts(parts).unwrap_or_default();
+    String::from_utf8(value).ok().map(Secret::new)
+}
+
+fn percent_decoded(text: &str) -> Vec<u8> {
+    let mut out = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&byte, after)) = rest.split_first() {
+        rest = after;
+        let escaped = if byte == b'%' { hex_pair(after) } else { None };
+        if escaped.is_some() {
+            rest = after.get(2..).unwrap_or_default();
+        }
+        out.push(escaped.unwrap_or(byte));
+    }
+    out
+}
+
+fn hex_pair(digits: &[u8]) -> Option<u8> {
+    let digit = |at: usize| char::from(*digits.get(at)?).to_digit(16);
+    u8::try_from(digit(0)? * 16 + digit(1)?).ok()
 }
 
 /// The vendor's headers that the client may see.
@@ -69,6 +110,9 @@ const HOP_BY_HOP: &[&str] = &[
 const TO_VENDOR: &[&str] = &[
     "accept",
     "accept-language",
+    "anthropic-beta",
+    "anthropic-dangerous-direct-browser-access",
+    "anthropic-version",
     "content-encoding",
     "content-type",
     "conversation_id",
@@ -80,17 +124,28 @@ const TO_VENDOR: &[&str] = &[
     "thread_id",
     "user-agent",
     "version",
+    "x-app",
     "x-client-request-id",
     "x-openai-subagent",
     "x-responsesapi-include-timing-metrics",
+    "x-server-timeout",
     "x-stainless-arch",
+    "x-stainless-async",
+    "x-stainless-helper",
+    "x-stainless-helper-method",
     "x-stainless-lang",
     "x-stainless-os",
     "x-stainless-package-version",
     "x-stainless-retry-count",
     "x-stainless-runtime",
     "x-stainless-runtime-version",
+    "x-stainless-timeout",
 ];
+
+const TO_VENDOR_PREFIXES: &[&str] = &["x-codex-", "x-claude-code-", "x-goog-"];
+
+/// Credentials, and what would have somebody else pay.
+const NOT_TO_VENDOR: &[&str] = &["x-goog-api-key", "x-goog-user-project", "x-goog-authuser"];
 
 const NOT_FROM_VENDOR: &[&str] = &[
     "access-control-allow-credentials",
@@ -109,9 +164,9 @@ const NOT_FROM_VENDOR: &[&str] = &[
 
 #[cfg(test)]
 mod tests {
-    use http::{HeaderMap, HeaderName, HeaderValue};
+    use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 
-    use super::{from_vendor, remove_hop_by_hop, to_vendor};
+    use super::{from_vendor, remove_hop_by_hop, take_key, to_vendor};
 
     fn headers(list: &[(&'static str, &'static str)]) -> HeaderMap {
         list.iter()
@@ -133,10 +188,42 @@ mod tests {
             ("user-agent", "codex_exec/0.169.0"),
             ("x-codex-turn-state", "opaque"),
             ("session_id", "t"),
+            ("anthropic-version", "2023-06-01"),
+            ("anthropic-beta", "b"),
+            ("x-goog-api-key", "canary"),
+            ("x-goog-user-project", "p"),
+            ("x-goog-api-client", "google-genai-sdk/1"),
         ]);
         let mut names: Vec<_> = to_vendor(&sent).keys().map(|n| n.as_str().to_owned()).collect();
         names.sort();
-        assert_eq!(names, ["session_id", "user-agent", "x-codex-turn-state"]);
+        assert_eq!(
+            names,
+            [
+                "anthropic-beta",
+                "anthropic-version",
+                "session_id",
+                "user-agent",
+                "x-codex-turn-state",
+                "x-goog-api-client"
+            ]
+        );
+    }
+
+    #[test]
+    fn the_key_of_an_address_is_taken_and_the_rest_kept() {
+        for (sent, key, left) in [
+            ("/v1beta/models?key=canary", Some("canary"), "/v1beta/models"),
+            ("/p?alt=sse&key=a%2Bb&x=1&key=second", Some("a+b"), "/p?alt=sse&x=1"),
+            ("https://h:1/p?k%65y=c&", Some("c"), "https://h:1/p?"),
+            ("/p?key", Some(""), "/p"),
+            ("/p?keys=1&akey=2", None, "/p?keys=1&akey=2"),
+            ("/p", None, "/p"),
+        ] {
+            let mut uri: Uri = sent.parse().unwrap();
+            let taken = take_key(&mut uri);
+            assert_eq!(taken.as_ref().map(|key| key.expose().as_str()), key, "{sent}");
+            assert_eq!(uri.to_string(), left, "{sent}");
+        }
     }
 
     #[test]

@@ -44,6 +44,7 @@ mod udp;
 mod verbatim;
 mod ways;
 mod websocket;
+mod wires;
 
 use relay_tests::world::{Programs, Setup};
 use serde_json::{Value, json};

@@ -124,6 +124,24 @@ impl Setup {
 }
 
 impl World {
+    /// Connects the vendor once more, as one of another kind: `anthropic` or `gemini`.
+    pub async fn connect(&self, kind: &str) {
+        let base_url = format!("http://{}", self.vendor.addr());
+        let secret = self.hub.home.join("../vendor-secret").display().to_string();
+        let arguments = [
+            "account",
+            "add",
+            kind,
+            "--vendor",
+            kind,
+            "--base-url",
+            &base_url,
+            "--secret-file",
+            &secret,
+        ];
+        self.hub.command(&arguments).await.succeeded();
+    }
+
     /// A client of the agent, with the local key.
     pub fn through_agent(&self) -> Client {
         Client::new(&self.agent.base_url(), &self.agent.key)

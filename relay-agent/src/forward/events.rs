@@ -135,8 +135,8 @@ where
 
     fn poll_life(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         std::task::ready!(self.life.poll_silent(cx));
-        if self.gate.is_at_boundary() {
-            self.outgoing.push_back(Bytes::from_static(sse::keepalive(self.wire)));
+        if let Some(sign) = sse::keepalive(self.wire).filter(|_| self.gate.is_at_boundary()) {
+            self.outgoing.push_back(Bytes::from_static(sign));
         }
         self.life.sent();
         Poll::Ready(())

@@ -22,9 +22,14 @@ pub(crate) fn to_hub(local: &HeaderMap, call: CallId) -> HeaderMap {
     headers
 }
 
-/// What the client gets of an answer's headers.
+/// What the client gets of an answer's headers: those of the vendor's, and the id by which the call is found again.
 pub(crate) fn to_client(hub: &HeaderMap) -> HeaderMap {
-    relay_shared::http::from_vendor(hub.clone())
+    let call = hub.get(CALL_ID).cloned();
+    let mut headers = relay_shared::http::from_vendor(hub.clone());
+    if let Some(call) = call {
+        headers.insert(CALL_ID, call);
+    }
+    headers
 }
 
 /// The same for an upgraded connection, which has no body to describe.

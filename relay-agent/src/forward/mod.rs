@@ -13,6 +13,7 @@ use relay_protocol::{Code, Endpoint, Refusal, Wire};
 use relay_shared::call::CallId;
 use relay_shared::tasks::Tasks;
 use relay_shared::tls::HUB_NAME;
+use relay_shared::tunnel::CALL_ID;
 
 mod calls;
 mod events;
@@ -88,7 +89,12 @@ impl<U: Uplink> Forward<U> {
         let upload = Upload::new(body, self.tasks.clone());
         let mut sent = Request::new(upload.boxed_unsync());
         *sent.method_mut() = head.method;
-        *sent.uri_mut() = hub_uri(endpoint, head.uri.query());
+        // A path that has a model in it goes as it came.
+        let path = match endpoint.wire() {
+            Wire::Gemini => head.uri.path(),
+            Wire::Responses | Wire::Chat | Wire::Messages => endpoint.path(),
+        };
+        *sent.uri_mut() = hub_uri(path, head.uri.query());
         *sent.headers_mut() = head::to_hub(&head.headers, call);
         match self.uplink.send(sent).await {
             Ok(answer) => self.answer(answer, wire, call, wants_events, running),
@@ -124,6 +130,9 @@ pub(crate) fn refused(wire: Wire, refusal: &Refusal, call: CallId) -> Response<L
     let rendered = refusal.render(wire, &call.to_string());
     let mut response = Response::new(text(rendered.body));
     *response.status_mut() = StatusCode::from_u16(rendered.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    if let Ok(id) = HeaderValue::try_from(call.to_string()) {
+        response.headers_mut().insert(CALL_ID, id);
+    }
     for (name, value) in rendered.headers {
         if let Ok(value) = HeaderValue::try_from(value) {
             response.headers_mut().insert(name, value);
@@ -147,18 +156,18 @@ fn is_events(value: &HeaderValue) -> bool {
     media.trim_ascii().eq_ignore_ascii_case(b"text/event-stream")
 }
 
-fn hub_uri(endpoint: Endpoint, query: Option<&str>) -> Uri {
+fn hub_uri(path: &str, query: Option<&str>) -> Uri {
     let target = match query {
-        Some(query) => format!("{}?{query}", endpoint.path()),
-        None => endpoint.path().to_owned(),
+        Some(query) => format!("{path}?{query}"),
+        None => path.to_owned(),
     };
     let uri = Uri::builder()
         .scheme("https")
         .authority(HUB_NAME)
         .path_and_query(target)
         .build();
-    // The query came out of a parsed URI, so it fits into one again.
-    uri.unwrap_or_else(|_| Uri::from_static(endpoint.path()))
+    // Path and query came out of a parsed URI, so they fit into one again.
+    uri.unwrap_or_default()
 }
 
 /// Why there was no answer, and when to come back: soon, because the link returns within seconds or not at all.

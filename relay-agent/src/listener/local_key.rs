@@ -3,6 +3,7 @@
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::digest::{SHA256, digest};
 use http::header::{AUTHORIZATION, HeaderMap, HeaderName};
+use relay_shared::secret::Secret;
 
 /// The SHA-256 of the local key: all that the listener needs.
 #[derive(Clone)]
@@ -25,6 +26,11 @@ impl ExpectedKey {
             .map(|value| value.as_bytes());
         // Every candidate is compared, so that time tells nothing about which one was right.
         bearer.chain(plain).fold(false, |found, key| self.matches(key) | found)
+    }
+
+    /// Whether this is the key.
+    pub(crate) fn is(&self, key: &Secret<String>) -> bool {
+        self.matches(key.expose().as_bytes())
     }
 
     fn matches(&self, key: &[u8]) -> bool {

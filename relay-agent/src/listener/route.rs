@@ -7,6 +7,8 @@ use http::{HeaderValue, Method, Request, Response};
 use hyper::body::Incoming;
 use relay_protocol::{Code, Endpoint, Refusal, Wire};
 use relay_shared::call::CallId;
+use relay_shared::http::take_key;
+use relay_shared::secret::Secret;
 
 use super::guard::{Foreign, OwnNames};
 use super::local_key::ExpectedKey;
@@ -31,17 +33,18 @@ pub(crate) struct Router<U, C> {
 
 impl<U: Uplink, C: Control> Router<U, C> {
     pub(super) async fn answer(&self, request: Request<Incoming>) -> Response<LocalBody> {
-        let (head, body) = request.into_parts();
+        let (mut head, body) = request.into_parts();
         if let Err(foreign) = self.names.admit(&head) {
             return turned_away(foreign);
         }
+        let in_address = take_key(&mut head.uri);
         let path = head.uri.path();
         let (endpoint, wire) = (Endpoint::parse(path), Wire::of_path(path));
         // A probe whether anyone is here. Nothing is told and nothing is done, so it needs no key and no hub.
         if head.method == Method::HEAD && endpoint.is_some() {
             return Response::new(text(""));
         }
-        if let Some(refusal) = self.refuse_stranger(&head.headers, is_control(path)) {
+        if let Some(refusal) = self.refuse_stranger(&head.headers, in_address.as_ref(), is_control(path)) {
             return self.forward.refuse(wire, &refusal, body);
         }
         if is_control(path) {
@@ -62,9 +65,15 @@ impl<U: Uplink, C: Control> Router<U, C> {
     }
 
     /// The control paths need the key whatever was configured: they tell about the machine.
-    fn refuse_stranger(&self, headers: &HeaderMap, is_control: bool) -> Option<Refusal> {
+    fn refuse_stranger(
+        &self,
+        headers: &HeaderMap,
+        in_address: Option<&Secret<String>>,
+        is_control: bool,
+    ) -> Option<Refusal> {
         let is_open = self.key_rule == LocalKey::Off && !is_control;
-        (!is_open && !self.key.is_in(headers)).then(no_key)
+        let is_known = self.key.is_in(headers) | in_address.is_some_and(|key| self.key.is(key));
+        (!is_open && !is_known).then(no_key)
     }
 
     async fn control(&self, method: &Method, path: &str, body: Incoming) -> Response<LocalBody> {
@@ -88,12 +97,12 @@ impl Treatment {
     fn of(endpoint: Endpoint, method: &Method, headers: &HeaderMap) -> Self {
         match endpoint {
             Endpoint::Responses if method == Method::GET && asks_for_socket(headers) => Self::Socket,
-            Endpoint::Responses | Endpoint::Compact | Endpoint::ChatCompletions if method == Method::POST => Self::Call,
-            Endpoint::Models if method == Method::GET => Self::Call,
-            Endpoint::Responses | Endpoint::Compact | Endpoint::ChatCompletions => {
-                Self::WrongMethod { allowed: "POST, HEAD" }
-            }
-            Endpoint::Models => Self::WrongMethod { allowed: "GET, HEAD" },
+            endpoint if endpoint.lists_models() => match *method {
+                Method::GET => Self::Call,
+                _ => Self::WrongMethod { allowed: "GET, HEAD" },
+            },
+            _ if method == Method::POST => Self::Call,
+            _ => Self::WrongMethod { allowed: "POST, HEAD" },
         }
     }
 }
@@ -122,8 +131,9 @@ fn no_key() -> Refusal {
 }
 
 fn no_such_path() -> Refusal {
-    Refusal::new(Code::NotFound, "There is no such path here.")
-        .hint("Served: /v1/responses, /v1/responses/compact, /v1/chat/completions, /v1/models.")
+    Refusal::new(Code::NotFound, "There is no such path here.").hint(
+        "Served: /v1/responses, /v1/chat/completions, /v1/messages, /v1beta/models/MODEL:generateContent, /v1/models.",
+    )
 }
 
 fn wrong_method(allowed: &str) -> Refusal {

@@ -31,7 +31,7 @@ pub(super) fn most(model: &Model, envelope: &Envelope, default_output: Tokens) -
         tools,
         kinds: Kinds {
             audio: carries.sound || envelope.continues,
-            image: carries.pictures > 0 || carries.files || envelope.continues,
+            image: carries.pictures > 0 || carries.files || carries.writes_pictures || envelope.continues,
             long_cache: envelope.keeps_cache,
         },
     }
@@ -106,6 +106,8 @@ pub(super) fn refuse_unpriced(price: &Price, envelope: &Envelope) -> Result<(), 
         searches_files: _,
         runs_code: _,
         makes_pictures: _,
+        keeps_cache: _,
+        writes_pictures: _,
     } = envelope.carries;
     let tier = envelope.service_tier.as_deref();
     let wants = [

@@ -466,6 +466,9 @@ impl Admission {
             .hint("leave it out, and stream the answer instead")
             .into());
         }
+        if envelope.endpoint.is_free() {
+            return Ok((Nanos::ZERO, None));
+        }
         bound::refuse_unpriced(&model.offer.price, envelope)?;
         let default = most.map_or(self.defaults.output, |most| most.min(self.defaults.output));
         let most = bound::most(model, envelope, default);

@@ -61,6 +61,8 @@ pub(super) fn output(rule: &Rule, endpoint: Endpoint, asked: Tokens, most: Token
     let field = match endpoint.wire() {
         Wire::Responses => "max_output_tokens",
         Wire::Chat => "max_completion_tokens",
+        Wire::Messages => "max_tokens",
+        Wire::Gemini => "generationConfig.maxOutputTokens",
     };
     let whose = rule.scope.told();
     let message = format!("`{field}` asks for {asked} tokens, but this {whose} may ask for {most} a call at most");

@@ -332,11 +332,13 @@ async fn known_device(store: &Store, id: &str) -> Result<Scope, Failure> {
 
 fn endpoint_of(path: &str) -> Result<Scope, Failure> {
     match Endpoint::parse(path) {
-        Some(endpoint @ (Endpoint::Responses | Endpoint::Compact | Endpoint::ChatCompletions)) => {
-            Ok(Scope::Endpoint(endpoint))
+        Some(endpoint) if !endpoint.lists_models() => Ok(Scope::Endpoint(endpoint)),
+        Some(_) | None => {
+            let calls = Endpoint::ALL.iter().filter(|endpoint| !endpoint.lists_models());
+            let paths: Vec<_> = calls.map(|endpoint| endpoint.path()).collect();
+            Err(Failure::fixable(format!("`{}` is no endpoint that calls", typed(path)))
+                .hint(format!("there are {}", paths.join(", "))))
         }
-        Some(Endpoint::Models) | None => Err(Failure::fixable(format!("`{}` is no endpoint that calls", typed(path)))
-            .hint("there are /v1/responses, /v1/responses/compact and /v1/chat/completions")),
     }
 }
 

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use hyper::upgrade::OnUpgrade;
 use relay_protocol::{Code, Endpoint, Refusal, Wire};
-use relay_shared::{call::CallId, secret::Secret};
+use relay_shared::{call::CallId, http::take_key, secret::Secret};
 
 pub use self::{
     metrics::{Figures, serve_metrics},
@@ -48,7 +48,7 @@ struct Arrival {
 async fn admit(exchange: &Arc<Exchange>, arrival: Arrival) -> Response<ReplyBody> {
     let started = Instant::now();
     let Arrival {
-        head,
+        mut head,
         body,
         credential,
         socket,
@@ -57,6 +57,11 @@ async fn admit(exchange: &Arc<Exchange>, arrival: Arrival) -> Response<ReplyBody
         link,
         is_socket_post,
     } = arrival;
+    // Before anything else sees the address.
+    let credential = match (take_key(&mut head.uri), credential) {
+        (Some(key), None) => Some(Credential::Key(key)),
+        (_, credential) => credential,
+    };
     let path = head.uri.path();
     if path == "/healthz" {
         return health(exchange, &head.method);
@@ -115,8 +120,9 @@ async fn admit(exchange: &Arc<Exchange>, arrival: Arrival) -> Response<ReplyBody
 
 fn allowed(endpoint: Endpoint, is_socket: bool) -> [Method; 1] {
     match (endpoint, is_socket) {
-        (Endpoint::Models, _) | (Endpoint::Responses, true) => [Method::GET],
-        (Endpoint::Responses | Endpoint::Compact | Endpoint::ChatCompletions, _) => [Method::POST],
+        (endpoint, _) if endpoint.lists_models() => [Method::GET],
+        (Endpoint::Responses, true) => [Method::GET],
+        _ => [Method::POST],
     }
 }
 

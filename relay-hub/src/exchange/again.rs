@@ -30,6 +30,7 @@ pub(super) struct Again {
     exchange: Arc<Exchange>,
     call: CallId,
     endpoint: Endpoint,
+    path: Box<str>,
     model: Box<str>,
     query: Option<Box<str>>,
     headers: HeaderMap,
@@ -60,6 +61,7 @@ impl Again {
                 exchange: exchange.clone(),
                 call,
                 endpoint: asked.endpoint,
+                path: asked.path.into(),
                 model: asked.model.into(),
                 query: asked.query.map(Into::into),
                 headers: headers.clone(),
@@ -90,6 +92,7 @@ impl Again {
         let (headers, body) = (self.headers.clone(), self.body.clone());
         let asked = vendor::Asked {
             endpoint: self.endpoint,
+            path: &self.path,
             model: &self.model,
             query: self.query.as_deref(),
         };

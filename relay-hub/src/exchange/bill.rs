@@ -50,8 +50,10 @@ pub(super) struct Bill {
     /// The size of the request, and what is kept of it.
     input_bytes: usize,
     input: Payload,
-    /// A warm-up is no turn: it is noted and costs nothing.
+    /// It is noted and costs nothing.
     is_free: bool,
+    /// A warm-up is no turn.
+    is_warm_up: bool,
     /// How far the hold reaches, where it can be extended; and with so many bytes of output it has to be.
     reach: Option<Reach>,
     extend_at: usize,
@@ -111,7 +113,7 @@ enum Due {
     Nothing,
     /// As the vendor says.
     Reported(Usage),
-    /// What goes beside the tokens, which are counted here.
+    /// What goes beside the tokens, which are counted here but for an input that is in it.
     Counted(Usage),
 }
 
@@ -140,6 +142,7 @@ impl Bill {
             input_bytes: envelope.bytes,
             input,
             is_free,
+            is_warm_up: is_free && !envelope.endpoint.is_free(),
             reach,
             extend_at: extend_at(reach),
             checkpoint_at: record.began() + CHECKPOINT_EVERY,
@@ -303,7 +306,7 @@ impl Bill {
     /// The row as far as no money is concerned.
     fn row(&self, observed: &Observed, ending: Ending) -> UsageRow {
         let mut row = self.record.row.clone();
-        row.ending = if self.is_free && ending == Ending::Completed {
+        row.ending = if self.is_warm_up && ending == Ending::Completed {
             Ending::Warmup
         } else {
             ending
@@ -331,7 +334,7 @@ impl Bill {
             flags.set(Flag::Unreported);
         }
         if is_well || (pays_for_what_came(ending) && has_begun(observed)) {
-            Due::Counted(self.with_tools(Usage::default(), observed, is_well))
+            Due::Counted(self.with_tools(observed.begun.unwrap_or_default(), observed, is_well))
         } else {
             Due::Nothing
         }
@@ -371,6 +374,7 @@ impl Last {
             self.row.flags.set(Flag::ByBytes);
             (by_bytes(request.1), by_bytes(answer.1))
         });
+        let input = Some(beside.input).filter(|told| *told > Tokens::ZERO).unwrap_or(input);
         let usage = Usage {
             input,
             output,

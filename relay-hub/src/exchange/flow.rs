@@ -29,6 +29,8 @@ use crate::{
 
 /// What may still follow the event that ends an answer.
 const AFTER_THE_END: Duration = Duration::from_millis(250);
+/// What may be the end, on a wire where only the end of the body tells so, waits no longer for the usage.
+const UNTIL_THE_END: Duration = Duration::from_secs(2);
 /// A client that takes nothing for so long has gone.
 const CLIENT_STALL: Duration = Duration::from_secs(60);
 
@@ -152,7 +154,7 @@ impl Flow {
                 () = sender.gone() => return End::Gone,
                 why = self.meter.tenant.stop.asked() => return End::Stopped(why),
                 () = &mut timer => {
-                    if self.meter.bill.is_settled() {
+                    if self.meter.bill.is_settled() || (self.tap.is_ending() && heard.elapsed() >= UNTIL_THE_END) {
                         return End::Clean;
                     }
                     if heard.elapsed() >= self.meter.limits.idle_timeout {
@@ -184,6 +186,8 @@ impl Flow {
             }
             if self.meter.bill.is_settled() && self.is_answer {
                 timer.as_mut().reset(tokio::time::Instant::now() + AFTER_THE_END);
+            } else if self.tap.is_ending() {
+                timer.as_mut().reset(tokio::time::Instant::now() + UNTIL_THE_END);
             }
         }
     }
@@ -205,7 +209,7 @@ impl Flow {
             return;
         }
         let mut left = self.meter.limits.abort_drain_bytes;
-        while self.tap.observed().ending.is_none() {
+        while self.tap.is_ending() || self.tap.observed().ending.is_none() {
             let frame = tokio::select! {
                 biased;
                 frame = body.frame() => frame,
@@ -257,8 +261,10 @@ impl Flow {
             .meter
             .keepalive
             .is_some_and(|keepalive| heard.elapsed() >= keepalive);
-        if is_due && self.fills_silence() && self.tap.is_at_boundary() {
-            send(sender, Bytes::from_static(sse::keepalive(self.meter.wire))).await?;
+        let sign = sse::keepalive(self.meter.wire);
+        let is_fit = is_due && self.fills_silence() && self.tap.is_at_boundary();
+        if let Some(sign) = sign.filter(|_| is_fit) {
+            send(sender, Bytes::from_static(sign)).await?;
         }
         Ok(())
     }
@@ -336,11 +342,13 @@ impl Flow {
         if matches!(end, End::Clean | End::Cut | End::Silent) {
             self.meter.taken.met(Trouble::Broke, None);
         }
-        if end != End::Gone && self.fills_silence() && self.tap.is_at_boundary() {
-            let told = broke(end).stream_event(self.meter.wire, &self.meter.call.to_string());
-            if send(&sender, told).await.is_ok() {
-                sender.end().await;
-            }
+        let words = self.tap.last_words(&broke(end), &self.meter.call.to_string());
+        let is_told = match words.filter(|_| end != End::Gone && self.is_answer) {
+            Some(words) => send(&sender, words).await.is_ok(),
+            None => false,
+        };
+        if is_told {
+            sender.end().await;
         } else {
             drop(sender);
         }

@@ -251,14 +251,15 @@ impl Meter {
         let (mut head, body) = answer.into_parts();
         let announced = length(&head.headers);
         let is_answer = verdict(head.status) == Verdict::Answer;
-        let shape = if is_answer && (self.is_streamed || is_event_stream(&head.headers)) {
-            Shape::Events
-        } else {
-            Shape::Whole
+        let shape = match (is_event_stream(&head.headers), self.is_streamed) {
+            _ if !is_answer => Shape::Whole,
+            (false, true) if self.wire == Wire::Gemini => Shape::Array,
+            (true, _) | (false, true) => Shape::Events,
+            (false, false) => Shape::Whole,
         };
         head.headers = from_vendor(head.headers);
         self.rename(&mut head.headers);
-        if shape == Shape::Events {
+        if shape != Shape::Whole {
             // A stream that breaks off ends with words of ours.
             head.headers.remove(header::CONTENT_LENGTH);
         }

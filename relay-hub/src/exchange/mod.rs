@@ -52,6 +52,12 @@ pub use self::{redeem::REDEEM, socket::SocketClient};
 
 /// The name under which a client and an operator find a call again.
 const CALL_ID: HeaderName = HeaderName::from_static("relay-call-id");
+/// What only clients of Anthropic's and of Google's say.
+static OF_ANTHROPIC: [HeaderName; 1] = [HeaderName::from_static("anthropic-version")];
+static OF_GOOGLE: [HeaderName; 2] = [
+    HeaderName::from_static("x-goog-api-client"),
+    HeaderName::from_static("x-goog-api-key"),
+];
 /// Where a vendor tells which model answered.
 const TOLD_MODEL: HeaderName = HeaderName::from_static("openai-model");
 /// A refused client has this long to finish its body.
@@ -102,6 +108,16 @@ pub struct Inbound {
 }
 
 impl Inbound {
+    /// The dialect in which to answer: a list of models is asked for by the same path in three.
+    fn wire(&self) -> Wire {
+        let says = |names: &[HeaderName]| names.iter().any(|name| self.head.headers.contains_key(name));
+        match self.endpoint {
+            Endpoint::Models if says(&OF_ANTHROPIC) => Wire::Messages,
+            Endpoint::Models if says(&OF_GOOGLE) => Wire::Gemini,
+            endpoint => endpoint.wire(),
+        }
+    }
+
     /// What admission decides by before the body.
     fn asks(&self) -> Head {
         Head {
@@ -149,10 +165,10 @@ impl Exchange {
     /// Serves one call. A refusal is an answer too: in the client's dialect, with the call's id.
     pub async fn serve(self: &Arc<Self>, inbound: Inbound, mut body: ClientBody) -> Response<ReplyBody> {
         fault::point("accepted");
-        let (call, wire) = (inbound.call, inbound.endpoint.wire());
+        let (call, wire) = (inbound.call, inbound.wire());
         let mut record = None;
         let outcome = match (inbound.endpoint, &inbound.socket) {
-            (Endpoint::Models, _) => self.models(inbound).await,
+            (endpoint, _) if endpoint.lists_models() => self.models(inbound).await,
             (_, Some(_)) => self.open_socket(inbound, &mut body, &mut record).await,
             (_, None) => self.relay(inbound, &mut body, &mut record).await,
         };
@@ -163,9 +179,7 @@ impl Exchange {
             self.discard(body);
             refusal(&refused, wire, call)
         });
-        if let Ok(id) = HeaderValue::from_bytes(&call.digits()) {
-            response.headers_mut().insert(CALL_ID, id);
-        }
+        name_call(&mut response, call);
         response
     }
 
@@ -212,14 +226,14 @@ impl Exchange {
         // A client that leaves while it stands in line is noticed by its body.
         let read = request::read(&head.headers, body, entry.body_bytes, &self.limits, &self.bodies);
         let (ticket, body) = tokio::try_join!(entry.ticket(), read)?;
-        let envelope = Envelope::read(endpoint, body.plain.as_slice())?;
+        let envelope = Envelope::read_at(endpoint, head.uri.path(), body.plain.as_slice())?;
         row.asked(&envelope);
         let mut model = self.catalogue.model(&caller, &envelope.model).await?;
         row.priced(&model);
         let plain = body.plain.as_slice();
         let claim = self
             .idempotency
-            .claim(&caller, &head.headers, endpoint, plain, call)
+            .claim(&caller, &head.headers, asked_path(endpoint, &head), plain, call)
             .await?;
         let held = self
             .admission
@@ -245,6 +259,7 @@ impl Exchange {
         let (payload, headers, memory) = body.edited(&envelope.edits(renamed, asks_usage), headers);
         let asked = Asked {
             endpoint,
+            path: head.uri.path(),
             model: &model.upstream,
             query: head.uri.query(),
         };
@@ -300,6 +315,14 @@ impl From<EnvelopeError> for Refused {
     }
 }
 
+/// What tells one request from another beside its body: the path, in one spelling where it has no model in it.
+fn asked_path(endpoint: Endpoint, head: &http::request::Parts) -> &str {
+    match endpoint.wire() {
+        Wire::Gemini => head.uri.path(),
+        Wire::Responses | Wire::Chat | Wire::Messages => endpoint.path(),
+    }
+}
+
 /// A refusal as an answer.
 pub fn refusal(refused: &Refused, wire: Wire, call: CallId) -> Response<ReplyBody> {
     let rendered = refused.public.render(wire, &call.to_string());
@@ -311,7 +334,15 @@ pub fn refusal(refused: &Refused, wire: Wire, call: CallId) -> Response<ReplyBod
             response.headers_mut().insert(name, value);
         }
     }
+    name_call(&mut response, call);
     response
+}
+
+/// Every answer says which call it is of.
+fn name_call(response: &mut Response<ReplyBody>, call: CallId) {
+    if let Ok(id) = HeaderValue::from_bytes(&call.digits()) {
+        response.headers_mut().insert(CALL_ID, id);
+    }
 }
 
 fn internal() -> Refused {

@@ -2,15 +2,19 @@
 
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
-use relay_protocol::catalog::{ModelCard, codex_catalog, etag, openai_list};
+use relay_protocol::{
+    Wire,
+    catalog::{ModelCard, anthropic_list, codex_catalog, etag, gemini_list, openai_list},
+};
 
 use super::{Exchange, Inbound, body::ReplyBody};
 use crate::{admission::Admission, catalogue::Model, refusal::Refused};
 
 impl Exchange {
-    /// `GET /v1/models`: OpenAI's list, or Codex's catalogue when the query names a `client_version`.
+    /// `GET /v1/models`: the list of Anthropic's for its clients, of Google's for theirs, of OpenAI's for others, or Codex's
+    /// catalogue when the query names a `client_version`. `GET /v1beta/models`: Google's.
     pub(super) async fn models(&self, inbound: Inbound) -> Result<Response<ReplyBody>, Refused> {
-        let asks = inbound.asks();
+        let (asks, wire) = (inbound.asks(), inbound.wire());
         let caller = self.identify(inbound.credential).await?;
         let rules = self.admission.check(&caller, &asks)?;
         let models = self.catalogue.models(&caller).into_iter();
@@ -19,10 +23,11 @@ impl Exchange {
             .map(card)
             .collect();
         let is_codex = inbound.head.uri.query().is_some_and(asks_for_codex);
-        let list = if is_codex {
-            codex_catalog(&models)
-        } else {
-            openai_list(&models)
+        let list = match wire {
+            Wire::Messages => anthropic_list(&models),
+            Wire::Gemini => gemini_list(&models),
+            Wire::Responses | Wire::Chat if is_codex => codex_catalog(&models),
+            Wire::Responses | Wire::Chat => openai_list(&models),
         };
         let tag = etag(&list);
         if inbound
@@ -40,6 +45,7 @@ impl Exchange {
 fn card(model: Model) -> ModelCard {
     ModelCard {
         context: model.context_told(),
+        max_output: model.max_output,
         id: model.name,
         created: 0,
         owned_by: "relay".to_owned(),

@@ -7,7 +7,7 @@ use std::{
 };
 
 use http::StatusCode;
-use relay_protocol::{Endpoint, Envelope};
+use relay_protocol::{Endpoint, Envelope, Wire};
 use relay_shared::call::CallId;
 use tracing::{debug, warn};
 
@@ -107,7 +107,7 @@ impl Record {
 
     /// The relay's own refusal is what the client got.
     pub(super) fn refused(&mut self, refused: &Refused) {
-        self.row.status = refused.public.code.status();
+        self.row.status = refused.public.code.status_in(Wire::of_path(self.row.endpoint));
     }
 
     /// Writes the row of a call that was refused before any money was set aside.

@@ -14,7 +14,6 @@ use std::{
 
 use aws_lc_rs::digest::{Context, SHA256};
 use http::{HeaderMap, HeaderName};
-use relay_protocol::Endpoint;
 use relay_shared::{
     call::CallId,
     clock::{Clock as _, SystemClock},
@@ -88,7 +87,7 @@ impl Idempotency {
         Self(inner)
     }
 
-    /// Claims the request's key for `call`; none where it has no key.
+    /// Claims the request's key for `call`; none where it has no key. `asked` is the path, in one spelling.
     ///
     /// # Errors
     /// The key is no key, stands for another request, or for a call that runs or has ended.
@@ -96,7 +95,7 @@ impl Idempotency {
         &self,
         caller: &Caller,
         headers: &HeaderMap,
-        endpoint: Endpoint,
+        asked: &str,
         body: &[u8],
         call: CallId,
     ) -> Result<Option<Box<Claim>>, Refused> {
@@ -108,7 +107,7 @@ impl Idempotency {
             hash: read(headers)?,
         };
         let running = Running {
-            request: fingerprint(&[endpoint.path().as_bytes(), body]),
+            request: fingerprint(&[asked.as_bytes(), body]),
             call,
         };
         // Boxed: hardly any call comes here, and every call would keep room for it.

@@ -1,6 +1,6 @@
 use futures_util::future::join_all;
 use http::HeaderValue;
-use relay_protocol::Code;
+use relay_protocol::{Code, Endpoint};
 use sqlx::Row as _;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -47,7 +47,13 @@ impl Desk {
         let headers = HeaderMap::from_iter([(KEY, HeaderValue::from_str(key).unwrap())]);
         let claim = self
             .calls
-            .claim(caller, &headers, Endpoint::Responses, body.as_bytes(), CallId::random())
+            .claim(
+                caller,
+                &headers,
+                Endpoint::Responses.path(),
+                body.as_bytes(),
+                CallId::random(),
+            )
             .await?;
         Ok(claim.expect("there is a key"))
     }
@@ -85,7 +91,7 @@ async fn a_call_without_a_key_claims_nothing() {
     let (one, none) = (caller(), HeaderMap::new());
     let none = desk
         .calls
-        .claim(&one, &none, Endpoint::Responses, b"{}", CallId::random());
+        .claim(&one, &none, Endpoint::Responses.path(), b"{}", CallId::random());
     assert!(none.await.unwrap().is_none());
     assert_eq!(desk.rows().await, 0);
 }
@@ -107,7 +113,7 @@ async fn what_is_no_key_is_refused_in_words() {
         }
         let asked = desk
             .calls
-            .claim(&one, &headers, Endpoint::Responses, b"", CallId::random());
+            .claim(&one, &headers, Endpoint::Responses.path(), b"", CallId::random());
         let refused = asked.await.err().unwrap().public;
         assert_eq!(refused.code, Code::InvalidRequest);
         assert!(refused.message.contains(told), "{}", refused.message);

@@ -7,10 +7,18 @@ use relay_protocol::Wire;
 pub enum VendorKind {
     /// OpenAI, and what speaks exactly like it.
     OpenAi,
+    /// Anthropic, and what speaks exactly like it.
+    Anthropic,
+    /// Google's Gemini API, and what speaks exactly like it.
+    Gemini,
 }
 
 /// Every vendor: by the name commands use, with the wires it speaks.
-const KINDS: [(VendorKind, &str, &[Wire]); 1] = [(VendorKind::OpenAi, "openai", &[Wire::Responses, Wire::Chat])];
+const KINDS: [(VendorKind, &str, &[Wire]); 3] = [
+    (VendorKind::OpenAi, "openai", &[Wire::Responses, Wire::Chat]),
+    (VendorKind::Anthropic, "anthropic", &[Wire::Messages]),
+    (VendorKind::Gemini, "gemini", &[Wire::Gemini]),
+];
 
 impl VendorKind {
     /// Every name that commands take.

@@ -6,7 +6,7 @@ mod trouble;
 mod wait;
 
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header, uri};
-use relay_protocol::Endpoint;
+use relay_protocol::{Endpoint, ModelPath};
 
 pub use self::{
     kind::VendorKind,
@@ -20,10 +20,10 @@ pub struct Target {
     /// Scheme, host and port, to connect to.
     origin: Uri,
     host: HeaderValue,
-    /// The path before the endpoint's own, with no slash at its end: `/v1` unless the base URL has a path.
+    /// The path before the endpoint's own, with no slash at its end.
     prefix: String,
     /// The paths of calls without a query, which nearly all are.
-    paths: [(Endpoint, Uri); 2],
+    paths: [(Endpoint, Uri); 3],
     /// What proves that the account is ours.
     credential: (HeaderName, HeaderValue),
 }
@@ -32,6 +32,8 @@ pub struct Target {
 #[derive(Clone, Copy)]
 pub struct Asked<'a> {
     pub endpoint: Endpoint,
+    /// The client's own, without its query.
+    pub path: &'a str,
     /// As the vendor knows it.
     pub model: &'a str,
     /// The client's, without its leading `?`.
@@ -57,25 +59,39 @@ impl Target {
     pub fn new(vendor: VendorKind, base: &Uri, secret: &str) -> Result<Self, TargetError> {
         match vendor {
             VendorKind::OpenAi => Self::openai(base, secret),
+            VendorKind::Anthropic => Self::anthropic(base, secret),
+            VendorKind::Gemini => Self::gemini(base, secret),
         }
     }
 
     /// `{base}/responses`, `Authorization: Bearer`.
     /// Source: <https://platform.openai.com/docs/api-reference> (2026-11).
     fn openai(base: &Uri, secret: &str) -> Result<Self, TargetError> {
-        Self::at(base, (header::AUTHORIZATION, &format!("Bearer {secret}")))
+        let prefix = path_of(base).unwrap_or("/v1");
+        Self::at(base, prefix, (header::AUTHORIZATION, &format!("Bearer {secret}")))
     }
 
-    fn at(base: &Uri, (name, value): (HeaderName, &str)) -> Result<Self, TargetError> {
+    /// `{base}/messages`, `x-api-key`.
+    /// Source: <https://platform.claude.com/docs/en/api/overview> (2026-11).
+    fn anthropic(base: &Uri, secret: &str) -> Result<Self, TargetError> {
+        Self::at(base, path_of(base).unwrap_or("/v1"), (API_KEY, secret))
+    }
+
+    /// `{base}/{version}/models/{model}:{method}`, `x-goog-api-key`. The version is the client's: one in the base URL is
+    /// left out.
+    /// Source: <https://ai.google.dev/api> (2026-11).
+    fn gemini(base: &Uri, secret: &str) -> Result<Self, TargetError> {
+        let path = path_of(base).unwrap_or_default();
+        let prefix = ["/v1beta", "/v1"].iter().find_map(|version| path.strip_suffix(version));
+        Self::at(base, prefix.unwrap_or(path), (GOOG_API_KEY, secret))
+    }
+
+    fn at(base: &Uri, prefix: &str, (name, value): (HeaderName, &str)) -> Result<Self, TargetError> {
         let scheme = base.scheme().cloned().ok_or(TargetError::BaseUrl)?;
         if scheme != uri::Scheme::HTTPS && scheme != uri::Scheme::HTTP {
             return Err(TargetError::BaseUrl);
         }
         let authority = base.authority().cloned().ok_or(TargetError::BaseUrl)?;
-        let prefix = match base.path().trim_end_matches('/') {
-            "" => "/v1".to_owned(),
-            path => path.to_owned(),
-        };
         let mut credential = HeaderValue::from_str(value).map_err(|_| TargetError::Secret)?;
         credential.set_sensitive(true);
         let mut origin = uri::Parts::default();
@@ -86,9 +102,9 @@ impl Target {
         Ok(Self {
             origin: Uri::from_parts(origin).map_err(|_| TargetError::BaseUrl)?,
             host,
-            paths: [Endpoint::Responses, Endpoint::ChatCompletions]
-                .map(|endpoint| (endpoint, path(&prefix, endpoint, None))),
-            prefix,
+            paths: [Endpoint::Responses, Endpoint::ChatCompletions, Endpoint::Messages]
+                .map(|endpoint| (endpoint, path(prefix, of_version(endpoint), None))),
+            prefix: prefix.to_owned(),
             credential: (name, credential),
         })
     }
@@ -102,14 +118,21 @@ impl Target {
     pub fn path(&self, asked: Asked<'_>) -> Uri {
         let Asked {
             endpoint,
-            model: _,
+            path: asked,
+            model,
             query,
         } = asked;
+        if let Some(asked) = ModelPath::parse(asked) {
+            return path(&self.prefix, &asked.with(model), query);
+        }
         let known = self
             .paths
             .iter()
             .find(|(known, _)| *known == endpoint && query.is_none());
-        known.map_or_else(|| path(&self.prefix, endpoint, query), |(_, path)| path.clone())
+        known.map_or_else(
+            || path(&self.prefix, of_version(endpoint), query),
+            |(_, path)| path.clone(),
+        )
     }
 
     /// Adds the account's credential and the vendor's host to a head that holds only what may pass.
@@ -120,8 +143,20 @@ impl Target {
     }
 }
 
-fn path(prefix: &str, endpoint: Endpoint, query: Option<&str>) -> Uri {
-    let path = endpoint.path().strip_prefix("/v1").unwrap_or(endpoint.path());
+/// The path of a base URL that has one.
+fn path_of(base: &Uri) -> Option<&str> {
+    Some(base.path().trim_end_matches('/')).filter(|path| !path.is_empty())
+}
+
+/// An endpoint's path after its version, which the prefix has.
+fn of_version(endpoint: Endpoint) -> &'static str {
+    let path = endpoint.path();
+    path.strip_prefix("/v1")
+        .filter(|rest| rest.starts_with('/'))
+        .unwrap_or(path)
+}
+
+fn path(prefix: &str, path: &str, query: Option<&str>) -> Uri {
     let mut full = String::with_capacity(prefix.len() + path.len() + query.map_or(0, |query| query.len() + 1));
     full.push_str(prefix);
     full.push_str(path);
@@ -162,6 +197,9 @@ pub fn has_no_websocket(status: StatusCode) -> bool {
     )
 }
 
+const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+const GOOG_API_KEY: HeaderName = HeaderName::from_static("x-goog-api-key");
+
 static REQUEST_IDS: [HeaderName; 3] = [
     HeaderName::from_static("x-request-id"),
     HeaderName::from_static("x-oai-request-id"),
@@ -185,8 +223,60 @@ mod tests {
     fn path(base: &str, endpoint: Endpoint, query: Option<&str>) -> Uri {
         let target = Target::new(VendorKind::OpenAi, &base.parse().unwrap(), "sk-x").unwrap();
         assert_eq!(target.origin().path(), "/");
-        let model = "gpt-5.5";
-        target.path(Asked { endpoint, model, query })
+        target.path(Asked {
+            endpoint,
+            path: endpoint.path(),
+            model: "gpt-5.5",
+            query,
+        })
+    }
+
+    fn other(vendor: VendorKind, base: &str, asked: &str, query: Option<&str>) -> (String, HeaderMap) {
+        let target = Target::new(vendor, &base.parse().unwrap(), "key").unwrap();
+        let mut headers = HeaderMap::new();
+        target.authorise(&mut headers);
+        let path = target.path(Asked {
+            endpoint: Endpoint::parse(asked).unwrap(),
+            path: asked,
+            model: "own/model",
+            query,
+        });
+        (path.to_string(), headers)
+    }
+
+    #[test]
+    fn anthropic_gets_its_key_in_its_own_header() {
+        for (base, prefix) in [("https://h", ""), ("https://h/v1/", ""), ("https://h/proxy", "/proxy")] {
+            let (path, headers) = other(VendorKind::Anthropic, base, "/messages", Some("beta=true"));
+            let version = if prefix.is_empty() { "/v1" } else { "" };
+            assert_eq!(path, format!("{prefix}{version}/messages?beta=true"), "{base}");
+            assert_eq!(headers["x-api-key"], "key");
+            assert!(!headers.contains_key("authorization") && headers["x-api-key"].is_sensitive());
+        }
+        let (path, _) = other(VendorKind::Anthropic, "https://h", "/v1/messages/count_tokens", None);
+        assert_eq!(path, "/v1/messages/count_tokens");
+    }
+
+    #[test]
+    fn gemini_is_asked_by_the_version_of_the_client_and_the_model_of_the_vendor() {
+        for base in ["https://h", "https://h/", "https://h/v1beta", "https://h/v1/"] {
+            let asked = "/v1beta/models/alias:streamGenerateContent";
+            let (path, headers) = other(VendorKind::Gemini, base, asked, Some("alt=sse"));
+            assert_eq!(
+                path, "/v1beta/models/own%2Fmodel:streamGenerateContent?alt=sse",
+                "{base}"
+            );
+            assert_eq!(headers["x-goog-api-key"], "key");
+            let (path, _) = other(VendorKind::Gemini, base, "/v1/models/alias:countTokens", None);
+            assert_eq!(path, "/v1/models/own%2Fmodel:countTokens");
+        }
+        let (path, _) = other(
+            VendorKind::Gemini,
+            "https://h/g/v1beta",
+            "/v1/models/a:generateContent",
+            None,
+        );
+        assert_eq!(path, "/g/v1/models/own%2Fmodel:generateContent");
     }
 
     #[test]

@@ -1,7 +1,27 @@
 //! The cheapest call that shows whether an account works, and what its answer says. Does no IO.
 
-use http::StatusCode;
+use http::{HeaderName, HeaderValue, StatusCode};
+use relay_protocol::Endpoint;
 use serde::Deserialize;
+
+use super::VendorKind;
+
+/// The list of models, which costs nothing.
+pub const fn endpoint(vendor: VendorKind) -> Endpoint {
+    match vendor {
+        VendorKind::OpenAi | VendorKind::Anthropic => Endpoint::Models,
+        VendorKind::Gemini => Endpoint::GeminiModels,
+    }
+}
+
+/// What the vendor asks of every call beside the credential.
+pub fn headers(vendor: VendorKind) -> Option<(HeaderName, HeaderValue)> {
+    let version = HeaderName::from_static("anthropic-version");
+    match vendor {
+        VendorKind::Anthropic => Some((version, HeaderValue::from_static("2023-06-01"))),
+        VendorKind::OpenAi | VendorKind::Gemini => None,
+    }
+}
 
 /// Why an account does not work, as far as its vendor's answer tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,20 +109,28 @@ impl Fault {
 /// # Errors
 /// What the status tells, or that the body is no such list.
 pub fn models(status: StatusCode, body: &[u8]) -> Result<usize, Fault> {
+    // Google's list has other names.
     #[derive(Deserialize)]
     struct List {
-        data: Vec<Model>,
+        data: Option<Vec<Model>>,
+        models: Option<Vec<Model>>,
     }
     #[derive(Deserialize)]
     struct Model {
-        #[serde(rename = "id")]
-        _id: String,
+        id: Option<String>,
+        name: Option<String>,
     }
     if let Some(fault) = Fault::of(status) {
         return Err(fault);
     }
     let list: List = serde_json::from_slice(body).map_err(|_| Fault::NotTheVendor)?;
-    Ok(list.data.len())
+    let models = list.data.or(list.models).ok_or(Fault::NotTheVendor)?;
+    let is_named = |model: &Model| model.id.is_some() || model.name.is_some();
+    if models.iter().all(is_named) {
+        Ok(models.len())
+    } else {
+        Err(Fault::NotTheVendor)
+    }
 }
 
 /// The code that a vendor's refusal names, such as `invalid_api_key`: a word, never the vendor's sentence, which may
@@ -151,6 +179,8 @@ mod tests {
             models(StatusCode::OK, br#"{"object":"list","data":[{"id":"m"}]}"#),
             Ok(1)
         );
+        let google = br#"{"models":[{"name":"models/a","displayName":"A"},{"name":"models/b"}]}"#;
+        assert_eq!(models(StatusCode::OK, google), Ok(2));
         for body in [&b"<html>"[..], b"", b"{}", br#"{"data":[1]}"#] {
             assert_eq!(models(StatusCode::OK, body), Err(Fault::NotTheVendor));
         }

@@ -44,7 +44,8 @@ pub fn add_wait(status: StatusCode, headers: &mut HeaderMap, body: &[u8]) {
     let seconds = match number(headers, &RETRY_AFTER_MS) {
         Some(millis) => Some(millis.div_ceil(1000).max(1)),
         None if status == StatusCode::TOO_MANY_REQUESTS && is_passing(headers, body) => {
-            Some(reset(headers).unwrap_or(DEFAULT).clamp(1, LONGEST))
+            let told = retry_delay(body).or_else(|| reset(headers));
+            Some(told.unwrap_or(DEFAULT).clamp(1, LONGEST))
         }
         None => None,
     };
@@ -68,6 +69,26 @@ fn is_passing(headers: &HeaderMap, body: &[u8]) -> bool {
     let said = serde_json::from_slice::<Body>(body).ok().map(|body| body.error);
     let lasts = |name: Option<String>| name.is_some_and(|name| LASTING.contains(&name.as_str()));
     !is_final && !said.is_some_and(|error| lasts(error.r#type) || lasts(error.code))
+}
+
+/// What Google says in its body: `"retryDelay": "37s"` among the details.
+fn retry_delay(body: &[u8]) -> Option<u64> {
+    #[derive(Deserialize)]
+    struct Body {
+        error: Error,
+    }
+    #[derive(Deserialize)]
+    struct Error {
+        details: Vec<Detail>,
+    }
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Detail {
+        retry_delay: Option<String>,
+    }
+    let details = serde_json::from_slice::<Body>(body).ok()?.error.details;
+    let delay = details.into_iter().find_map(|detail| detail.retry_delay)?;
+    seconds(&delay)
 }
 
 /// Seconds until every budget that is used up has something again.
@@ -127,6 +148,24 @@ mod tests {
         assert_eq!(wait(429, &[("retry-after", "86400")], "x").as_deref(), Some("86400"));
         assert_eq!(wait(503, &[], "x"), None);
         assert_eq!(wait(200, &[("retry-after-ms", "7")], "x"), None);
+    }
+
+    #[test]
+    fn what_google_says_in_its_body_is_said_in_the_head() {
+        for (details, wanted) in [
+            (
+                r#"[{"@type":"type.googleapis.com/google.rpc.Help"},{"@type":"type.googleapis.com/google.rpc.RetryInfo","retryDelay":"37.2s"}]"#,
+                "38",
+            ),
+            ("[]", "5"),
+        ] {
+            let body = format!(
+                r#"{{"error":{{"code":429,"status":"RESOURCE_EXHAUSTED","message":"no","details":{details}}}}}"#
+            );
+            let mut head = HeaderMap::new();
+            add_wait(StatusCode::TOO_MANY_REQUESTS, &mut head, body.as_bytes());
+            assert_eq!(head[header::RETRY_AFTER], wanted);
+        }
     }
 
     #[test]

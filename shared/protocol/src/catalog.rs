@@ -1,4 +1,4 @@
-//! The list of models, in OpenAI's shape and in the one Codex asks for. Knows no price and no tenant.
+//! The list of models, in the shape of each vendor and in the one Codex asks for. Knows no price and no tenant.
 
 use bytes::Bytes;
 use serde_json::{Value, json};
@@ -16,6 +16,8 @@ pub struct ModelCard {
     pub owned_by: String,
     /// How many tokens of input and output it can hold together.
     pub context: Tokens,
+    /// How many tokens of output one answer can have.
+    pub max_output: Tokens,
 }
 
 /// `{"object":"list","data":[…]}`, in the order given.
@@ -24,6 +26,34 @@ pub fn openai_list(models: &[ModelCard]) -> Bytes {
     let entry = |card: &ModelCard| json!({ "id": card.id, "object": "model", "created": card.created, "owned_by": card.owned_by });
     let data: Vec<Value> = models.iter().map(entry).collect();
     Bytes::from(json!({ "object": "list", "data": data }).to_string())
+}
+
+/// `{"data":[…],"has_more":false,…}`, in the order given. All of it is one page.
+#[must_use]
+pub fn anthropic_list(models: &[ModelCard]) -> Bytes {
+    let entry = |card: &ModelCard| json!({ "type": "model", "id": card.id, "display_name": card.id, "created_at": UNKNOWN_TIME });
+    let data: Vec<Value> = models.iter().map(entry).collect();
+    let (first, last) = (models.first().map(|card| &card.id), models.last().map(|card| &card.id));
+    Bytes::from(json!({ "data": data, "has_more": false, "first_id": first, "last_id": last }).to_string())
+}
+
+/// What Anthropic says of a model whose time is not known.
+const UNKNOWN_TIME: &str = "1970-01-01T00:00:00Z";
+
+/// `{"models":[…]}` as Google has it, in the order given. All of it is one page.
+#[must_use]
+pub fn gemini_list(models: &[ModelCard]) -> Bytes {
+    let entry = |card: &ModelCard| {
+        json!({
+            "name": format!("models/{}", card.id),
+            "displayName": card.id,
+            "inputTokenLimit": card.context,
+            "outputTokenLimit": card.max_output,
+            "supportedGenerationMethods": ["generateContent", "countTokens"],
+        })
+    };
+    let models: Vec<Value> = models.iter().map(entry).collect();
+    Bytes::from(json!({ "models": models }).to_string())
 }
 
 /// `{"models":[…]}` with every field that Codex 0.169 requires, in the order given, which is that of its menu.
@@ -117,6 +147,7 @@ mod tests {
                 id: id.to_owned(),
                 created: 5,
                 owned_by: "openai".to_owned(),
+                max_output: Tokens::new(64_000),
                 context: Tokens::new(400_000),
             })
             .to_vec()
@@ -129,6 +160,23 @@ mod tests {
             r#"{"data":[{"created":5,"id":"gpt-5","object":"model","owned_by":"openai"},{"created":5,"id":"gpt-\"x\"","object":"model","owned_by":"openai"}],"object":"list"}"#
         );
         assert_eq!(openai_list(&[]), r#"{"data":[],"object":"list"}"#);
+    }
+
+    #[test]
+    fn anthropic_s_and_google_s_lists_are_what_their_sdks_expect() {
+        let list: Value = serde_json::from_slice(&anthropic_list(&cards())).unwrap();
+        assert_eq!(
+            list["data"][0],
+            json!({"type": "model", "id": "gpt-5", "display_name": "gpt-5", "created_at": "1970-01-01T00:00:00Z"})
+        );
+        assert_eq!(
+            (&list["has_more"], &list["last_id"]),
+            (&json!(false), &json!("gpt-\"x\""))
+        );
+        let list: Value = serde_json::from_slice(&gemini_list(&cards())).unwrap();
+        assert_eq!(list["models"][0]["name"], "models/gpt-5");
+        assert_eq!(list["models"][0]["inputTokenLimit"], 400_000);
+        assert_eq!(list["models"][0]["outputTokenLimit"], 64_000);
     }
 
     #[test]

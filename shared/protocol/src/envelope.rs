@@ -16,7 +16,8 @@ use crate::edits::Edits;
 use crate::json::Fault;
 use crate::refusal::{Code, Refusal};
 use crate::tokens::Tokens;
-use crate::wire::{Endpoint, Wire};
+use crate::usage::messages;
+use crate::wire::{Endpoint, ModelPath, Wire};
 
 /// What a request body says about itself. No `Debug`: a tenant may have typed anything where a name belongs.
 #[derive(Clone)]
@@ -27,19 +28,21 @@ pub struct Envelope {
     pub model: String,
     /// The answer is to be a stream of events. Always true of a WebSocket frame.
     pub stream: bool,
-    /// The client's own limit of output tokens. Chat: the larger of its two spellings, for each of `n` answers.
+    /// The client's own limit of output tokens, for each of `n` answers. Chat: the larger of its two spellings.
     pub max_output: Option<Tokens>,
     /// Chat: `stream_options.include_usage` is true.
     pub wants_usage: bool,
-    /// False only for a WebSocket warm-up frame, which makes no output.
+    /// False for what makes no output: a WebSocket's warm-up, and a call that counts tokens.
     pub generate: bool,
     /// `background` is true: the answer, and what it used, would be fetched later.
     pub background: bool,
-    /// There is more input than these bytes, behind `previous_response_id`, `conversation` or `prompt`.
+    /// There is more input than these bytes, behind `previous_response_id`, `conversation`, `prompt`, `mcp_servers` or
+    /// `cachedContent`.
     pub continues: bool,
     /// `previous_response_id`, where it is a text.
     pub previous_response: Option<String>,
-    /// What the calls of one conversation have in common: `prompt_cache_key`, where it is a text.
+    /// What the calls of one conversation have in common: `prompt_cache_key`, of Messages `metadata.user_id`, where it is
+    /// a text.
     pub session: Option<String>,
     /// `conversation` or `prompt` names more.
     has_more_behind: bool,
@@ -51,9 +54,9 @@ pub struct Envelope {
     pub keeps_cache: bool,
     /// `max_tool_calls`.
     pub max_tool_calls: Option<u32>,
-    /// `service_tier`, which may change the price.
+    /// `service_tier`, and what else changes the price as one name: Anthropic's `speed` and `inference_geo`.
     pub service_tier: Option<String>,
-    /// Chat: how many answers are asked for.
+    /// Chat and Gemini: how many answers are asked for.
     pub n: u32,
     /// The length of the body.
     pub bytes: usize,
@@ -63,7 +66,8 @@ pub struct Envelope {
 /// Where the edits go.
 #[derive(Clone)]
 struct Spans {
-    model: Range<usize>,
+    /// `None` where the path says the model.
+    model: Option<Range<usize>>,
     /// The first byte inside the outermost object, which is not empty.
     inside: usize,
     stream_options: Option<StreamOptions>,
@@ -133,59 +137,133 @@ impl From<EnvelopeError> for Refusal {
 }
 
 impl Envelope {
-    /// Reads the body of a POST to `endpoint`.
+    /// Reads the body of a POST to `endpoint`, for an endpoint whose path has no model in it.
     ///
     /// # Errors
     /// When the body is not strict JSON or a field that matters is missing, doubled or of a wrong type.
     pub fn read(endpoint: Endpoint, body: &[u8]) -> Result<Self, EnvelopeError> {
-        let names = match endpoint.wire() {
-            Wire::Responses => fields::RESPONSES,
-            Wire::Chat => fields::CHAT,
-        };
-        Self::from_fields(endpoint, body, &Fields::read(names, body)?)
+        Self::read_at(endpoint, endpoint.path(), body)
     }
 
-    fn from_fields(endpoint: Endpoint, body: &[u8], fields: &Fields<'_>) -> Result<Self, EnvelopeError> {
-        let model = fields.text(Field::Model)?.ok_or(EnvelopeError::Missing("model"))?;
-        let span = fields.span(Field::Model).ok_or(EnvelopeError::Missing("model"))?;
+    /// Reads the body of a POST to `path`, which is one of `endpoint`.
+    ///
+    /// # Errors
+    /// As [`Self::read`], and when the path names no model.
+    pub fn read_at(endpoint: Endpoint, path: &str, body: &[u8]) -> Result<Self, EnvelopeError> {
+        match endpoint.wire() {
+            Wire::Responses => Self::from_fields(endpoint, body, &Fields::read(fields::RESPONSES, body)?),
+            Wire::Chat => Self::from_fields(endpoint, body, &Fields::read(fields::CHAT, body)?),
+            Wire::Messages => Self::from_messages(endpoint, body, &Fields::read(fields::MESSAGES, body)?),
+            Wire::Gemini => Self::from_gemini(endpoint, path, body, &Fields::read(fields::GEMINI, body)?),
+        }
+    }
+
+    /// What every wire has, with nothing else said.
+    fn plain(endpoint: Endpoint, model: String, body: &[u8], fields: &Fields<'_>) -> Result<Self, EnvelopeError> {
         if model.is_empty() || model.len() > LONGEST_MODEL {
             return Err(EnvelopeError::Type {
                 field: "model",
                 expected: "a string of 1 to 256 bytes",
             });
         }
-        let has_more_behind = fields.is_given(Field::Conversation) || fields.is_given(Field::Prompt);
-        let mut carries = fields.carries;
-        carries.sound |= fields.mentions(Field::Modalities, "\"audio\"");
-        carries.searches |= fields.is_given(Field::WebSearch);
-        carries.always_searches = fields.is_given(Field::WebSearch);
-        let (wants_usage, stream_options) = stream_options(fields, body)?;
         Ok(Self {
             endpoint,
             model,
+            stream: false,
+            max_output: None,
+            wants_usage: false,
+            generate: !endpoint.is_free(),
+            background: false,
+            continues: false,
+            has_more_behind: false,
+            previous_response: None,
+            behind: None,
+            carries: fields.carries,
+            keeps_cache: false,
+            max_tool_calls: None,
+            service_tier: None,
+            n: 1,
+            session: None,
+            bytes: body.len(),
+            spans: Spans {
+                model: fields.span(Field::Model),
+                inside: fields.inside(),
+                stream_options: None,
+            },
+        })
+    }
+
+    fn from_fields(endpoint: Endpoint, body: &[u8], fields: &Fields<'_>) -> Result<Self, EnvelopeError> {
+        let model = fields.text(Field::Model)?.ok_or(EnvelopeError::Missing("model"))?;
+        let mut envelope = Self::plain(endpoint, model, body, fields)?;
+        envelope.carries.sound |= fields.mentions(Field::Modalities, "\"audio\"");
+        envelope.carries.searches |= fields.is_given(Field::WebSearch);
+        envelope.carries.always_searches = fields.is_given(Field::WebSearch);
+        let (wants_usage, stream_options) = stream_options(fields, body)?;
+        let has_more_behind = fields.is_given(Field::Conversation) || fields.is_given(Field::Prompt);
+        envelope.spans.stream_options = stream_options;
+        Ok(Self {
             stream: fields.flag(Field::Stream)?.unwrap_or(false),
             max_output: fields.tokens(Field::MaxOutput)?.max(fields.tokens(Field::MaxTokens)?),
             wants_usage,
-            generate: true,
             background: fields.flag(Field::Background)?.unwrap_or(false),
             continues: has_more_behind || fields.is_given(Field::PreviousResponse),
             has_more_behind,
             session: fields.maybe_text(Field::CacheKey),
             previous_response: fields.maybe_text(Field::PreviousResponse),
-            behind: None,
-            carries,
             keeps_cache: fields.is_given(Field::CacheRetention) || fields.is_given(Field::CacheOptions),
             max_tool_calls: fields
                 .tokens(Field::MaxToolCalls)?
                 .map(|n| u32::try_from(n.get()).unwrap_or(u32::MAX)),
             service_tier: fields.text(Field::ServiceTier)?,
             n: fields.count(Field::N)?.unwrap_or(1),
-            bytes: body.len(),
-            spans: Spans {
-                model: span,
-                inside: fields.inside(),
-                stream_options,
-            },
+            ..envelope
+        })
+    }
+
+    fn from_messages(endpoint: Endpoint, body: &[u8], fields: &Fields<'_>) -> Result<Self, EnvelopeError> {
+        let model = fields.text(Field::Model)?.ok_or(EnvelopeError::Missing("model"))?;
+        let envelope = Self::plain(endpoint, model, body, fields)?;
+        let said = |field| fields.text(field);
+        let (service, speed, geo) = (said(Field::ServiceTier)?, said(Field::Speed)?, said(Field::Geo)?);
+        let metadata = fields.object(Field::Metadata, fields::METADATA)?;
+        let has_more_behind = fields.is_given(Field::McpServers);
+        Ok(Self {
+            stream: fields.flag(Field::Stream)?.unwrap_or(false),
+            max_output: fields.tokens(Field::MaxTokens)?,
+            continues: has_more_behind,
+            has_more_behind,
+            keeps_cache: envelope.carries.keeps_cache,
+            service_tier: messages::tier(service.as_deref(), speed.as_deref(), geo.as_deref()),
+            session: metadata.and_then(|metadata| metadata.maybe_text(Field::User)),
+            ..envelope
+        })
+    }
+
+    fn from_gemini(endpoint: Endpoint, path: &str, body: &[u8], fields: &Fields<'_>) -> Result<Self, EnvelopeError> {
+        let model = ModelPath::parse(path).and_then(|path| path.model());
+        let model = model.ok_or(EnvelopeError::Missing("model"))?;
+        let mut envelope = Self::plain(endpoint, model.into_owned(), body, fields)?;
+        let config = fields.object(Field::Config, fields::GENERATION_CONFIG)?;
+        if let Some(config) = &config {
+            envelope.max_output = config.tokens(Field::MaxOutput)?;
+            envelope.n = config.count(Field::N)?.unwrap_or(1);
+            envelope.carries.writes_pictures = config.mentions(Field::Modalities, "\"IMAGE\"");
+            envelope.carries.sound |= config.mentions(Field::Modalities, "\"AUDIO\"");
+        }
+        let offers = |names: [&str; 2]| names.iter().any(|name| fields.mentions(Field::Tools, name));
+        // `googleSearch` and `googleSearchRetrieval`, in either spelling.
+        envelope.carries.searches |= offers(["\"googleSearch", "\"google_search"]);
+        envelope.carries.searches_files |= offers(["\"fileSearch\"", "\"file_search\""]);
+        envelope.carries.files |= offers(["\"urlContext\"", "\"url_context\""]);
+        let has_more_behind = fields.is_given(Field::CachedContent);
+        let tier = fields.text(Field::ServiceTier)?.map(|tier| tier.to_ascii_lowercase());
+        Ok(Self {
+            stream: endpoint == Endpoint::StreamGenerate,
+            continues: has_more_behind,
+            has_more_behind,
+            service_tier: tier.filter(|tier| !matches!(tier.as_str(), "standard" | "unspecified")),
+            ..envelope
         })
     }
 
@@ -195,14 +273,15 @@ impl Envelope {
         self.previous_response.as_deref() == Some(id) && !self.has_more_behind
     }
 
-    /// The edits that rename the model and, for a chat stream which does not ask for its usage, ask for it.
+    /// The edits that rename the model, where the body names it, and, for a chat stream which does not ask for its usage,
+    /// ask for it.
     ///
     /// They are for the very bytes that were read here, decoded if they were encoded.
     #[must_use]
     pub fn edits(&self, rename: Option<&str>, ask_usage: bool) -> Edits {
         let mut edits = Edits::default();
-        if let Some(name) = rename.filter(|name| *name != self.model) {
-            edits.replace(self.spans.model.clone(), serde_json::Value::from(name).to_string());
+        if let (Some(name), Some(place)) = (rename.filter(|name| *name != self.model), &self.spans.model) {
+            edits.replace(place.clone(), serde_json::Value::from(name).to_string());
         }
         let is_chat = self.endpoint.wire() == Wire::Chat;
         if ask_usage && is_chat && self.stream && !self.wants_usage {

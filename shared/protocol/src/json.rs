@@ -27,7 +27,7 @@ pub(crate) struct Member<'a> {
 pub(crate) struct Walk<'a> {
     text: &'a str,
     at: usize,
-    /// The last key was `type`, or may be once it is unescaped.
+    /// The last key was one of those that say what a part is, or may be once it is unescaped.
     is_type: bool,
     /// The last string had an escape in it.
     is_escaped: bool,
@@ -60,7 +60,8 @@ impl<'a> Walk<'a> {
         self.members_and_types(member, |_| {})
     }
 
-    /// The same, and gives each string that stands under a key `type`, on whatever level, to `kind`, as written.
+    /// The same, and gives each string that says what a part is, on whatever level, to `kind`, as written: it stands under
+    /// `type`, `mimeType`, `mime_type`, or `ttl` for how long it is kept.
     pub(crate) fn members_and_types<E: From<Fault>>(
         mut self,
         mut member: impl FnMut(Member<'a>) -> Result<(), E>,
@@ -105,7 +106,7 @@ impl<'a> Walk<'a> {
         let from = self.at + 1;
         self.string()?;
         let key = &self.text[from..self.at - 1];
-        self.is_type = key == "type" || (self.is_escaped && key.len() <= LONGEST_TYPE);
+        self.is_type = says_kind(key) || (self.is_escaped && key.len() <= LONGEST_TYPE);
         self.blanks();
         self.expect(b':', "a key without a colon")?;
         self.blanks();
@@ -278,6 +279,17 @@ impl<'a> Walk<'a> {
     }
 }
 
+/// A key under which a part says what it is.
+fn says_kind(key: &str) -> bool {
+    match key.len() {
+        4 => key == "type",
+        3 => key == "ttl",
+        8 => key == "mimeType",
+        9 => key == "mime_type",
+        _ => false,
+    }
+}
+
 /// How many bytes stand before a quote, a backslash, a control character or the end. Eight at a time: escapes are too
 /// dense in source code for a call at each of them to pay.
 fn plain_len(bytes: &[u8]) -> usize {
@@ -321,8 +333,8 @@ fn quotes_and_backslashes(word: u64) -> u64 {
 
 const ONES: u64 = u64::MAX / 255;
 const NEAR: usize = 32;
-/// The length of `"type"` when each of its letters is escaped.
-const LONGEST_TYPE: usize = 24;
+/// The length of the longest such key when each of its letters is escaped.
+const LONGEST_TYPE: usize = 54;
 
 #[cfg(test)]
 mod tests {

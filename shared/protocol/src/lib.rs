@@ -28,4 +28,4 @@ pub use tap::{Ending, Meter, Observed, Piece, Pieces, Shape, Tap, TapOptions};
 pub use tokens::Tokens;
 pub use told::tell_model;
 pub use usage::{ToolCalls, Usage, UsageSource};
-pub use wire::{Endpoint, Wire};
+pub use wire::{Endpoint, ModelPath, Wire};

@@ -1,7 +1,10 @@
 //! Every reason why we do not serve a call, and how each dialect is told. Knows no cause that is not fit for a client.
 //!
-//! The statuses and codes are chosen by what Codex does with them: a policy is never a 402, 403 or 5xx, which it
-//! would repeat up to thirty times.
+//! The statuses and codes of OpenAI's wires are chosen by what Codex does with them: a policy is never a 402, 403 or
+//! 5xx, which it would repeat up to thirty times. Those of the others are the vendor's own.
+
+mod google;
+mod messages;
 
 use std::time::Duration;
 
@@ -224,7 +227,8 @@ impl Refusal {
     /// The HTTP answer, when no byte was sent yet.
     #[must_use]
     pub fn render(&self, wire: Wire, request_id: &str) -> Rendered {
-        let Rule { status, text, .. } = self.code.rule();
+        let text = self.code.rule().text && matches!(wire, Wire::Responses | Wire::Chat);
+        let status = self.code.status_in(wire);
         let mut headers = vec![
             (
                 "content-type",
@@ -240,11 +244,19 @@ impl Refusal {
         if let Some(seconds) = self.retry_seconds() {
             headers.push(("retry-after", seconds.to_string()));
         }
-        headers.extend(self.rate.iter().flat_map(|rate| rate.headers()));
-        headers.extend(self.special_headers());
-        let body = match (text, wire) {
-            (true, Wire::Responses | Wire::Chat) => Bytes::from(format!("{}\n", self.words())),
-            (false, Wire::Responses | Wire::Chat) => json(&json!({ "error": self.error_object(request_id) })),
+        match wire {
+            Wire::Responses | Wire::Chat => {
+                headers.extend(self.rate.iter().flat_map(|rate| rate.headers()));
+                headers.extend(self.special_headers());
+            }
+            Wire::Messages => headers.extend(messages::headers(self, request_id)),
+            Wire::Gemini => {}
+        }
+        let body = match wire {
+            Wire::Responses | Wire::Chat if text => Bytes::from(format!("{}\n", self.words())),
+            Wire::Responses | Wire::Chat => json(&json!({ "error": self.error_object(request_id) })),
+            Wire::Messages => json(&messages::error(self, request_id)),
+            Wire::Gemini => json(&google::error(self, request_id)),
         };
         Rendered { status, headers, body }
     }
@@ -261,7 +273,21 @@ impl Refusal {
                 let event = json!({ "error": self.error_object(request_id) });
                 Bytes::from(format!("data: {event}\n\n"))
             }
+            Wire::Messages => {
+                let event = messages::error(self, request_id);
+                Bytes::from(format!("event: error\ndata: {event}\n\n"))
+            }
+            Wire::Gemini => {
+                let event = google::error(self, request_id);
+                Bytes::from(format!("data: {event}\n\n"))
+            }
         }
+    }
+
+    /// What ends an answer of Gemini's which is one JSON array, after so many of its elements: an element of ours.
+    pub(crate) fn array_end(&self, request_id: &str, elements: u64) -> Bytes {
+        let before = if elements == 0 { '[' } else { ',' };
+        Bytes::from(format!("{before}{}]", google::error(self, request_id)))
     }
 
     /// The text message that ends a response on a WebSocket which has begun: the event that would end its stream.
@@ -436,10 +462,20 @@ impl Code {
         Self::Internal,
     ];
 
-    /// The HTTP status of this reason.
+    /// The HTTP status of this reason on OpenAI's wires.
     #[must_use]
     pub const fn status(self) -> u16 {
         self.rule().status
+    }
+
+    /// The HTTP status of this reason in a dialect.
+    #[must_use]
+    pub const fn status_in(self, wire: Wire) -> u16 {
+        match wire {
+            Wire::Responses | Wire::Chat => self.status(),
+            Wire::Messages => messages::rule(self).0,
+            Wire::Gemini => google::rule(self).0,
+        }
     }
 
     /// `error.code` of this reason; also a fit label of a metric.

@@ -11,7 +11,9 @@ use crate::usage::ToolCalls;
 pub(crate) enum Root {
     /// An event of the Responses wire: `type` outside, the answer under `response`.
     Event,
-    /// The answer itself, or a chat chunk.
+    /// An event of the Messages wire: `type` outside, the answer under `message`, how it ends under `delta`.
+    Message,
+    /// The answer itself, or a chunk of one.
     Bare,
 }
 
@@ -26,10 +28,16 @@ pub(crate) enum Field {
     Usage,
     Tier,
     Choices,
+    /// Why the answer ended.
+    Stop,
+    /// What became of the prompt, where there is no answer.
+    Feedback,
+    /// The model that answered.
+    Version,
 }
 
 impl Field {
-    const COUNT: usize = 8;
+    const COUNT: usize = 11;
 
     fn outside(root: Root, key: &[u8]) -> Option<Self> {
         match (root, key) {
@@ -37,16 +45,20 @@ impl Field {
             (_, b"error") => Some(Self::Error),
             (Root::Event, b"code") => Some(Self::Code),
             (Root::Event, b"status") => Some(Self::Status),
-            (Root::Event, _) => None,
+            (Root::Message, b"usage") => Some(Self::Usage),
+            (Root::Event | Root::Message, _) => None,
             (Root::Bare, b"choices") => Some(Self::Choices),
+            (Root::Bare, b"promptFeedback") => Some(Self::Feedback),
+            (Root::Bare, b"modelVersion") => Some(Self::Version),
             (Root::Bare, key) => Self::of_answer(key),
         }
     }
 
     fn of_answer(key: &[u8]) -> Option<Self> {
         match key {
-            b"id" => Some(Self::Id),
-            b"usage" => Some(Self::Usage),
+            b"id" | b"responseId" => Some(Self::Id),
+            b"usage" | b"usageMetadata" => Some(Self::Usage),
+            b"stop_reason" => Some(Self::Stop),
             b"status" => Some(Self::Status),
             b"error" => Some(Self::Error),
             b"service_tier" => Some(Self::Tier),
@@ -59,8 +71,9 @@ impl Field {
         match self {
             Self::Usage => 8 << 10,
             Self::Error => 4 << 10,
+            Self::Feedback => 2 << 10,
             Self::Id => 512,
-            Self::Type | Self::Code | Self::Status | Self::Tier => 128,
+            Self::Type | Self::Code | Self::Status | Self::Tier | Self::Stop | Self::Version => 128,
             Self::Choices => 16,
         }
     }
@@ -87,6 +100,11 @@ pub(crate) struct Scan {
     found: [Option<Vec<u8>>; Field::COUNT],
     text: usize,
     finished: bool,
+    /// The first reason why a candidate ended that is not the usual one, else the usual one.
+    reason: Vec<u8>,
+    /// Within the list of searches: how deep its strings stand, and how many there are that are not empty.
+    searches: Option<u32>,
+    searched: u32,
     closed: bool,
 }
 
@@ -156,6 +174,9 @@ impl Scan {
             found: [const { None }; Field::COUNT],
             text: 0,
             finished: false,
+            reason: Vec::new(),
+            searches: None,
+            searched: 0,
             closed: false,
         }
     }
@@ -195,6 +216,16 @@ impl Scan {
     /// A `finish_reason` that is a string was seen.
     pub(crate) fn finished(&self) -> bool {
         self.finished
+    }
+
+    /// Why candidates ended, as written: a reason other than `STOP` before that one.
+    pub(crate) fn reason(&self) -> &[u8] {
+        &self.reason
+    }
+
+    /// How many searches of the web are named.
+    pub(crate) fn searched(&self) -> u32 {
+        self.searched
     }
 
     /// The outermost object was closed.
@@ -272,7 +303,15 @@ impl Scan {
     fn count(&mut self, value: Value, len: usize, text: &[u8]) {
         match value {
             Value::Text => self.text = self.text.saturating_add(len),
-            Value::Finish => self.finished = true,
+            Value::Finish => {
+                self.finished = true;
+                if self.reason.is_empty() || self.reason == b"STOP" {
+                    self.reason = text.to_vec();
+                }
+            }
+            Value::Unnamed if self.searches == Some(self.depth) && len > 0 => {
+                self.searched = self.searched.saturating_add(1);
+            }
             Value::Item => self.item.0 = text.to_vec(),
             Value::Action => self.item.1 = text != b"search",
             Value::Unnamed | Value::Other => {}
@@ -324,9 +363,9 @@ impl Scan {
     /// A key was read; its value begins at `from` of the piece.
     fn named(&mut self, key: &[u8], from: usize) {
         self.value = match key {
-            b"finish_reason" => Value::Finish,
+            b"finish_reason" | b"finishReason" => Value::Finish,
             b"delta" | b"text" | b"content" | b"arguments" | b"refusal" | b"input" | b"code" | b"reasoning_content"
-            | b"reasoning" => Value::Text,
+            | b"reasoning" | b"thinking" | b"partial_json" => Value::Text,
             b"type" if self.items > 0 && self.depth == self.items => Value::Item,
             b"type" if self.items > 0 && self.depth == self.items + 1 => Value::Action,
             _ => Value::Other,
@@ -338,11 +377,14 @@ impl Scan {
         };
         if self.depth == 1 {
             match (self.root, key) {
-                (Root::Event, b"response") => self.response = Response::Next,
+                (Root::Event, b"response") | (Root::Message, b"message" | b"delta") => self.response = Response::Next,
                 (Root::Event, b"item") => self.items = 2,
                 (Root::Bare, b"output") => self.items = 3,
                 _ => {}
             }
+        }
+        if key == b"webSearchQueries" {
+            self.searches = Some(self.depth.saturating_add(1));
         }
         if let (Some(field), None) = (field, &self.capture) {
             self.capture = Some(Capture {
@@ -357,6 +399,9 @@ impl Scan {
 
     fn comma(&mut self, piece: &[u8], at: usize) {
         self.finish_capture(piece, at);
+        if self.searches == Some(self.depth.saturating_add(1)) {
+            self.searches = None;
+        }
         if self.depth == 1 {
             self.response = Response::Outside;
             self.items = 0;
@@ -372,6 +417,7 @@ impl Scan {
 
     fn close(&mut self, byte: u8, piece: &[u8], at: usize) {
         self.finish_capture(piece, at);
+        self.searches = self.searches.filter(|depth| self.depth > *depth);
         if self.items > 0 && self.depth == self.items && byte == b'}' {
             let (kind, acts_otherwise) = std::mem::take(&mut self.item);
             self.tools.count(&kind, acts_otherwise);

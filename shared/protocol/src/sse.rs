@@ -13,12 +13,14 @@ pub const BREAK: &[u8] = b"\n\n";
 /// What a WebSocket client gets as a text message instead of [`keepalive`].
 pub const KEEPALIVE_MESSAGE: &str = r#"{"type":"keepalive"}"#;
 
-/// What to send when the vendor is silent.
+/// What to send when the vendor is silent. Nothing to clients of Gemini: some know no line but `data`.
 #[must_use]
-pub const fn keepalive(wire: Wire) -> &'static [u8] {
+pub const fn keepalive(wire: Wire) -> Option<&'static [u8]> {
     match wire {
-        Wire::Responses => b"event: keepalive\ndata: {\"type\":\"keepalive\"}\n\n",
-        Wire::Chat => b": keep-alive\n\n",
+        Wire::Responses => Some(b"event: keepalive\ndata: {\"type\":\"keepalive\"}\n\n"),
+        Wire::Chat => Some(b": keep-alive\n\n"),
+        Wire::Messages => Some(b"event: ping\ndata: {\"type\": \"ping\"}\n\n"),
+        Wire::Gemini => None,
     }
 }
 

@@ -1,9 +1,11 @@
 //! Watches an answer on its way from the vendor to the client. Knows no socket, no price and no settlement.
 //!
 //! It never fails: what it does not understand goes by unread and is not metered. It never alters a byte, but for one
-//! chat chunk that [`TapOptions::remove_usage_chunk`] names. It never keeps a whole event back; a partial one it
-//! keeps up to 64 KiB, so that an event of our own can be put between two.
+//! chat chunk that [`TapOptions::remove_usage_chunk`] names. It keeps a partial event up to 64 KiB, so that an event of
+//! our own can be put between two; a whole one only on a wire where nothing but the end of the body tells that it was
+//! the last.
 
+mod array;
 mod events;
 mod meter;
 mod observed;
@@ -12,11 +14,13 @@ mod whole;
 
 use bytes::Bytes;
 
+use self::array::Array;
 use self::events::Events;
 pub use self::meter::Meter;
 pub use self::observed::{Ending, Observed};
 pub use self::pieces::{Piece, Pieces};
 use self::whole::Whole;
+use crate::refusal::Refusal;
 use crate::sample::Sample;
 use crate::wire::Wire;
 
@@ -25,6 +29,8 @@ use crate::wire::Wire;
 pub enum Shape {
     /// Server-sent events.
     Events,
+    /// One JSON array of Gemini's, an element for each chunk.
+    Array,
     /// One JSON document.
     Whole,
 }
@@ -44,6 +50,7 @@ pub struct Tap {
 
 enum Body {
     Events(Events),
+    Array(Array),
     Whole(Whole),
 }
 
@@ -53,6 +60,7 @@ impl Tap {
     pub fn new(wire: Wire, shape: Shape, options: TapOptions) -> Self {
         let body = match shape {
             Shape::Events => Body::Events(Events::default()),
+            Shape::Array => Body::Array(Array::default()),
             Shape::Whole => Body::Whole(Whole::default()),
         };
         Self {
@@ -86,6 +94,7 @@ impl Tap {
     pub fn push(&mut self, chunk: Bytes) -> Pieces {
         match &mut self.body {
             Body::Events(events) => events.push(&mut self.meter, chunk),
+            Body::Array(array) => array.push(&mut self.meter, chunk),
             Body::Whole(whole) => whole.push(&mut self.meter, chunk),
         }
     }
@@ -97,6 +106,7 @@ impl Tap {
     pub fn end(&mut self) -> Option<Piece> {
         match &mut self.body {
             Body::Events(events) => events.end(&mut self.meter),
+            Body::Array(array) => array.end(&mut self.meter),
             Body::Whole(whole) => whole.end(&mut self.meter),
         }
     }
@@ -106,8 +116,29 @@ impl Tap {
     pub fn is_at_boundary(&self) -> bool {
         match &self.body {
             Body::Events(events) => events.is_at_boundary(),
+            Body::Array(array) => array.is_at_boundary(),
             Body::Whole(_) => false,
         }
+    }
+
+    /// What may be the end is kept until the body ends: it will soon.
+    #[must_use]
+    pub fn is_ending(&self) -> bool {
+        match &self.body {
+            Body::Events(events) => events.is_ending(),
+            Body::Array(array) => array.is_ending(),
+            Body::Whole(_) => false,
+        }
+    }
+
+    /// The words that end an answer which broke off, after what was passed; `None` where there is no place for them.
+    #[must_use]
+    pub fn last_words(&self, refusal: &Refusal, request_id: &str) -> Option<Bytes> {
+        let is_possible = self.is_at_boundary();
+        is_possible.then(|| match &self.body {
+            Body::Array(array) => refusal.array_end(request_id, array.passed()),
+            Body::Events(_) | Body::Whole(_) => refusal.stream_event(self.meter.wire(), request_id),
+        })
     }
 
     /// What was seen so far.

@@ -1,5 +1,8 @@
 //! What a vendor says a call used. Knows no price and no event.
 
+mod gemini;
+pub(crate) mod messages;
+
 use serde::{Deserialize, Serialize};
 
 use crate::tokens::Tokens;
@@ -111,6 +114,8 @@ impl Usage {
         let (usage, total) = match wire {
             Wire::Responses => serde_json::from_slice::<Responses>(json).ok()?.usage(),
             Wire::Chat => serde_json::from_slice::<Chat>(json).ok()?.usage(),
+            Wire::Messages => (messages::Report::read(json)?.usage()?, None),
+            Wire::Gemini => serde_json::from_slice::<gemini::Metadata>(json).ok()?.usage()?,
         };
         let sum = usage.input.saturating_add(usage.output);
         let adds_up = total.is_none_or(|total| sum == Tokens::new(total));

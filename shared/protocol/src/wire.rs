@@ -1,5 +1,7 @@
 //! Which dialect a path speaks. Knows paths and nothing of what stands in a body.
 
+use std::borrow::Cow;
+
 /// A dialect: the shape of requests, answers, streams and errors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Wire {
@@ -7,6 +9,10 @@ pub enum Wire {
     Responses,
     /// OpenAI chat completions: chunks, terminal `data: [DONE]`.
     Chat,
+    /// Anthropic Messages: typed events, terminal `message_stop` or `error`.
+    Messages,
+    /// Gemini: chunks as events or as one JSON array; the end of the body ends them.
+    Gemini,
 }
 
 /// One of the endpoints served.
@@ -20,6 +26,18 @@ pub enum Endpoint {
     ChatCompletions,
     /// `/v1/models`.
     Models,
+    /// `/v1/messages`.
+    Messages,
+    /// `/v1/messages/count_tokens`, which costs nothing.
+    CountTokens,
+    /// `/v1beta/models/*:generateContent`, also under `/v1`.
+    Generate,
+    /// `/v1beta/models/*:streamGenerateContent`, also under `/v1`.
+    StreamGenerate,
+    /// `/v1beta/models/*:countTokens`, also under `/v1`; costs nothing.
+    CountGeminiTokens,
+    /// `/v1beta/models`.
+    GeminiModels,
 }
 
 impl Wire {
@@ -29,6 +47,8 @@ impl Wire {
         match self {
             Self::Responses => "OpenAI Responses",
             Self::Chat => "OpenAI Chat Completions",
+            Self::Messages => "Anthropic Messages",
+            Self::Gemini => "Gemini",
         }
     }
 
@@ -38,18 +58,50 @@ impl Wire {
         match endpoint {
             Endpoint::Responses | Endpoint::Compact | Endpoint::Models => Self::Responses,
             Endpoint::ChatCompletions => Self::Chat,
+            Endpoint::Messages | Endpoint::CountTokens => Self::Messages,
+            Endpoint::Generate | Endpoint::StreamGenerate | Endpoint::CountGeminiTokens | Endpoint::GeminiModels => {
+                Self::Gemini
+            }
         }
     }
 
     /// The dialect in which to refuse a call to `path`, known or not.
     #[must_use]
     pub fn of_path(path: &str) -> Self {
-        Endpoint::parse(path).map_or(Self::Responses, Self::of)
+        if let Some(endpoint) = Endpoint::parse(path) {
+            return Self::of(endpoint);
+        }
+        let begins = |with: &str| {
+            path.strip_prefix(with)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        if begins("/v1beta") || (begins("/v1/models") && path.contains(':')) {
+            Self::Gemini
+        } else if begins("/v1/messages") || begins("/messages") {
+            Self::Messages
+        } else {
+            Self::Responses
+        }
     }
 }
 
 impl Endpoint {
-    /// Reads a path without its query: with or without `/v1`, with or without one trailing slash.
+    /// Each of them.
+    pub const ALL: [Self; 10] = [
+        Self::Responses,
+        Self::Compact,
+        Self::ChatCompletions,
+        Self::Models,
+        Self::Messages,
+        Self::CountTokens,
+        Self::Generate,
+        Self::StreamGenerate,
+        Self::CountGeminiTokens,
+        Self::GeminiModels,
+    ];
+
+    /// Reads a path without its query: with one trailing slash or without, those of OpenAI and Anthropic with `/v1` or
+    /// without.
     #[must_use]
     pub fn parse(path: &str) -> Option<Self> {
         let rest = match path.strip_prefix("/v1") {
@@ -61,11 +113,14 @@ impl Endpoint {
             "/responses/compact" => Some(Self::Compact),
             "/chat/completions" => Some(Self::ChatCompletions),
             "/models" => Some(Self::Models),
-            _ => None,
+            "/messages" => Some(Self::Messages),
+            "/messages/count_tokens" => Some(Self::CountTokens),
+            "/v1beta/models" if rest.len() == path.len() => Some(Self::GeminiModels),
+            _ => ModelPath::parse(path).map(|path| path.endpoint),
         }
     }
 
-    /// The path as vendors spell it.
+    /// The path as vendors spell it. Where it has a model in it, that is `*`.
     #[must_use]
     pub const fn path(self) -> &'static str {
         match self {
@@ -73,6 +128,12 @@ impl Endpoint {
             Self::Compact => "/v1/responses/compact",
             Self::ChatCompletions => "/v1/chat/completions",
             Self::Models => "/v1/models",
+            Self::Messages => "/v1/messages",
+            Self::CountTokens => "/v1/messages/count_tokens",
+            Self::Generate => "/v1beta/models/*:generateContent",
+            Self::StreamGenerate => "/v1beta/models/*:streamGenerateContent",
+            Self::CountGeminiTokens => "/v1beta/models/*:countTokens",
+            Self::GeminiModels => "/v1beta/models",
         }
     }
 
@@ -81,25 +142,107 @@ impl Endpoint {
     pub const fn wire(self) -> Wire {
         Wire::of(self)
     }
+
+    /// A list of models: asked for by GET, and answered by the relay.
+    #[must_use]
+    pub const fn lists_models(self) -> bool {
+        matches!(self, Self::Models | Self::GeminiModels)
+    }
+
+    /// A call whose answer has no output and no price.
+    #[must_use]
+    pub const fn is_free(self) -> bool {
+        matches!(self, Self::CountTokens | Self::CountGeminiTokens)
+    }
 }
+
+/// What a path says that has a model in it: `/v1beta/models/M:generateContent`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ModelPath<'a> {
+    /// `v1beta` or `v1`.
+    pub version: &'a str,
+    /// What it asks for.
+    pub endpoint: Endpoint,
+    /// The model as written, with its percent signs.
+    model: &'a str,
+}
+
+impl<'a> ModelPath<'a> {
+    /// Reads a path without its query.
+    #[must_use]
+    pub fn parse(path: &'a str) -> Option<Self> {
+        let (version, rest) = path.strip_prefix('/')?.split_once("/models/")?;
+        let (model, method) = rest.rsplit_once(':')?;
+        let endpoint = METHODS.iter().find(|(name, _)| *name == method)?.1;
+        let is_known = matches!(version, "v1beta" | "v1") && !model.is_empty() && !model.contains('/');
+        is_known.then_some(Self {
+            version,
+            endpoint,
+            model,
+        })
+    }
+
+    /// The model's name; `None` where the percent signs make no text.
+    #[must_use]
+    pub fn model(&self) -> Option<Cow<'a, str>> {
+        if !self.model.contains('%') {
+            return Some(Cow::Borrowed(self.model));
+        }
+        let mut out = Vec::with_capacity(self.model.len());
+        let mut bytes = self.model.bytes();
+        while let Some(byte) = bytes.next() {
+            out.push(match byte {
+                b'%' => (hex(bytes.next()?)? << 4) | hex(bytes.next()?)?,
+                other => other,
+            });
+        }
+        String::from_utf8(out).ok().map(Cow::Owned)
+    }
+
+    /// The path with another model in it.
+    #[must_use]
+    pub fn with(&self, model: &str) -> String {
+        let method = METHODS.iter().find(|(_, endpoint)| *endpoint == self.endpoint);
+        let mut path = format!("/{}/models/", self.version);
+        for byte in model.bytes() {
+            if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
+                path.push(char::from(byte));
+            } else {
+                path.push_str(&format!("%{byte:02X}"));
+            }
+        }
+        path.push(':');
+        path.push_str(method.map_or("", |(name, _)| name));
+        path
+    }
+}
+
+fn hex(digit: u8) -> Option<u8> {
+    char::from(digit)
+        .to_digit(16)
+        .and_then(|digit| u8::try_from(digit).ok())
+}
+
+const METHODS: [(&str, Endpoint); 3] = [
+    ("generateContent", Endpoint::Generate),
+    ("streamGenerateContent", Endpoint::StreamGenerate),
+    ("countTokens", Endpoint::CountGeminiTokens),
+];
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const ALL: [Endpoint; 4] = [
-        Endpoint::Responses,
-        Endpoint::Compact,
-        Endpoint::ChatCompletions,
-        Endpoint::Models,
-    ];
-
     #[test]
     fn every_spelling_of_an_endpoint_is_understood() {
-        for endpoint in ALL {
+        for endpoint in Endpoint::ALL {
             let path = endpoint.path();
+            assert_eq!(Endpoint::parse(path), Some(endpoint), "{path}");
+            if endpoint.wire() == Wire::Gemini {
+                continue;
+            }
             let bare = &path["/v1".len()..];
-            for spelling in [path.to_owned(), format!("{path}/"), bare.to_owned(), format!("{bare}/")] {
+            for spelling in [format!("{path}/"), bare.to_owned(), format!("{bare}/")] {
                 assert_eq!(Endpoint::parse(&spelling), Some(endpoint), "{spelling}");
             }
         }
@@ -122,14 +265,58 @@ mod tests {
             "/v1/responses/resp_1",
             "/v1/responses?x=1",
             "/v1/chat",
+            "/v1/messages/batches",
+            "/v1/v1beta/models",
+            "/v1beta/models/m",
+            "/v1beta/models/:generateContent",
+            "/v1beta/models/a/b:generateContent",
+            "/v1beta/models/m:embedContent",
+            "/v1alpha/models/m:generateContent",
+            "/models/m:generateContent",
+            "/v1beta/messages",
         ] {
             assert_eq!(Endpoint::parse(path), None, "{path}");
         }
     }
 
     #[test]
-    fn an_unknown_path_is_refused_in_the_responses_dialect() {
-        assert_eq!(Wire::of_path("/nowhere"), Wire::Responses);
-        assert_eq!(Wire::of_path("/chat/completions"), Wire::Chat);
+    fn an_unknown_path_is_refused_in_the_dialect_it_looks_like() {
+        for (path, wire) in [
+            ("/nowhere", Wire::Responses),
+            ("/chat/completions", Wire::Chat),
+            ("/v1/messages/batches", Wire::Messages),
+            ("/v1beta/files", Wire::Gemini),
+            ("/v1beta", Wire::Gemini),
+            ("/v1/models/m:embedContent", Wire::Gemini),
+            ("/v1/models/gpt-5.5", Wire::Responses),
+            ("/v1betamax", Wire::Responses),
+        ] {
+            assert_eq!(Wire::of_path(path), wire, "{path}");
+        }
+    }
+
+    #[test]
+    fn the_model_of_a_path_is_read_and_written() {
+        for (path, version, model) in [
+            (
+                "/v1beta/models/gemini-2.5-flash:generateContent",
+                "v1beta",
+                "gemini-2.5-flash",
+            ),
+            ("/v1/models/my%20own%3Amodel:generateContent", "v1", "my own:model"),
+            ("/v1/models/%C3%A9:generateContent", "v1", "é"),
+        ] {
+            let read = ModelPath::parse(path).unwrap();
+            assert_eq!((read.version, read.endpoint), (version, Endpoint::Generate));
+            assert_eq!(read.model().as_deref(), Some(model));
+            assert_eq!(read.with(model), path);
+        }
+        for path in [
+            "/v1/models/%:countTokens",
+            "/v1/models/%zz:countTokens",
+            "/v1/models/%ff:countTokens",
+        ] {
+            assert_eq!(ModelPath::parse(path).unwrap().model(), None, "{path}");
+        }
     }
 }

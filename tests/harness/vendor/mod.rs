@@ -1,5 +1,5 @@
-//! A vendor that speaks what OpenAI speaks, on loopback, as scripted: Responses (unary, SSE, WebSocket),
-//! compact, chat completions and models. Keeps the bytes it got and sent, and a truth log of what it would bill.
+//! A vendor that speaks what OpenAI, Anthropic and Google speak, on loopback, as scripted: Responses (unary, SSE,
+//! WebSocket), compact, chat completions and models; Messages; Gemini as events and as one array. Keeps the bytes it got and sent, and a truth log of what it would bill.
 //! Knows nothing of the relay.
 
 mod bench;

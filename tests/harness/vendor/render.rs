@@ -1,6 +1,9 @@
 //! Writes a turn as OpenAI writes it: Responses events, chat chunks, and both as one JSON body.
 //! Pure; knows no sockets.
 
+pub(super) mod gemini;
+pub(super) mod messages;
+
 use serde_json::{Value, json};
 
 use super::script::{Ending, Extra, Output, Usage};

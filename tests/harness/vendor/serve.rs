@@ -87,7 +87,7 @@ async fn handle(
     }
     // A body that was cut is no call: the vendor never understood it.
     let body = body.collect().await.map_err(|_| Scripted)?.to_bytes();
-    let asked = Asked::read(&head.headers, &body);
+    let asked = Asked::read(&head.headers, &body).at(&path, head.uri.query());
     if head.method == Method::POST
         && let Some(reply) = bench::reply(&shared, &path, &asked)
     {
@@ -100,6 +100,9 @@ async fn handle(
     }
     shared.note_source(&head.headers, peer);
     let script = match (&head.method, path.as_str()) {
+        (&Method::GET, "/v1beta/models") => {
+            Script::json(200, &json!({"models": [{"name": "models/gemini-3.8-flash"}]}))
+        }
         (&Method::GET, "/v1/models") => shared.models.lock().expect("no holder panics").clone(),
         (&Method::HEAD | &Method::GET, _) => Script::error(404, "invalid_request_error", None, "Not found"),
         _ => shared.script_for(&asked.model),
@@ -138,6 +141,8 @@ pub(super) struct Asked {
     pub(super) include_usage: bool,
     pub(super) generate: bool,
     pub(super) has_tool_output: bool,
+    /// Gemini's stream is one of events.
+    pub(super) as_events: bool,
 }
 
 impl Asked {
@@ -175,14 +180,26 @@ impl Asked {
             include_usage: head.stream_options.is_some_and(|options| options.include_usage),
             generate: head.generate.unwrap_or(true),
             has_tool_output: has_tool_output(body),
+            as_events: false,
         }
     }
 
+    /// What an address says on the wire whose address names the model.
+    fn at(mut self, path: &str, query: Option<&str>) -> Self {
+        if let Some((model, method)) = path.rsplit_once("/models/").and_then(|(_, rest)| rest.rsplit_once(':')) {
+            self.model = model.to_owned();
+            self.stream = method == "streamGenerateContent";
+            self.as_events = query.is_some_and(|query| query.split('&').any(|pair| pair == "alt=sse"));
+        }
+        self
+    }
+
     pub(super) fn entry(&self, shared: &Shared, path: &str, script: &Script, socket: bool) -> Entry {
-        let prefix = if path.ends_with("/chat/completions") {
-            "chatcmpl-"
-        } else {
-            "resp_"
+        let prefix = match Kind::of(path) {
+            Kind::Chat => "chatcmpl-",
+            Kind::Messages => "msg_",
+            Kind::Gemini => "g-",
+            Kind::Responses | Kind::Compact | Kind::Count(_) => "resp_",
         };
         let warm_up = socket && !self.generate;
         Entry {
@@ -191,7 +208,7 @@ impl Asked {
             endpoint: path.to_owned(),
             socket,
             status: script.status,
-            usage: self.usage(script),
+            usage: self.usage(script).filter(|_| !matches!(Kind::of(path), Kind::Count(_))),
             extra: script.extra.clone(),
             reported: false,
             warm_up,
@@ -251,7 +268,40 @@ fn has_tool_output(body: &[u8]) -> bool {
             .as_array()
             .is_some_and(|items| items.iter().any(|item| item[key] == kind))
     };
-    of_type("input", "type", "function_call_output") || of_type("messages", "role", "tool")
+    let holds = |list: &str, parts: &str, is_result: fn(&Value) -> bool| {
+        let items = body[list].as_array().into_iter().flatten();
+        let mut parts = items.filter_map(|item| item[parts].as_array()).flatten();
+        parts.any(is_result)
+    };
+    of_type("input", "type", "function_call_output")
+        || of_type("messages", "role", "tool")
+        || holds("messages", "content", |part| part["type"] == "tool_result")
+        || holds("contents", "parts", |part| part["functionResponse"].is_object())
+}
+
+/// What an address asks for.
+enum Kind {
+    Responses,
+    Compact,
+    Chat,
+    Messages,
+    Gemini,
+    /// How many tokens an input has, under this name.
+    Count(&'static str),
+}
+
+impl Kind {
+    fn of(path: &str) -> Self {
+        match path {
+            path if path.ends_with("/chat/completions") => Self::Chat,
+            path if path.ends_with("/compact") => Self::Compact,
+            path if path.ends_with("/messages") => Self::Messages,
+            path if path.ends_with("/count_tokens") => Self::Count("input_tokens"),
+            path if path.ends_with(":countTokens") => Self::Count("totalTokens"),
+            path if path.ends_with("enerateContent") => Self::Gemini,
+            _ => Self::Responses,
+        }
+    }
 }
 
 fn decode(coding: &str, body: &[u8]) -> Vec<u8> {
@@ -341,7 +391,7 @@ fn reply(exchange: &Exchange, script: Script) -> Response<Reply> {
         response = response.header(header::CONTENT_TYPE, content_type);
     }
     let length: usize = chunks.iter().map(Bytes::len).sum();
-    let is_stream = content_type.starts_with("text/event-stream");
+    let is_stream = content_type.starts_with("text/event-stream") || chunks.len() > 1;
     let body = if (is_stream || script.cut.is_some()) && length > 0 {
         if script.declares_length || !is_stream {
             response = response.header(header::CONTENT_LENGTH, length);
@@ -402,26 +452,38 @@ fn chunks(shared: &Shared, asked: &Asked, number: usize, path: &str, script: &Sc
         let text = serde_json::to_string_pretty(&value).expect("a JSON value serialises");
         ("application/json", vec![Bytes::from(text)])
     };
-    match (
-        path.ends_with("/chat/completions"),
-        path.ends_with("/compact"),
-        asked.stream,
-    ) {
-        (true, _, true) => {
+    let frames = |events: Vec<render::Event>| {
+        let frames = events.iter().map(|event| Bytes::from(render::sse(event)));
+        ("text/event-stream; charset=utf-8", frames.collect())
+    };
+    match (Kind::of(path), asked.stream) {
+        (Kind::Chat, true) => {
             let chunks = render::chat_chunks(&turn, asked.include_usage);
             let frames = chunks.iter().map(|chunk| Bytes::from(format!("data: {chunk}\n\n")));
             ("text/event-stream; charset=utf-8", frames.collect())
         }
-        (true, _, false) => pretty(render::chat_body(&turn)),
-        (_, true, _) => pretty(render::compact_body(&turn)),
-        (_, _, true) => {
-            let events = render::responses_events(&turn);
-            let frames = events.iter().map(|event| Bytes::from(render::sse(event)));
-            ("text/event-stream; charset=utf-8", frames.collect())
+        (Kind::Chat, false) => pretty(render::chat_body(&turn)),
+        (Kind::Compact, _) => pretty(render::compact_body(&turn)),
+        (Kind::Count(name), _) => pretty(json!({name: COUNTED})),
+        (Kind::Messages, true) => frames(render::messages::events(&turn)),
+        (Kind::Messages, false) => pretty(render::messages::body(&turn)),
+        (Kind::Gemini, true) => {
+            let pieces = render::gemini::stream(&render::gemini::chunks(&turn), asked.as_events);
+            let kind = if asked.as_events {
+                "text/event-stream"
+            } else {
+                "application/json; charset=UTF-8"
+            };
+            (kind, pieces.into_iter().map(Bytes::from).collect())
         }
-        (_, _, false) => pretty(render::responses_body(&turn)),
+        (Kind::Gemini, false) => pretty(render::gemini::body(&turn)),
+        (Kind::Responses, true) => frames(render::responses_events(&turn)),
+        (Kind::Responses, false) => pretty(render::responses_body(&turn)),
     }
 }
+
+/// What every count of tokens comes to.
+const COUNTED: u64 = 2_095;
 
 fn vendor_headers(number: usize) -> impl Iterator<Item = (String, String)> {
     [

@@ -9,7 +9,6 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
 use http_body_util::{BodyExt, Full, Limited};
-use relay_protocol::Endpoint;
 use relay_shared::tasks::Tasks;
 use serde_json::json;
 
@@ -82,10 +81,12 @@ async fn call(account: &Account, egress: &Egress) -> Result<Works, Failure> {
         allows_private: account.allows_private,
     });
     let mut headers = HeaderMap::new();
+    headers.extend(probe::headers(account.vendor));
     target.authorise(&mut headers);
     let mut request = Request::new(Full::new(Bytes::new()));
     *request.uri_mut() = target.path(Asked {
-        endpoint: Endpoint::Models,
+        endpoint: probe::endpoint(account.vendor),
+        path: probe::endpoint(account.vendor).path(),
         model: "",
         query: None,
     });

@@ -149,6 +149,7 @@ fn upgrade_request(
     *request.method_mut() = Method::GET;
     *request.uri_mut() = upstream.target.path(Asked {
         endpoint: Endpoint::Responses,
+        path: head.uri.path(),
         // A socket is opened before its first call names a model.
         model: "",
         query: head.uri.query(),

@@ -1,4 +1,5 @@
-//! What a request carries beside text, by the `type` of its parts. Knows no part's content.
+//! What a request carries beside text, by the `type`, the media type or the lifetime that its parts name. Knows no
+//! part's content.
 
 use std::borrow::Cow;
 
@@ -21,6 +22,10 @@ pub struct Carries {
     pub runs_code: bool,
     /// Pictures may be made by a tool.
     pub makes_pictures: bool,
+    /// A cache is to be kept for an hour.
+    pub keeps_cache: bool,
+    /// Pictures may be written beside text.
+    pub writes_pictures: bool,
 }
 
 impl Carries {
@@ -41,15 +46,24 @@ impl Carries {
             Cow::<str>::Borrowed(kind)
         };
         match &*kind {
-            "input_image" | "image_url" | "computer_screenshot" | "image_generation_call" => {
+            "input_image" | "image_url" | "image" | "computer_screenshot" | "image_generation_call" => {
                 self.pictures = self.pictures.saturating_add(1);
             }
-            "input_file" | "file" | "item_reference" => self.files = true,
+            // Anthropic's kinds beside OpenAI's: a document, or what lies in a container at the vendor.
+            "input_file" | "file" | "item_reference" | "document" | "container_upload" => self.files = true,
             "input_audio" => self.sound = true,
+            "1h" => self.keeps_cache = true,
             "file_search" => self.searches_files = true,
             "code_interpreter" => self.runs_code = true,
             "image_generation" => self.makes_pictures = true,
-            kind if kind.starts_with("web_search") && kind != "web_search_call" => self.searches = true,
+            // What a tool found stands in later turns under names of its own.
+            kind if kind.ends_with("_call") || kind.ends_with("_result") => {}
+            kind if kind.starts_with("web_search") => self.searches = true,
+            // A page may fill the context.
+            kind if kind.starts_with("web_fetch_") => self.files = true,
+            kind if kind.starts_with("image/") => self.pictures = self.pictures.saturating_add(1),
+            kind if kind.starts_with("audio/") => self.sound = true,
+            kind if kind.starts_with("video/") || kind.starts_with("application/") => self.files = true,
             _ => {}
         }
     }

@@ -29,6 +29,14 @@ pub(super) enum Field {
     MaxToolCalls,
     WebSearch,
     Modalities,
+    Speed,
+    Geo,
+    Metadata,
+    User,
+    McpServers,
+    Config,
+    Tools,
+    CachedContent,
 }
 
 /// The names of an object's fields that matter.
@@ -79,6 +87,39 @@ pub(super) const CHAT: Names = &[
     ("prompt_cache_options", Field::CacheOptions),
     ("web_search_options", Field::WebSearch),
     ("modalities", Field::Modalities),
+];
+
+pub(super) const MESSAGES: Names = &[
+    ("model", Field::Model),
+    ("stream", Field::Stream),
+    ("max_tokens", Field::MaxTokens),
+    ("service_tier", Field::ServiceTier),
+    ("speed", Field::Speed),
+    ("inference_geo", Field::Geo),
+    ("metadata", Field::Metadata),
+    ("mcp_servers", Field::McpServers),
+];
+
+pub(super) const METADATA: Names = &[("user_id", Field::User)];
+
+/// Google reads either spelling.
+pub(super) const GEMINI: Names = &[
+    ("generationConfig", Field::Config),
+    ("generation_config", Field::Config),
+    ("tools", Field::Tools),
+    ("cachedContent", Field::CachedContent),
+    ("cached_content", Field::CachedContent),
+    ("serviceTier", Field::ServiceTier),
+    ("service_tier", Field::ServiceTier),
+];
+
+pub(super) const GENERATION_CONFIG: Names = &[
+    ("maxOutputTokens", Field::MaxOutput),
+    ("max_output_tokens", Field::MaxOutput),
+    ("candidateCount", Field::N),
+    ("candidate_count", Field::N),
+    ("responseModalities", Field::Modalities),
+    ("response_modalities", Field::Modalities),
 ];
 
 pub(super) const STREAM_OPTIONS: Names = &[("include_usage", Field::IncludeUsage)];
@@ -154,6 +195,20 @@ impl<'a> Fields<'a> {
     pub(super) fn mentions(&self, field: Field, what: &str) -> bool {
         let value = self.value(field).map(|(_, raw)| raw);
         value.is_some_and(|raw| memchr::memmem::find(raw, what.as_bytes()).is_some())
+    }
+
+    /// The fields of an object that stands in this field; none where it is not there.
+    pub(super) fn object(&self, field: Field, names: Names) -> Result<Option<Self>, EnvelopeError> {
+        let Some((name, raw)) = self.value(field) else {
+            return Ok(None);
+        };
+        if raw.first() != Some(&b'{') {
+            return Err(EnvelopeError::Type {
+                field: name,
+                expected: "an object",
+            });
+        }
+        Self::read(names, raw).map(Some)
     }
 
     pub(super) fn flag(&self, field: Field) -> Result<Option<bool>, EnvelopeError> {

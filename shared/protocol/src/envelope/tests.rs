@@ -13,6 +13,111 @@ fn chat(body: &str) -> Result<Envelope, EnvelopeError> {
     Envelope::read(Endpoint::ChatCompletions, body.as_bytes())
 }
 
+fn messages(body: &str) -> Result<Envelope, EnvelopeError> {
+    Envelope::read(Endpoint::Messages, body.as_bytes())
+}
+
+fn gemini(body: &str) -> Result<Envelope, EnvelopeError> {
+    let path = "/v1beta/models/gemini-2.5-pro:streamGenerateContent";
+    Envelope::read_at(Endpoint::StreamGenerate, path, body.as_bytes())
+}
+
+#[test]
+fn the_facts_of_a_messages_body_are_read() {
+    let body = r#"{"model":"claude-x","max_tokens":1024,"stream":true,"service_tier":"standard_only","speed":"fast",
+        "inference_geo":"us","metadata":{"user_id":"user_1_session_2"},
+        "system":[{"type":"text","text":"\"ttl\":\"1h\"","cache_control":{"type":"ephemeral"}}],
+        "messages":[{"role":"user","content":[{"type":"image","source":{"type":"url","url":"https://x"}},
+            {"type":"web_search_tool_result","content":[{"type":"web_search_result"}]}]}]}"#;
+    let envelope = messages(body).unwrap();
+    assert_eq!(
+        (envelope.model.as_str(), envelope.max_output),
+        ("claude-x", Some(Tokens::new(1024)))
+    );
+    assert!(envelope.stream && envelope.generate && !envelope.keeps_cache && !envelope.continues);
+    assert_eq!(envelope.service_tier.as_deref(), Some("fast-us"));
+    assert_eq!(envelope.session.as_deref(), Some("user_1_session_2"));
+    assert_eq!((envelope.carries.pictures, envelope.carries.searches), (1, false));
+    assert_eq!(
+        edited(&envelope, body, Some("claude-y"), true),
+        body.replace("claude-x", "claude-y")
+    );
+
+    let more = r#"{"model":"m","mcp_servers":[{"type":"url"}],"tools":[{"type":"web_search_20250305","name":"web_search"}],
+        "messages":[{"content":[{"type":"document","cache_control":{"type":"ephemeral","t\u0074l":"1h"}}]}]}"#;
+    let envelope = messages(more).unwrap();
+    assert!(envelope.keeps_cache && envelope.continues && envelope.carries.searches && envelope.carries.files);
+    assert_eq!((envelope.service_tier, envelope.session), (None, None));
+    let counting = Envelope::read(Endpoint::CountTokens, br#"{"model":"m","messages":[]}"#).unwrap();
+    assert!(!counting.generate && !counting.stream);
+}
+
+#[test]
+fn the_facts_of_a_gemini_body_are_read_in_both_spellings() {
+    for (config, most, count, modalities, tools) in [
+        (
+            "generationConfig",
+            "maxOutputTokens",
+            "candidateCount",
+            "responseModalities",
+            "googleSearch",
+        ),
+        (
+            "generation_config",
+            "max_output_tokens",
+            "candidate_count",
+            "response_modalities",
+            "google_search",
+        ),
+    ] {
+        let body = format!(
+            r#"{{"contents":[{{"parts":[{{"inlineData":{{"mimeType":"image/png","data":"AA"}}}},{{"inline_data":{{"mime_type":"audio/wav"}}}},
+                {{"text":"\"candidateCount\":9"}}]}}],"{config}":{{"{most}":77,"{count}":2,"{modalities}":["TEXT","IMAGE"]}},
+                "tools":[{{"{tools}":{{}}}}],"model":"models/other"}}"#
+        );
+        let envelope = gemini(&body).unwrap();
+        assert_eq!(envelope.model, "gemini-2.5-pro");
+        assert!(envelope.stream && !envelope.continues);
+        assert_eq!((envelope.max_output, envelope.n), (Some(Tokens::new(77)), 2));
+        let carries = envelope.carries;
+        assert_eq!((carries.pictures, carries.sound, carries.files), (1, true, false));
+        assert!(carries.searches && carries.writes_pictures);
+        assert!(
+            envelope.edits(Some("alias"), true).is_empty(),
+            "the path names the model"
+        );
+    }
+    let cached =
+        gemini(r#"{"contents":[{"fileData":{"mimeType":"video/mp4"}}],"cachedContent":"cachedContents/1"}"#).unwrap();
+    assert!(cached.continues && cached.carries.files);
+    let flex = gemini(r#"{"contents":[],"serviceTier":"FLEX"}"#).unwrap();
+    assert_eq!(flex.service_tier.as_deref(), Some("flex"));
+}
+
+#[test]
+fn what_readers_of_the_other_wires_may_understand_differently_is_refused() {
+    let told = |result| refused(result);
+    assert_eq!(told(messages(r#"{"messages":[]}"#)), "`model` is missing");
+    assert_eq!(
+        told(messages(r#"{"model":"m","Max_Tokens":1}"#)),
+        "`max_tokens` must be spelled like this, in lower case"
+    );
+    assert_eq!(
+        told(messages(r#"{"model":"m","metadata":"u"}"#)),
+        "`metadata` must be an object"
+    );
+    assert_eq!(
+        told(gemini(r#"{"generationConfig":{},"generation_config":{}}"#)),
+        "`generation_config` stands twice"
+    );
+    assert_eq!(
+        told(gemini(r#"{"generationConfig":{"maxOutputTokens":-1}}"#)),
+        "`maxOutputTokens` must be a whole number that is not negative"
+    );
+    let nameless = Envelope::read_at(Endpoint::Generate, "/v1/models/%ff:generateContent", b"{}");
+    assert_eq!(told(nameless), "`model` is missing");
+}
+
 #[track_caller]
 fn refused(result: Result<Envelope, EnvelopeError>) -> String {
     result.err().expect("refused").to_string()
@@ -307,6 +412,8 @@ fn what_a_request_carries_beside_text_is_seen() {
         searches_files: true,
         runs_code: true,
         makes_pictures: false,
+        keeps_cache: false,
+        writes_pictures: false,
     };
     assert_eq!(rich.carries, carries);
     assert_eq!(

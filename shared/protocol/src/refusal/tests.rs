@@ -1,6 +1,6 @@
 use super::*;
 
-const ALL: [Code; 28] = [
+const ALL: [Code; 29] = [
     Code::InvalidRequest,
     Code::InvalidKey,
     Code::TenantSuspended,
@@ -14,6 +14,7 @@ const ALL: [Code; 28] = [
     Code::CallRunning,
     Code::AlreadyCompleted,
     Code::KeyReused,
+    Code::ConversationGone,
     Code::RateLimited,
     Code::Overloaded,
     Code::OutOfCredit,
@@ -79,6 +80,7 @@ UnsupportedEncoding 400 - (text) unsupported_content_encoding invalid_prompt
 CallRunning 409 1 invalid_request_error call_running invalid_prompt
 AlreadyCompleted 409 - invalid_request_error already_completed invalid_prompt
 KeyReused 422 - invalid_request_error idempotency_key_reused invalid_prompt
+ConversationGone 409 - invalid_request_error conversation_account_gone invalid_prompt
 RateLimited 429 1 requests rate_limit_exceeded rate_limit_exceeded
 Overloaded 503 - server_error server_is_overloaded server_is_overloaded
 OutOfCredit 429 - insufficient_quota insufficient_quota insufficient_quota
@@ -101,15 +103,18 @@ Internal 500 - server_error internal_error server_error
 #[test]
 fn every_code_is_well_formed_in_every_dialect() {
     for code in ALL {
-        for wire in [Wire::Responses, Wire::Chat] {
+        for wire in [Wire::Responses, Wire::Chat, Wire::Messages, Wire::Gemini] {
             let refusal = refusal(code).hint("Try so.\r\nX: y");
             let rendered = refusal.render(wire, "req_1\r\nx: y");
-            assert_eq!(rendered.status, code.status());
+            assert_eq!(rendered.status, code.status_in(wire));
             for (name, value) in &rendered.headers {
                 assert_eq!(*name, name.to_ascii_lowercase());
                 assert!(value.bytes().all(|b| (b' '..=b'~').contains(&b)), "{code:?}: {name}");
             }
-            if !code.rule().text {
+            if matches!(wire, Wire::Messages | Wire::Gemini) {
+                let body: Value = serde_json::from_slice(&rendered.body).unwrap();
+                assert_eq!(body["error"]["message"], "It \"failed\". Try so.\r\nX: y");
+            } else if !code.rule().text {
                 let body: Value = serde_json::from_slice(&rendered.body).unwrap();
                 assert_eq!(body["error"]["code"], code.name());
                 assert_eq!(body["error"]["param"], Value::Null);
@@ -122,6 +127,106 @@ fn every_code_is_well_formed_in_every_dialect() {
             serde_json::from_str::<Value>(data).unwrap();
         }
     }
+}
+
+/// One line per code: what Anthropic's clients and Google's are told.
+fn table_of_others() -> String {
+    let line = |code: &Code| {
+        let (anthropic, google) = (messages::rule(*code), google::rule(*code));
+        format!("{code:?} {} {} {} {}\n", anthropic.0, anthropic.1, google.0, google.1)
+    };
+    ALL.iter().map(line).collect()
+}
+
+#[test]
+fn every_code_is_told_as_anthropic_and_google_tell_theirs() {
+    assert_eq!(
+        table_of_others(),
+        "\
+InvalidRequest 400 invalid_request_error 400 INVALID_ARGUMENT
+InvalidKey 401 authentication_error 401 UNAUTHENTICATED
+TenantSuspended 403 permission_error 403 PERMISSION_DENIED
+AddressNotAllowed 403 permission_error 403 PERMISSION_DENIED
+ModelNotFound 404 not_found_error 404 NOT_FOUND
+NotFound 404 not_found_error 404 NOT_FOUND
+MethodNotAllowed 405 invalid_request_error 405 INVALID_ARGUMENT
+BodyTooLarge 413 request_too_large 413 INVALID_ARGUMENT
+HeadTooLarge 431 invalid_request_error 431 INVALID_ARGUMENT
+UnsupportedEncoding 400 invalid_request_error 400 INVALID_ARGUMENT
+CallRunning 409 invalid_request_error 409 ABORTED
+AlreadyCompleted 409 invalid_request_error 409 ALREADY_EXISTS
+KeyReused 422 invalid_request_error 422 FAILED_PRECONDITION
+ConversationGone 409 invalid_request_error 409 FAILED_PRECONDITION
+RateLimited 429 rate_limit_error 429 RESOURCE_EXHAUSTED
+Overloaded 529 overloaded_error 503 UNAVAILABLE
+OutOfCredit 402 billing_error 429 RESOURCE_EXHAUSTED
+UsageLimit 429 rate_limit_error 429 RESOURCE_EXHAUSTED
+LinkDown 503 api_error 503 UNAVAILABLE
+Draining 503 api_error 503 UNAVAILABLE
+LedgerUnavailable 503 api_error 503 UNAVAILABLE
+EgressUnavailable 503 api_error 503 UNAVAILABLE
+UpstreamUnreachable 502 api_error 502 UNAVAILABLE
+UpstreamTimeout 504 timeout_error 504 DEADLINE_EXCEEDED
+UpstreamBroke 502 api_error 502 UNAVAILABLE
+NoWebSocket 426 invalid_request_error 426 INVALID_ARGUMENT
+ForeignOrigin 403 permission_error 403 PERMISSION_DENIED
+ForeignHost 403 permission_error 403 PERMISSION_DENIED
+Internal 500 api_error 500 INTERNAL
+"
+    );
+}
+
+#[test]
+fn golden_messages() {
+    let limited = Refusal::new(Code::RateLimited, "This key may use 60 requests a minute.")
+        .retry_after(Duration::from_secs(3))
+        .rate(Rate {
+            unit: RateUnit::Requests,
+            limit: 60,
+            remaining: 0,
+            reset: Duration::from_secs(9),
+        });
+    let rendered = limited.render(Wire::Messages, "req_1");
+    assert_eq!(rendered.status, 429);
+    assert_eq!(
+        std::str::from_utf8(&rendered.body).unwrap(),
+        r#"{"error":{"message":"This key may use 60 requests a minute.","type":"rate_limit_error"},"request_id":"req_1","type":"error"}"#
+    );
+    for (name, value) in [
+        ("request-id", "req_1"),
+        ("retry-after", "3"),
+        ("anthropic-ratelimit-requests-limit", "60"),
+        ("anthropic-ratelimit-requests-remaining", "0"),
+    ] {
+        assert_eq!(header(&rendered, name), Some(value));
+    }
+    assert_eq!(header(&rendered, "x-ratelimit-limit-requests"), None);
+    assert_eq!(
+        Refusal::new(Code::Overloaded, "Too much.").stream_event(Wire::Messages, "req_1"),
+        "event: error\ndata: {\"error\":{\"message\":\"Too much.\",\"type\":\"overloaded_error\"},\"request_id\":\"req_1\",\"type\":\"error\"}\n\n"
+    );
+}
+
+#[test]
+fn golden_gemini() {
+    let refusal = Refusal::new(Code::InvalidRequest, "`candidateCount` is wrong.").param("candidateCount");
+    let rendered = refusal.render(Wire::Gemini, "req_1");
+    assert_eq!(rendered.status, 400);
+    let body: Value = serde_json::from_slice(&rendered.body).unwrap();
+    assert_eq!(
+        body,
+        json!({"error": {"code": 400, "message": "`candidateCount` is wrong.", "status": "INVALID_ARGUMENT", "details": [
+            {"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": "INVALID_REQUEST", "domain": "codex-relay"},
+            {"@type": "type.googleapis.com/google.rpc.RequestInfo", "requestId": "req_1"},
+            {"@type": "type.googleapis.com/google.rpc.BadRequest",
+                "fieldViolations": [{"field": "candidateCount", "description": "`candidateCount` is wrong."}]},
+        ]}})
+    );
+    let waiting = Refusal::new(Code::Draining, "Restarting.").stream_event(Wire::Gemini, "req_1");
+    assert!(waiting.starts_with(b"data: {\"error\":{\"code\":503") && waiting.ends_with(b"}\n\n"));
+    let element = Refusal::new(Code::UpstreamBroke, "Broke.").array_end("req_1", 0);
+    let array: Vec<Value> = serde_json::from_slice(&element).unwrap();
+    assert_eq!(array[0]["error"]["code"], 502);
 }
 
 #[test]

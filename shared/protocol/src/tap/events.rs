@@ -13,6 +13,8 @@ pub(super) const MOST_HELD: usize = 64 << 10;
 pub(super) struct Events {
     /// The start of an event whose end has not come. Copied: it would pin the chunk it came in.
     held: BytesMut,
+    /// Whole events before it that may be the last.
+    kept: BytesMut,
     /// How far the end of the held or flowing event was searched for.
     finder: EndFinder,
     /// An event that is too large to be held, while it goes by.
@@ -21,7 +23,7 @@ pub(super) struct Events {
     after_cr: bool,
     /// Nothing was read yet.
     is_fresh: bool,
-    /// A partial event was passed on at the end of the body.
+    /// A partial event was passed on: at the end of the body, or one that may be the last and whose end is kept.
     is_torn: bool,
 }
 
@@ -34,6 +36,7 @@ impl Default for Events {
     fn default() -> Self {
         Self {
             held: BytesMut::new(),
+            kept: BytesMut::new(),
             finder: EndFinder::START,
             flowing: None,
             after_cr: false,
@@ -61,6 +64,10 @@ impl Events {
         } else if self.after_cr {
             self.after_cr = out.chunk.is_empty();
             at = usize::from(out.chunk.first() == Some(&b'\n'));
+            if at == 1 && !self.kept.is_empty() {
+                self.kept.extend_from_slice(b"\n");
+                out.from = at;
+            }
         }
         self.pass_whole_events(meter, &mut out, at);
         out.pieces
@@ -71,10 +78,18 @@ impl Events {
         while let Some(found) = block(&out.chunk[at..], self.is_fresh) {
             let end = at + found.end;
             self.is_fresh = false;
-            match found.data.map_or(Verdict::Keep, |data| meter.event(&data)) {
-                Verdict::Keep => {}
+            let data = found.data;
+            let verdict = self.verdict(meter, data.as_deref());
+            drop(data);
+            match verdict {
+                Verdict::Keep => self.release(&mut out.pieces),
                 Verdict::Terminal => out.last(at, end),
                 Verdict::Remove => out.remove(at, end),
+                Verdict::Hold => {
+                    out.pass(at);
+                    self.keep_back(&mut out.pieces, &out.chunk[at..end]);
+                    out.from = end;
+                }
             }
             at = end;
         }
@@ -87,6 +102,31 @@ impl Events {
         } else {
             out.pass(at);
             self.after_cr |= out.chunk.last() == Some(&b'\r');
+        }
+    }
+
+    /// What becomes of an event with this data. One without any goes with the one before it.
+    fn verdict(&self, meter: &mut Meter, data: Option<&[u8]>) -> Verdict {
+        match data {
+            Some(data) => meter.event(data),
+            None if self.kept.is_empty() => Verdict::Keep,
+            None => Verdict::Hold,
+        }
+    }
+
+    /// Keeps an event that may be the last, as far as there is room.
+    fn keep_back(&mut self, pieces: &mut Pieces, event: &[u8]) {
+        if self.kept.len() + event.len() > MOST_HELD {
+            self.release(pieces);
+        }
+        self.kept.extend_from_slice(event);
+    }
+
+    /// What was kept was not the last.
+    fn release(&mut self, pieces: &mut Pieces) {
+        if !self.kept.is_empty() {
+            pieces.add(Piece::Pass(self.kept.split().freeze()));
+            self.is_torn = false;
         }
     }
 
@@ -110,10 +150,16 @@ impl Events {
             let event = self.held.split().freeze();
             let data = block(&event, self.is_fresh).and_then(|found| found.data);
             self.is_fresh = false;
-            match data.map_or(Verdict::Keep, |data| meter.event(&data)) {
-                Verdict::Keep => out.pieces.add(Piece::Pass(event)),
+            let verdict = self.verdict(meter, data.as_deref());
+            drop(data);
+            match verdict {
+                Verdict::Keep => {
+                    self.release(&mut out.pieces);
+                    out.pieces.add(Piece::Pass(event));
+                }
                 Verdict::Terminal => out.pieces.add(Piece::Last(event)),
                 Verdict::Remove => {}
+                Verdict::Hold => self.keep_back(&mut out.pieces, &event),
             }
             return;
         }
@@ -123,17 +169,23 @@ impl Events {
             .take()
             .map_or(Verdict::Keep, |flow| meter.large_event(&flow.scan));
         self.is_fresh = false;
-        if verdict == Verdict::Terminal {
-            // Only the blank line makes the client act on the event.
-            let blank = if out.chunk[..end].ends_with(b"\r\n") { 2 } else { 1 };
-            out.last(end - blank, end);
-        } else {
-            out.pass(end);
+        // Only the blank line makes the client act on the event.
+        let blank = end - if out.chunk[..end].ends_with(b"\r\n") { 2 } else { 1 };
+        match verdict {
+            Verdict::Terminal => out.last(blank, end),
+            Verdict::Hold => {
+                out.pass(blank);
+                self.keep_back(&mut out.pieces, &out.chunk[blank..end]);
+                self.is_torn = true;
+                out.from = end;
+            }
+            Verdict::Keep | Verdict::Remove => out.pass(end),
         }
     }
 
     /// Lets what is held and the chunk up to `end` go by as part of a large event.
     fn flow(&mut self, meter: &Meter, out: &mut Out, end: usize) {
+        self.release(&mut out.pieces);
         let held = self.held.split().freeze();
         let flow = self.flowing.get_or_insert_with(|| Flow {
             lines: DataLines::new(),
@@ -154,7 +206,12 @@ impl Events {
             self.torn_event(meter)
         };
         meter.end();
-        piece
+        if self.kept.is_empty() {
+            return piece;
+        }
+        let mut last = self.kept.split();
+        last.extend_from_slice(&piece.map(Piece::into_bytes).unwrap_or_default());
+        Some(Piece::Last(last.freeze()))
     }
 
     /// An event without its blank line. The standard has clients drop it; some do not, so it is read and passed.
@@ -168,13 +225,17 @@ impl Events {
         let data = block(&ended, self.is_fresh).and_then(|found| found.data);
         match data.map_or(Verdict::Keep, |data| meter.event(&data)) {
             Verdict::Keep => Some(Piece::Pass(event)),
-            Verdict::Terminal => Some(Piece::Last(event)),
+            Verdict::Terminal | Verdict::Hold => Some(Piece::Last(event)),
             Verdict::Remove => None,
         }
     }
 
     pub(super) fn is_at_boundary(&self) -> bool {
         self.flowing.is_none() && !self.is_torn
+    }
+
+    pub(super) fn is_ending(&self) -> bool {
+        !self.kept.is_empty()
     }
 }
 

@@ -1,8 +1,11 @@
 //! Reads the events of an answer, no more of each than is needed. Knows nothing of how they were cut out.
 
 mod chat;
+mod gemini;
+mod messages;
 mod responses;
 
+use self::messages::Told;
 use super::observed::{Ending, Observed};
 use crate::sample::Sample;
 use crate::scan::{Field, Root, Scan};
@@ -23,6 +26,8 @@ pub struct Meter {
     has_finished: bool,
     /// Chat: an error was among the chunks.
     has_failed: bool,
+    /// Messages: what was told of usage and of the end. Boxed: of other wires there is none.
+    told: Option<Box<Told>>,
 }
 
 /// What becomes of an event.
@@ -31,6 +36,8 @@ pub(super) enum Verdict {
     Keep,
     Terminal,
     Remove,
+    /// May be the last: kept until another comes or the body ends.
+    Hold,
 }
 
 impl Meter {
@@ -45,7 +52,12 @@ impl Meter {
             is_blind: false,
             has_finished: false,
             has_failed: false,
+            told: None,
         }
+    }
+
+    pub(super) fn wire(&self) -> Wire {
+        self.wire
     }
 
     /// Keeps the beginning of what the model writes, so that its tokens can be counted.
@@ -85,12 +97,14 @@ impl Meter {
     /// Reads the data of one event.
     pub(super) fn event(&mut self, data: &[u8]) -> Verdict {
         self.observed.events += 1;
-        if self.observed.ending.is_some() {
+        if self.has_ended() {
             return Verdict::Keep;
         }
         match self.wire {
             Wire::Responses => self.responses_event(data),
             Wire::Chat => self.chat_event(data),
+            Wire::Messages => self.messages_event(data),
+            Wire::Gemini => self.gemini_event(data),
         }
     }
 
@@ -98,14 +112,20 @@ impl Meter {
     pub(super) fn scan(&self) -> Scan {
         Scan::new(match self.wire {
             Wire::Responses => Root::Event,
-            Wire::Chat => Root::Bare,
+            Wire::Messages => Root::Message,
+            Wire::Chat | Wire::Gemini => Root::Bare,
         })
+    }
+
+    /// Nothing that follows is read. More may follow what looks like the end of Gemini's.
+    fn has_ended(&self) -> bool {
+        self.observed.ending.is_some() && self.wire != Wire::Gemini
     }
 
     /// Reads what was found in a large event.
     pub(super) fn large_event(&mut self, scan: &Scan) -> Verdict {
         self.observed.events += 1;
-        if self.observed.ending.is_some() {
+        if self.has_ended() {
             return Verdict::Keep;
         }
         match self.wire {
@@ -114,6 +134,8 @@ impl Meter {
                 self.chat_found(scan);
                 Verdict::Keep
             }
+            Wire::Messages => self.messages_found(scan),
+            Wire::Gemini => self.gemini_found(scan),
         }
     }
 
@@ -124,6 +146,11 @@ impl Meter {
 
     /// Reads a document that is the whole answer.
     pub(super) fn whole(&mut self, scan: &Scan) {
+        match self.wire {
+            Wire::Responses | Wire::Chat => {}
+            Wire::Messages => return self.messages_whole(scan),
+            Wire::Gemini => return self.gemini_whole(scan),
+        }
         self.answer(scan);
         self.observed.produced = scan.text();
         self.observed.tools = scan.tools();

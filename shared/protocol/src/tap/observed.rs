@@ -8,7 +8,7 @@ use crate::usage::{ToolCalls, Usage};
 pub enum Ending {
     /// The answer is whole. Chat: any `finish_reason`, its limit of tokens included.
     Completed,
-    /// Responses: it stopped early for a reason it names, such as its limit of tokens.
+    /// It stopped early for a reason it names, such as its limit of tokens or a refusal of the model.
     Incomplete,
     /// The vendor failed, or the answer was cancelled at the vendor.
     Failed,
@@ -19,6 +19,8 @@ pub enum Ending {
 pub struct Observed {
     /// The last usage that was reported; `None` also when that makes no sense.
     pub usage: Option<Usage>,
+    /// The side of the input, where it is reported before there is any output.
+    pub begun: Option<Usage>,
     /// The last usage that was reported makes no sense: negative, absurd, or in contradiction with itself.
     pub is_unsound: bool,
     /// Calls of the vendor's own tools among the output. Not within `usage`, which vendors report without them.

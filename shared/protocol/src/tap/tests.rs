@@ -1,3 +1,5 @@
+mod vendors;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -591,8 +593,9 @@ fn a_gate_sees_the_same_boundaries_and_reads_nothing() {
 
 #[test]
 fn our_own_keepalive_is_an_event_of_no_consequence() {
-    for wire in [Wire::Responses, Wire::Chat] {
-        let text = std::str::from_utf8(keepalive(wire)).unwrap();
+    assert_eq!(keepalive(Wire::Gemini), None);
+    for wire in [Wire::Responses, Wire::Chat, Wire::Messages] {
+        let text = std::str::from_utf8(keepalive(wire).unwrap()).unwrap();
         let seen = events(wire, KEEP, text, 3);
         assert_eq!(seen.bytes, text.as_bytes());
         assert_eq!(seen.observed.ending, None);

@@ -70,7 +70,7 @@ fn is_empty_array(raw: Option<&[u8]>) -> bool {
 
 /// The text after each place where `key`, of `len` bytes with its quotes, is a key. An occurrence within a string has
 /// its quotes escaped, and a string that is a value has no colon after it.
-fn values<'a>(key: &'a Finder<'static>, len: usize, data: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
+pub(super) fn values<'a>(key: &'a Finder<'static>, len: usize, data: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
     key.find_iter(data).filter_map(move |at| {
         let rest = data[at + len..].trim_ascii_start().strip_prefix(b":")?;
         Some(rest.trim_ascii_start())

@@ -119,7 +119,7 @@ fn ending(kind: &[u8]) -> Option<Ending> {
 }
 
 /// The value of the outermost `type`. It comes first in all that OpenAI sends, so that mostly nothing is searched.
-fn kind(data: &[u8]) -> Cow<'_, [u8]> {
+pub(super) fn kind(data: &[u8]) -> Cow<'_, [u8]> {
     if let Some(rest) = data.strip_prefix(b"{\"type\":\"")
         && let Some(end) = memchr::memchr2(b'"', b'\\', &rest[..rest.len().min(128)])
         && rest[end] == b'"'
