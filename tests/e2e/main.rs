@@ -36,6 +36,7 @@ mod proxies;
 mod reconcile;
 mod room;
 mod routing;
+mod sdks;
 mod secrets;
 #[cfg(target_os = "linux")]
 mod sources;

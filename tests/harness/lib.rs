@@ -13,6 +13,7 @@ pub mod mmdb;
 pub mod node;
 pub mod program;
 pub mod proxy;
+pub mod sdk;
 pub mod skip;
 pub mod socket;
 pub mod vendor;

@@ -21,6 +21,8 @@ pub enum Need {
     Tinyproxy,
     /// The proxy microsocks.
     Microsocks,
+    /// The official SDKs of other vendors, from npm and PyPI.
+    Sdks,
 }
 
 impl fmt::Display for Need {
@@ -32,6 +34,7 @@ impl fmt::Display for Need {
             Self::Namespace => "namespace",
             Self::Tinyproxy => "tinyproxy-bin",
             Self::Microsocks => "microsocks",
+            Self::Sdks => "sdks",
         })
     }
 }
