@@ -9,6 +9,7 @@ use clap::{Parser, Subcommand};
 mod bench;
 mod check;
 mod demo;
+mod mutants;
 mod paths;
 mod prove;
 mod say;

@@ -3,9 +3,9 @@
 
 use std::process::{Command, ExitCode};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
-use crate::{check::tools, paths, say, soak};
+use crate::{mutants, paths, say, soak};
 
 /// What can be proved at length.
 #[derive(clap::Subcommand)]
@@ -31,12 +31,26 @@ pub(crate) enum Proof {
         #[arg(long, default_value_t = 30)]
         seconds: usize,
     },
-    /// The ledger with one thing changed at a time: a test must fail each time. Hours.
-    Mutants {
-        /// Passed on to cargo-mutants, such as `--shard 1/8` or `-f rules.rs`.
-        #[arg(last = true)]
-        more: Vec<String>,
+    /// Clients that leave at each of fifty bytes of an answer: the charge is what the tenant's policy says, and slots are
+    /// free at once.
+    Aborts {
+        /// How often at each byte by the public entrance; a tenth of that by an agent and over a socket.
+        #[arg(long, default_value_t = 1_000)]
+        times: usize,
+        /// How many clients at once.
+        #[arg(long, default_value_t = 64)]
+        at_once: usize,
     },
+    /// Calls that a dead hub left open: the next start releases them within two seconds.
+    Recovery {
+        /// How many.
+        #[arg(long, default_value_t = 100_000)]
+        holds: usize,
+    },
+    /// A disk of 200 ms a sync: how long a first byte takes, and how many ends share a sync.
+    Slow,
+    /// The ledger with one thing changed at a time: a test must fail each time. Goes on where it was interrupted.
+    Mutants(mutants::Options),
     /// The ledger beside a model of a few lines: random operations, deaths and other processes among them.
     Ledger {
         /// How many.
@@ -83,7 +97,21 @@ pub(crate) fn run(proof: &Proof) -> Result<ExitCode> {
             let test = Test::of("relay-tests", "secrets::the_master_key_changes");
             test.run(&[("RELAY_SECRETS", secrets)])
         }
-        Proof::Mutants { more } => mutants(more),
+        Proof::Recovery { holds } => {
+            let test = Test::of("relay-hub", "ledger::tests::crash::every_open_hold");
+            test.run(&[("RELAY_OPEN_HOLDS", holds), ("RELAY_RELEASED_WITHIN_MS", &2_000)])
+        }
+        Proof::Slow => Test::of("relay-tests", "disk::a_slow_disk").run(&[]),
+        Proof::Mutants(options) => mutants::run(options),
+        Proof::Aborts { times, at_once } => {
+            let free_ms = 1_000;
+            let variables = [
+                ("RELAY_ABORTS", times),
+                ("RELAY_ABORTS_AT_ONCE", at_once),
+                ("RELAY_ABORTS_FREE_MS", &free_ms),
+            ];
+            Test::of("relay-tests", "aborts::").run(&variables)
+        }
         Proof::Ledger { operations } => {
             let test = Test::of("relay-hub", "ledger::tests::model::the_ledger_does_what_the_model_does");
             test.run(&[("RELAY_LEDGER_OPERATIONS", operations)])
@@ -125,19 +153,4 @@ impl Test {
         say::line(if passed { "proved" } else { "FAILED" });
         Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
-}
-
-/// `.cargo/mutants.toml` says what is changed.
-fn mutants(more: &[String]) -> Result<ExitCode> {
-    let folder = tools::mutants().context("cargo-mutants could not be built")?;
-    let mut cargo = Command::new("cargo");
-    cargo
-        .current_dir(paths::root())
-        .args(["mutants", "--package", "relay-hub"])
-        .args(more);
-    cargo.env("PATH", paths::search_path(&[folder]));
-    // Each is tried with as many operations as find a plain mistake.
-    cargo.env("RELAY_LEDGER_OPERATIONS", "5000");
-    let passed = cargo.status()?.success();
-    Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

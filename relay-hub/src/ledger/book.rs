@@ -141,13 +141,6 @@ impl Book {
         self.accounts.entry(tenant).or_default().available = Some(available);
     }
 
-    /// What the database says of an account, if it is the one of a tenant that calls.
-    pub(super) fn refresh(&mut self, account: &str, available: Nanos) {
-        if let Some(account) = self.accounts.get_mut(account) {
-            account.available = Some(available);
-        }
-    }
-
     /// What the database holds is not certain any more.
     pub(super) fn doubt(&mut self) {
         for account in self.accounts.values_mut() {
@@ -197,6 +190,55 @@ mod tests {
         assert_eq!(book.grant(call, &tenant, Nanos::ZERO), Err(NotGranted::Duplicate));
         book.close(call);
         assert_eq!(book.grant(call, &tenant, Nanos::ZERO), Ok(2));
+    }
+
+    #[test]
+    fn what_became_durable_is_known_before_the_database_is_asked_again() {
+        let (mut book, tenant) = (Book::default(), TenantId::random());
+        let nanos = Nanos::new;
+        book.learn(tenant.clone(), nanos(10));
+        assert_eq!(grant(&mut book, &tenant, 7), Ok(1));
+        book.opened(&tenant, nanos(7));
+        assert_eq!(
+            grant(&mut book, &tenant, 4),
+            Err(NotGranted::Short(nanos(3))),
+            "it is held"
+        );
+        book.released(&tenant, nanos(7));
+        book.spent(&tenant, nanos(2));
+        assert_eq!(
+            grant(&mut book, &tenant, 9),
+            Err(NotGranted::Short(nanos(8))),
+            "2 are spent"
+        );
+        assert_eq!(grant(&mut book, &tenant, 8), Ok(2));
+    }
+
+    #[test]
+    fn more_is_promised_to_a_call_as_far_as_something_is_left() {
+        let (mut book, tenant) = (Book::default(), TenantId::random());
+        let nanos = Nanos::new;
+        assert_eq!(book.extend(&tenant, nanos(0)), Err(NotGranted::Unknown));
+        book.learn(tenant.clone(), nanos(10));
+        assert_eq!(book.extend(&tenant, nanos(6)), Ok(()));
+        assert_eq!(book.extend(&tenant, nanos(5)), Err(NotGranted::Short(nanos(4))));
+        assert_eq!(book.extend(&tenant, nanos(4)), Ok(()));
+        assert_eq!(book.take(&tenant, nanos(1)), Nanos::ZERO);
+        book.kept(&tenant, nanos(10));
+        assert_eq!(book.take(&tenant, nanos(3)), nanos(3));
+        // Less than was promised: the database moved meanwhile.
+        book.learn(tenant.clone(), nanos(1));
+        assert_eq!(book.extend(&tenant, nanos(1)), Err(NotGranted::Short(Nanos::ZERO)));
+    }
+
+    #[test]
+    fn what_holds_may_still_use_is_not_taken() {
+        let (mut book, tenant) = (Book::default(), TenantId::random());
+        let nanos = Nanos::new;
+        book.learn(tenant.clone(), nanos(100));
+        assert_eq!(grant(&mut book, &tenant, 20), Ok(1));
+        assert_eq!(book.take_unheld(&tenant, nanos(70), nanos(10)), nanos(40));
+        assert_eq!(book.take_unheld(&TenantId::random(), nanos(70), nanos(10)), Nanos::ZERO);
     }
 
     #[test]

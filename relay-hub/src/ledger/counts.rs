@@ -234,6 +234,7 @@ mod tests {
             Ending::ClientGone,
             Ending::ClientGoneBeforeDispatch,
             Ending::Suspended,
+            Ending::OutOfCredit,
             Ending::Warmup,
             Ending::HubDraining,
             Ending::HubFault,
@@ -243,12 +244,39 @@ mod tests {
             assert_eq!(ENDINGS[slot(ending)], ending.name());
             let counts = Counts::default();
             counts.ended(ending, CHAT);
-            let mut page = Page::new(Format::Prometheus);
-            counts.tell(&mut page);
             let line = format!("relay_calls_total{{ending=\"{}\",wire=\"chat\"}} 1\n", ending.name());
-            assert!(page.end().contains(&line), "{line}");
+            assert!(told(&counts).contains(&line), "{line}");
         }
         assert_eq!(ENDINGS[slot(Ending::Refused(Code::Internal))], "refused");
+    }
+
+    fn told(counts: &Counts) -> String {
+        let mut page = Page::new(Format::Prometheus);
+        counts.tell(&mut page);
+        page.end()
+    }
+
+    #[test]
+    fn what_is_durable_and_what_failed_is_summed_up() {
+        let counts = Counts::default();
+        counts.committed(3, Nanos::new(70), Nanos::new(5));
+        counts.committed(4, Nanos::new(30), Nanos::new(6));
+        counts.failed();
+        let page = told(&counts);
+        for line in [
+            "relay_charged_nanos_total 100\n",
+            "relay_lost_nanos_total 11\n",
+            "relay_ledger_batches_total 2\n",
+            "relay_ledger_entries_total 7\n",
+            "relay_ledger_postings_total 0\n",
+            "relay_ledger_failures_total 1\n",
+            "relay_ledger_unposted_entries 7\n",
+        ] {
+            assert!(page.contains(line), "{line}: {page}");
+        }
+        counts.posted();
+        let page = told(&counts);
+        assert!(page.contains("relay_ledger_postings_total 1\n") && page.contains("relay_ledger_unposted_entries 0\n"));
     }
 
     #[test]

@@ -170,8 +170,28 @@ pub(super) fn detail(row: &UsageRow) -> Option<String> {
 }
 
 #[cfg(test)]
+#[allow(clippy::arithmetic_side_effects, reason = "a test that overflows fails")]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_bill_is_counted_under_each_of_its_flags() {
+        let (mut flags, before) = (Flags::default(), Flag::ALL.map(Flag::bills));
+        flags.set(Flag::Clamped);
+        flags.set(Flag::UnknownTier);
+        flagged(flags);
+        flagged(flags);
+        for (flag, before) in Flag::ALL.into_iter().zip(before) {
+            let more = if flags.has(flag) { 2 } else { 0 };
+            assert_eq!(flag.bills(), before + more, "{flag:?}");
+        }
+    }
+
+    #[test]
+    fn that_less_is_known_is_no_reason_to_look_at_a_bill() {
+        let odd = Flag::ALL.into_iter().filter(|flag| flag.is_odd());
+        assert!(odd.eq(Flag::ALL.into_iter().filter(|flag| *flag != Flag::ByBytes)));
+    }
 
     #[test]
     fn each_flag_has_a_bit_and_a_name_of_its_own() {

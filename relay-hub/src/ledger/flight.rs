@@ -26,11 +26,9 @@ pub(super) struct Flight {
 impl Flight {
     /// An empty file for this epoch. What an earlier one left must have been read.
     pub(super) fn begin(path: &Path, epoch: i64) -> io::Result<Self> {
-        // A new one: a hub that was replaced and does not know it writes on to its own.
-        match fs::remove_file(path) {
-            Err(kept) if kept.kind() != io::ErrorKind::NotFound => return Err(kept),
-            _ => {}
-        }
+        // A new one: a hub that was replaced and does not know it writes on to its own. Where the old one stays, the new
+        // one cannot be made.
+        fs::remove_file(path).ok();
         let file = OpenOptions::new().write(true).create_new(true).open(path)?;
         file.set_len((SLOTS as u64).saturating_mul(SLOT as u64))?;
         Ok(Self {
@@ -106,7 +104,7 @@ fn write_at(file: &File, bytes: &[u8], at: u64) -> io::Result<()> {
 }
 
 #[cfg(windows)]
-fn write_at(file: &File, bytes: &[u8], at: u64) -> io::Result<()> {
+fn write_at(file: &File, bytes: &[u8], at: u64) -> Result<(), io::Error> {
     let written = std::os::windows::fs::FileExt::seek_write(file, bytes, at)?;
     if written == bytes.len() {
         Ok(())
@@ -143,6 +141,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("flight");
         assert!(left(&path).unwrap().is_empty());
+        assert!(left(dir.path()).is_err(), "a folder is no file that was left");
         let flight = Flight::begin(&path, 3).unwrap();
         let slots = i64::try_from(SLOTS).unwrap();
         assert!(flight.write(&line(1, "m")) && flight.write(&line(slots - 1, "m")));

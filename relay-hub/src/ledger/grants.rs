@@ -9,9 +9,8 @@ use sqlx::Row as _;
 
 use super::{
     credit::{CreditError, Grant, transaction},
-    post::BooksError,
+    post::{self, BooksError},
     rules::{FUNDING, Transfer},
-    sql,
 };
 use crate::{
     ids::TenantId,
@@ -57,11 +56,9 @@ pub(super) fn tell_apart(connection: &Connection, tenant: &str) -> rusqlite::Res
     for row in rows.collect::<rusqlite::Result<Vec<_>>>()? {
         let (transfer, remaining) = row;
         let used = remaining.min(spent).max(0);
-        if used > 0 {
-            connection
-                .prepare_cached("UPDATE expiring_credit SET remaining = remaining - ?2 WHERE transfer = ?1")?
-                .execute([transfer, used])?;
-        }
+        connection
+            .prepare_cached("UPDATE expiring_credit SET remaining = remaining - ?2 WHERE transfer = ?1")?
+            .execute([transfer, used])?;
         spent = spent.saturating_sub(used);
     }
     mark(connection, tenant, Nanos::new(posted))
@@ -165,9 +162,8 @@ pub(super) fn debit(
     }
     let taken = amount.get().saturating_sub(left);
     let back = taken.checked_neg().ok_or(BooksError::Books("a sum is out of range"))?;
-    sql::change(connection, tenant, 0, back)?;
-    sql::change(connection, FUNDING, 0, taken)?;
-    Ok(())
+    post::change(connection, tenant, 0, back)?;
+    post::change(connection, FUNDING, 0, taken)
 }
 
 /// Tenants with credit that is over by now.

@@ -88,14 +88,6 @@ impl Wish {
             Self::More(_, _, reply) => reply.is_closed(),
         }
     }
-
-    pub(super) fn refuse(self, error: HoldError) {
-        // Nobody may wait any more.
-        match self {
-            Self::Hold(_, reply) => drop(reply.send(Err(error))),
-            Self::More(_, _, reply) => drop(reply.send(Err(error))),
-        }
-    }
 }
 
 /// How far the call of an open hold came.
@@ -466,3 +458,7 @@ const BOOKS: bool = cfg!(not(relay_unbilled));
 const UNWRITTEN_FOR: Duration = Duration::from_millis(50);
 const MOST_WISHES: usize = 16 * 1024;
 const MOST_NOTES: usize = 64 * 1024;
+
+#[cfg(test)]
+#[allow(clippy::arithmetic_side_effects, reason = "a test that overflows fails")]
+mod tests;

@@ -132,7 +132,7 @@ const PATIENCE: Duration = Duration::from_secs(15);
 
 /// Brings the tables up to all that is durable. For whoever reads them; a hub may run meanwhile.
 pub async fn post(store: &Store) -> Result<(), StoreError> {
-    blocking(store, |database| post::post(&sql::open(database, PATIENCE)?).map(drop)).await
+    blocking(store, |database| post::post(&sql::open(database, PATIENCE)?)).await
 }
 
 async fn blocking<T: Send + 'static>(
@@ -170,11 +170,12 @@ impl Ledger {
             Ok((recovered, book, Flight::begin(&path, recovered.epoch)?))
         })
         .await?;
-        if recovered.holds > 0 {
-            warn!(
-                holds = recovered.holds,
+        match recovered.holds {
+            0 => {}
+            holds => warn!(
+                holds,
                 "an earlier hub left calls open: each is charged as far as its last checkpoint, or nothing"
-            );
+            ),
         }
         let inbox = Arc::new(Inbox::new(book, flight));
         let stop = tasks.token();

@@ -48,34 +48,22 @@ impl BooksError {
     }
 }
 
-/// What posting found and did.
-#[derive(Debug, Default)]
-pub(super) struct Posted {
-    /// The last page that the tables have now.
-    pub(super) page: i64,
-    /// The accounts it changed, and what each can spend now.
-    pub(super) accounts: Vec<(String, Nanos)>,
-}
-
 /// Brings the tables up to the journal.
-pub(super) fn post(connection: &Connection) -> Result<Posted, BooksError> {
+pub(super) fn post(connection: &Connection) -> Result<(), BooksError> {
     sql::begin(connection)?;
-    let posted = within(connection)?;
+    within(connection)?;
     fault::point("posting");
     sql::commit(connection)?;
     fault::point("posted");
-    Ok(posted)
+    Ok(())
 }
 
-/// The same inside an open transaction.
-pub(super) fn within(connection: &Connection) -> Result<Posted, BooksError> {
+/// The same inside an open transaction; the last page that the tables have then.
+pub(super) fn within(connection: &Connection) -> Result<i64, BooksError> {
     let posted = sql::standing(connection)?.posted;
     let unposted = sql::pages_after(connection, posted)?;
     let Some(page) = unposted.last().map(|last| last.seq) else {
-        return Ok(Posted {
-            page: posted,
-            ..Posted::default()
-        });
+        return Ok(posted);
     };
     let mut lines = Vec::new();
     for Unposted { seq, at_ms, page } in &unposted {
@@ -86,16 +74,16 @@ pub(super) fn within(connection: &Connection) -> Result<Posted, BooksError> {
             entry,
         }));
     }
-    let accounts = all_or_each(connection, &lines)?;
+    all_or_each(connection, &lines)?;
     sql::set_posted(connection, page)?;
-    Ok(Posted { page, accounts })
+    Ok(page)
 }
 
 /// Brings entries into the tables that stand on no page.
 pub(super) fn entries(connection: &Connection, entries: Vec<Entry<'_>>, at_ms: i64) -> Result<(), BooksError> {
     let line = |entry| Line { seq: 0, at_ms, entry };
     let lines: Vec<_> = entries.into_iter().map(line).collect();
-    all_or_each(connection, &lines).map(drop)
+    all_or_each(connection, &lines)
 }
 
 /// An entry with its page's number and time.
@@ -106,29 +94,33 @@ struct Line<'a> {
 }
 
 /// All lines together; where the tables refuse one, each alone, and the refused ones are set aside.
-fn all_or_each(connection: &Connection, lines: &[Line<'_>]) -> Result<Vec<(String, Nanos)>, BooksError> {
-    match attempt(connection, lines) {
-        Err(cause) if cause.is_refused() => {}
-        done => return done,
+fn all_or_each(connection: &Connection, lines: &[Line<'_>]) -> Result<(), BooksError> {
+    if refusal(attempt(connection, lines))?.is_none() {
+        return Ok(());
     }
-    let mut accounts = Vec::new();
     for line in lines {
-        match attempt(connection, std::slice::from_ref(line)) {
-            Ok(changed) => accounts.extend(changed),
-            Err(cause) if cause.is_refused() => set_aside(connection, line, &cause)?,
-            Err(cause) => return Err(cause),
+        if let Some(cause) = refusal(attempt(connection, std::slice::from_ref(line)))? {
+            set_aside(connection, line, &cause)?;
         }
     }
-    Ok(accounts)
+    Ok(())
 }
 
-fn attempt(connection: &Connection, lines: &[Line<'_>]) -> Result<Vec<(String, Nanos)>, BooksError> {
+/// Why the tables refuse something, if they do; any other failure may have ended the transaction.
+fn refusal(done: Result<(), BooksError>) -> Result<Option<BooksError>, BooksError> {
+    match done {
+        Ok(()) => Ok(None),
+        Err(cause) if cause.is_refused() => Ok(Some(cause)),
+        Err(cause) => Err(cause),
+    }
+}
+
+fn attempt(connection: &Connection, lines: &[Line<'_>]) -> Result<(), BooksError> {
     sql::savepoint(connection)?;
     let done = Posting::of(lines).and_then(|posting| posting.write(connection));
     if done.is_err() {
         sql::rollback_to_savepoint(connection)?;
     }
-    sql::release_savepoint(connection)?;
     done
 }
 
@@ -205,7 +197,7 @@ impl<'a> Posting<'a> {
         Some(())
     }
 
-    fn write(&self, connection: &Connection) -> Result<Vec<(String, Nanos)>, BooksError> {
+    fn write(&self, connection: &Connection) -> Result<(), BooksError> {
         for id in &self.ended {
             if !sql::close_hold(connection, *id)? {
                 return Err(BooksError::Books("a hold is not open"));
@@ -223,16 +215,11 @@ impl<'a> Posting<'a> {
             // Of a call that ended there is nothing to say any more.
             sql::checkpoint(connection, line)?;
         }
-        let mut changed = Vec::new();
         for (account, held, posted) in self.changes.iter() {
-            sql::change(connection, account, held, posted)?;
-            let available = sql::available(connection, account)?;
-            let available = available.ok_or(BooksError::Books("an account is missing"))?;
-            changed.push((account.to_owned(), available));
+            change(connection, account, held, posted)?;
         }
         self.transfers(connection)?;
-        self.usage(connection)?;
-        Ok(changed)
+        self.usage(connection)
     }
 
     fn transfers(&self, connection: &Connection) -> Result<(), BooksError> {
@@ -277,4 +264,49 @@ impl<'a> Posting<'a> {
     }
 }
 
+/// Changes what an account holds and has.
+pub(super) fn change(connection: &Connection, account: &str, held: i64, posted: i64) -> Result<(), BooksError> {
+    if sql::change(connection, account, held, posted)? {
+        Ok(())
+    } else {
+        Err(BooksError::Books("an account is missing"))
+    }
+}
+
 const OUT_OF_RANGE: BooksError = BooksError::Books("a sum is out of range");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sql(code: i32) -> BooksError {
+        rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), None).into()
+    }
+
+    #[test]
+    fn what_may_pass_is_tried_again_and_what_is_refused_is_set_aside() {
+        let unreadable = || rmp_serde::decode::Error::OutOfRange;
+        // SQLITE_BUSY, SQLITE_FULL, SQLITE_IOERR; SQLITE_ERROR, SQLITE_CONSTRAINT, SQLITE_MISMATCH.
+        let wanted = [
+            (sql(5), true, false),
+            (sql(13), true, false),
+            (sql(10), true, false),
+            (sql(1), false, true),
+            (sql(19), false, true),
+            (sql(20), false, true),
+            (rusqlite::Error::QueryReturnedNoRows.into(), false, true),
+            (BooksError::Books("no"), false, true),
+            (unreadable().into(), false, false),
+        ];
+        for (error, may_pass, is_refused) in wanted {
+            assert_eq!(
+                (error.may_pass(), error.is_refused()),
+                (may_pass, is_refused),
+                "{error:?}"
+            );
+            let passed_on = refusal(Err(error));
+            assert_eq!(passed_on.is_err(), !is_refused, "{passed_on:?}");
+        }
+        assert!(matches!(refusal(Ok(())), Ok(None)));
+    }
+}

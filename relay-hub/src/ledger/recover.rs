@@ -38,7 +38,7 @@ pub(super) fn take_over(
     let connection = sql::open(database, patience)?;
     let flight = flight::left(flight)?;
     sql::begin(&connection)?;
-    let page = post::within(&connection)?.page;
+    let page = post::within(&connection)?;
     let in_flight = note(&connection, &flight, now_ms)?;
     let epoch = connection.query_row("UPDATE hub SET epoch = epoch + 1 RETURNING epoch", [], |row| row.get(0))?;
     let settled = settle(&connection, now_ms)?;

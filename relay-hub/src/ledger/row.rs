@@ -175,3 +175,22 @@ impl fmt::Display for Ending {
         f.write_str(&self.name())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::tests::{row, wish};
+
+    #[test]
+    fn a_row_tells_its_tokens_and_names() {
+        let mut row = row(&wish(&TenantId::random(), 1), Ending::Completed);
+        assert_eq!(row.tokens(), Tokens::new(15));
+        row.usage = None;
+        assert_eq!(row.tokens(), Tokens::ZERO);
+        let links = [Link::Https, Link::Http, Link::Quic, Link::H2];
+        assert_eq!(links.map(|link| link.to_string()), ["https", "http", "quic", "h2"]);
+        let refused = Ending::Refused(Code::RateLimited);
+        assert_eq!(refused.to_string(), "refused:rate_limit_exceeded");
+        assert_eq!(Ending::OutOfCredit.to_string(), "out_of_credit");
+    }
+}

@@ -52,10 +52,6 @@ pub(super) fn rollback_to_savepoint(connection: &Connection) -> rusqlite::Result
     connection.prepare_cached("ROLLBACK TO step")?.execute([]).map(drop)
 }
 
-pub(super) fn release_savepoint(connection: &Connection) -> rusqlite::Result<()> {
-    connection.prepare_cached("RELEASE step")?.execute([]).map(drop)
-}
-
 /// Where the hub stands: a later start has a later epoch, and the tables have every page up to `posted`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Standing {
@@ -159,11 +155,11 @@ pub(super) fn set_head(connection: &Connection, head: &Head) -> rusqlite::Result
         .map(drop)
 }
 
-/// Changes an account, if there is one of that name.
-pub(super) fn change(connection: &Connection, account: &str, held: i64, posted: i64) -> rusqlite::Result<()> {
+/// Changes an account; false where there is none of that name.
+pub(super) fn change(connection: &Connection, account: &str, held: i64, posted: i64) -> rusqlite::Result<bool> {
     let mut change =
         connection.prepare_cached("UPDATE account SET held = held + ?2, posted = posted + ?3 WHERE id = ?1")?;
-    change.execute(params![account, held, posted]).map(drop)
+    Ok(change.execute(params![account, held, posted])? == 1)
 }
 
 /// What an account can spend; `None` where there is no such account.

@@ -1,6 +1,6 @@
 use std::{collections::HashMap, time::Duration};
 
-use futures_util::future::join_all;
+use futures_util::future::{FutureExt as _, join_all};
 use relay_protocol::{Tokens, Usage, UsageSource};
 use sqlx::Row as _;
 use tokio::task::JoinSet;
@@ -86,7 +86,7 @@ impl Books {
     }
 }
 
-fn wish(tenant: &TenantId, amount: i64) -> Reserve {
+pub(super) fn wish(tenant: &TenantId, amount: i64) -> Reserve {
     Reserve {
         call: CallId::random(),
         tenant: tenant.clone(),
@@ -97,7 +97,7 @@ fn wish(tenant: &TenantId, amount: i64) -> Reserve {
     }
 }
 
-fn row(wish: &Reserve, ending: Ending) -> UsageRow {
+pub(super) fn row(wish: &Reserve, ending: Ending) -> UsageRow {
     let t = Tokens::new;
     let usage = Usage {
         input: t(10),
@@ -151,6 +151,13 @@ async fn a_call_is_held_and_charged() {
     );
     assert_eq!(books.balance(&tenant).await, (850, 0));
     assert_eq!(books.ledger.open_holds(), 0);
+    let sql = "SELECT input, cached, cache_write, output, reasoning, source FROM usage";
+    let row = sqlx::query(sql).fetch_one(books.hub.store.readers()).await.unwrap();
+    let counts: Vec<i64> = (0..5).map(|at| row.get(at)).collect();
+    assert_eq!(
+        (&counts[..], row.get::<&str, _>(5)),
+        (&[10, 2, 0, 5, 1][..], "reported")
+    );
     books.close().await;
 }
 
@@ -166,7 +173,13 @@ async fn what_hardly_any_call_has_stands_in_one_text_beside_its_row() {
         usage.input_audio = Tokens::new(3);
         usage.tools.web_search = 2;
     }
-    for row in [plain, rich] {
+    let (mut tier, mut flags, mut usage) = (plain.clone(), plain.clone(), plain.clone());
+    tier.tier = Some("priority".into());
+    flags.flags.set(Flag::ByBytes);
+    if let Some((usage, _)) = &mut usage.usage {
+        usage.output_audio = Tokens::new(4);
+    }
+    for row in [plain, rich, tier, flags, usage] {
         books.ledger.note(row);
     }
     let hub = books.close().await;
@@ -175,7 +188,13 @@ async fn what_hardly_any_call_has_stands_in_one_text_beside_its_row() {
         .unwrap();
     let details: Vec<_> = details.into_iter().map(|call| call.detail).collect();
     let told = serde_json::json!({"tier": "flex", "input_audio": 3, "web_search": 2, "flags": ["unpriced"]});
-    assert_eq!(details, [Some(told), None]);
+    let alone = [
+        Some(serde_json::json!({"output_audio": 4})),
+        Some(serde_json::json!({"flags": ["by_bytes"]})),
+        Some(serde_json::json!({"tier": "priority"})),
+    ];
+    assert_eq!(details[..3], alone);
+    assert_eq!(details[3..], [Some(told), None]);
 }
 
 #[tokio::test]
@@ -372,6 +391,44 @@ async fn a_locked_database_delays_settlements_and_loses_none() {
     drop(promised);
     lock.rollback().await.unwrap();
     assert_eq!(settled.await, Ok(Nanos::new(600)));
+    books.until(&tenant, (400, 0)).await;
+    books.close().await;
+}
+
+#[tokio::test]
+async fn after_a_failure_nothing_is_granted_until_the_database_takes_writes_again() {
+    let books = Books::open().await;
+    let tenant = books.tenant(1_000).await;
+    let lock = books.hub.store.write().await.unwrap();
+    assert_eq!(books.ledger.expire(vec![tenant.clone()], 1).await, Err(LedgerDown));
+    let refused = books.ledger.reserve(wish(&tenant, 1)).await.err();
+    assert_eq!(refused, Some(HoldError::Unavailable(LedgerDown)));
+    lock.rollback().await.unwrap();
+    let granted = async { while books.ledger.reserve(wish(&tenant, 1)).await.is_err() {} };
+    tokio::time::timeout(Duration::from_secs(20), granted).await.unwrap();
+    books.close().await;
+}
+
+#[tokio::test]
+async fn a_lock_that_nobody_met_yet_refuses_no_call() {
+    let books = Books::open().await;
+    let tenant = books.tenant(1_000).await;
+    let lock = books.hub.store.write().await.unwrap();
+    // The hub does not know of it yet, and has to look.
+    let hold = books.ledger.reserve(wish(&tenant, 1)).await.unwrap();
+    lock.rollback().await.unwrap();
+    drop(hold);
+    books.close().await;
+}
+
+#[tokio::test]
+async fn no_first_call_of_a_tenant_waits_for_the_writer_after_a_start() {
+    let books = Books::open().await;
+    let tenant = books.tenant(1_000).await;
+    let books = Books::over(books.close().await).await;
+    let hold = books.ledger.reserve(wish(&tenant, 1_000)).now_or_never();
+    assert!(matches!(hold, Some(Ok(_))), "it is granted at once");
+    drop(hold);
     books.close().await;
 }
 
@@ -391,9 +448,10 @@ async fn an_entry_that_the_tables_refuse_spoils_no_other_and_is_told() {
         .await
         .unwrap();
     let [first, second] = holds;
+    // The other's entry is first: what it did is undone and done again when the next one is refused.
     let settled = tokio::join!(
-        first.settle(Nanos::new(200), row(&lost, Ending::Completed)),
         second.settle(Nanos::new(200), row(&kept, Ending::Completed)),
+        first.settle(Nanos::new(200), row(&lost, Ending::Completed)),
     );
     assert_eq!(settled, (Ok(Nanos::new(200)), Ok(Nanos::new(200))));
     assert_eq!(books.balance(&stays).await, (800, 0));
@@ -525,6 +583,31 @@ async fn an_absurd_charge_is_settled_and_fills_no_account() {
         assert!(hold.settle(Nanos::MAX, row(&wish, Ending::Completed)).await.is_ok());
     }
     assert_eq!((books.balance(&tenant).await, books.ledger.open_holds()), ((0, 0), 0));
+    books.close().await;
+}
+
+#[tokio::test]
+async fn a_credit_that_is_asked_for_again_tells_the_balance_and_another_is_refused() {
+    let books = Books::open().await;
+    let tenant = books.tenant(0).await;
+    let ask = async |tenant: &TenantId, amount, source| credit(&books.hub.store, tenant, amount, source, "", 1).await;
+    for is_first in [true, false] {
+        let balance = Nanos::new(7);
+        let done = ask(&tenant, Nanos::new(7), "a").await.unwrap();
+        assert_eq!(done, Credited { balance, is_first });
+    }
+    let other = books.tenant(0).await;
+    for (tenant, amount) in [(&tenant, 8), (&other, 7), (&other, 8)] {
+        let refused = ask(tenant, Nanos::new(amount), "a").await;
+        assert!(matches!(refused, Err(CreditError::OtherCredit(_))), "{refused:?}");
+    }
+    let nothing = ask(&tenant, Nanos::ZERO, "b").await;
+    assert!(matches!(nothing, Err(CreditError::Nothing)), "{nothing:?}");
+    let nobody = ask(&TenantId::random(), Nanos::new(1), "c").await;
+    assert!(matches!(nobody, Err(CreditError::Unknown(_))), "{nobody:?}");
+    let much = ask(&tenant, Nanos::MAX_TYPED, "d").await;
+    assert!(matches!(much, Err(CreditError::TooMuch)), "{much:?}");
+    assert_eq!(books.balance(&tenant).await, (7, 0));
     books.close().await;
 }
 

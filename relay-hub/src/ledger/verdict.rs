@@ -140,3 +140,39 @@ impl Findings {
 }
 
 const MOST_PROBLEMS: usize = 20;
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn each_invariant_has_a_name_and_a_sentence_of_its_own() {
+        let findings = Findings::new().into_vec();
+        let names: HashSet<_> = findings.iter().map(|finding| finding.invariant).collect();
+        let sentences: HashSet<_> = findings.iter().map(|finding| finding.says).collect();
+        assert_eq!(
+            (names.len(), sentences.len()),
+            (Invariant::ALL.len(), Invariant::ALL.len())
+        );
+    }
+
+    #[test]
+    fn twenty_problems_are_told_and_the_others_counted() {
+        let mut findings = Findings::new();
+        for number in 0..23 {
+            findings.wrong(Invariant::I4, number.to_string());
+        }
+        assert!(!findings.holds(Invariant::I4) && findings.holds(Invariant::I5));
+        for finding in findings.into_vec() {
+            let told = (finding.ok, finding.problems.len(), finding.more);
+            let wanted = if finding.invariant == "I4" {
+                (false, 20, 3)
+            } else {
+                (true, 0, 0)
+            };
+            assert_eq!(told, wanted, "{}", finding.invariant);
+        }
+    }
+}

@@ -111,29 +111,36 @@ async fn nothing_that_was_acknowledged_is_lost_by_kill_9() {
 }
 
 #[tokio::test]
-async fn a_hundred_thousand_open_holds_are_released_within_two_seconds() {
+async fn every_open_hold_is_released_at_the_next_start() {
+    let open = told("RELAY_OPEN_HOLDS").unwrap_or(20_000);
     let books = Books::open().await;
-    let tenant = books.tenant(OPEN * 2).await;
-    for _ in 0..OPEN {
+    let tenant = books.tenant(open * 2).await;
+    for _ in 0..open {
         let hold = books.ledger.reserve(wish(&tenant, 1)).await.unwrap();
         hold.hasten();
         // As a crash leaves it.
         std::mem::forget(hold);
     }
-    books.until(&tenant, (OPEN * 2, OPEN)).await;
+    books.until(&tenant, (open * 2, open)).await;
     let database = books.hub.store.data().database();
     let began = std::time::Instant::now();
     let recovered = recover::take_over(&database, &books.hub.data.flight(), PATIENCE, 1).unwrap();
     let took = began.elapsed();
-    assert_eq!(i64::try_from(recovered.holds), Ok(OPEN));
-    eprintln!("{OPEN} holds released within {took:?}");
-    assert!(took < Duration::from_secs(2), "{took:?}");
-    assert_eq!(books.balance(&tenant).await, (OPEN * 2, 0));
-    assert_eq!(books.endings().await, HashMap::from([("recovered".into(), OPEN)]));
+    assert_eq!(i64::try_from(recovered.holds), Ok(open));
+    eprintln!("{open} open holds released within {took:?}");
+    if let Some(most) = told("RELAY_RELEASED_WITHIN_MS") {
+        assert!(took.as_millis() <= u128::try_from(most).unwrap(), "{took:?}");
+    }
+    assert_eq!(books.balance(&tenant).await, (open * 2, 0));
+    assert_eq!(books.endings().await, HashMap::from([("recovered".into(), open)]));
     assert!(verify(&books.hub.store).await.unwrap().ok);
 }
 
-const OPEN: i64 = 100_000;
+/// What `cargo xtask prove recovery` asks for.
+fn told(variable: &str) -> Option<i64> {
+    std::env::var_os(variable)?.into_string().ok()?.parse().ok()
+}
+
 /// Holds that a child leaves open, besides those it is killed over.
 const LEFT_OPEN: i64 = 25;
 const CHILD: &str = "RELAY_LEDGER_CHILD";

@@ -62,7 +62,8 @@ async fn what_a_call_holds_goes_back_when_it_is_free() {
         expired(&books.hub.store, 1_000).await.unwrap(),
         std::slice::from_ref(&tenant)
     );
-    hold.durable().await.unwrap();
+    assert_eq!(expire(&books, &tenant, 1_000).await, 0, "all that is left is promised");
+    books.until(&tenant, (30, 30)).await;
     assert_eq!(expire(&books, &tenant, 1_000).await, 0, "all that is left is held");
     hold.settle(Nanos::new(12), row(&wish, Ending::Completed))
         .await

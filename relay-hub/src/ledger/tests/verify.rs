@@ -148,6 +148,21 @@ async fn each_broken_invariant_is_told_and_no_other() {
 }
 
 #[tokio::test]
+async fn a_broken_sum_is_told_with_both_amounts() {
+    let (hub, _) = settled().await;
+    tamper(&hub, "UPDATE account SET posted = posted + 1 WHERE id = 'revenue'").await;
+    let problems = verify(&hub.store).await.unwrap().problems;
+    let [has, makes, one] = [421, 420, 1].map(Nanos::new);
+    assert_eq!(
+        problems,
+        [
+            format!("revenue has {has}, its transfers make {makes}"),
+            format!("all accounts together have {one}, not nothing"),
+        ]
+    );
+}
+
+#[tokio::test]
 async fn a_guard_that_is_gone_is_told() {
     let (hub, _) = settled().await;
     let mut connection = hub.store.connection().await.unwrap();

@@ -213,6 +213,12 @@ impl Batch {
         if !self.resolves.is_empty() {
             fault::point("settlement in the journal");
         }
+        if !self.extends.is_empty() {
+            fault::point("extension in the journal");
+        }
+        if !self.checkpoints.is_empty() {
+            fault::point("checkpoint in the journal");
+        }
     }
 
     /// It is not certain whether it was written: whoever waits for a hold is told, a settlement waits on.
@@ -249,5 +255,58 @@ fn told(settle: Settle, result: Result<Nanos, LedgerDown>) {
     if let Some(reply) = settle.reply {
         // Nobody may wait any more.
         reply.send(result).ok();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        ids::TenantId,
+        ledger::{flight::Flight, tests::wish},
+    };
+
+    fn settle(facts: &Arc<Facts>) -> Op {
+        Op::Settle(Settle {
+            facts: facts.clone(),
+            charge: Nanos::ZERO,
+            row: None,
+            reply: None,
+        })
+    }
+
+    /// What the ends in a batch say: whether their holds were open, what was held, and how much of that was written.
+    fn ends(plan: &Plan, opened: &HashMap<i64, Nanos>) -> Vec<(bool, i64, Option<i64>)> {
+        let pages = plan.batch.pages(1, opened).unwrap();
+        let entries = pages.iter().flat_map(|page| page.read().unwrap());
+        let ends = entries.filter_map(|entry| match entry {
+            Entry::Close(close) => Some((close.was_open, close.held, close.durable)),
+            _ => None,
+        });
+        ends.collect()
+    }
+
+    #[test]
+    fn an_end_gives_back_what_entries_before_it_set_aside_for_its_own_hold() {
+        let dir = tempfile::tempdir().unwrap();
+        let flight = Flight::begin(&dir.path().join("flight"), 1).unwrap();
+        let (mut book, tenant) = (Book::default(), TenantId::random());
+        book.learn(tenant.clone(), Nanos::new(10_000));
+        let inbox = Inbox::new(book, flight);
+        let (one, other) = (
+            inbox.grant(wish(&tenant, 300)).unwrap(),
+            inbox.grant(wish(&tenant, 50)).unwrap(),
+        );
+        inbox.extend(&one, Nanos::new(200)).unwrap();
+        inbox.extend(&other, Nanos::new(7)).unwrap();
+        let opened = HashMap::from([(one.id, Nanos::new(300)), (other.id, Nanos::new(50))]);
+        let more = |facts: &Arc<Facts>, amount| Op::Extend(facts.clone(), Nanos::new(amount));
+        let both = Plan::of(vec![more(&one, 200), more(&other, 7), settle(&one)], &inbox);
+        assert_eq!((both.batch.len(), ends(&both, &opened)), (3, vec![(true, 500, None)]));
+        // What was granted as it ended comes too late: it was never written.
+        let late = Plan::of(vec![settle(&one), more(&other, 7)], &inbox);
+        assert_eq!(ends(&late, &opened), [(true, 500, Some(300))]);
+        assert_eq!(ends(&late, &HashMap::new()), [(false, 500, None)]);
+        assert_eq!(Batch::default().len(), 0);
     }
 }

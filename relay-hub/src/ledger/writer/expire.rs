@@ -85,8 +85,6 @@ fn expire_one(
         amount,
         available: available.saturating_sub(amount),
     });
-    if amount > Nanos::ZERO {
-        grants::debit(connection, name, &over, amount, now_ms)?;
-    }
+    grants::debit(connection, name, &over, amount, now_ms)?;
     Ok(grants::mark(connection, name, sql::posted(connection, name)?)?)
 }

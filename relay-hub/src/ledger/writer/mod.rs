@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
 use super::{
-    Hold, HoldError, LedgerDown,
+    Hold, HoldError,
     book::{Book, NotGranted},
     inbox::{Expire, Inbox, Op, Settle, Wish},
     journal::Page,
@@ -84,12 +84,16 @@ impl Backlog {
     /// How long it may still wait; `None` where there is nothing.
     fn patience(&self) -> Option<Duration> {
         let waited = self.since?.elapsed();
-        let most = if self.calls < MOST_UNPOSTED {
+        Some(self.longest().saturating_sub(waited))
+    }
+
+    /// How long as much may wait.
+    fn longest(&self) -> Duration {
+        if self.calls < MOST_UNPOSTED {
             UNPOSTED_FOR
         } else {
             Duration::ZERO
-        };
-        Some(most.saturating_sub(waited))
+        }
     }
 }
 
@@ -165,8 +169,8 @@ impl Writer {
             expiries,
         } = Plan::of(ops, &self.inbox);
         if self.write(batch).is_err() {
+            // Who wished for something sees that nobody answers.
             self.inbox.put_back(above.into_iter().map(Op::Settle).collect());
-            refuse(wishes);
             return true;
         }
         if !above.is_empty() {
@@ -259,16 +263,10 @@ impl Writer {
             return Ok(());
         }
         match self.connected().and_then(post::post) {
-            Ok(posted) => {
+            Ok(()) => {
                 self.backlog = Backlog::default();
                 self.next.slot = 0;
                 self.inbox.counts().posted();
-                // Credit from elsewhere is seen here.
-                self.inbox.book(|book| {
-                    for (account, available) in &posted.accounts {
-                        book.refresh(account, *available);
-                    }
-                });
                 Ok(())
             }
             Err(cause) => {
@@ -293,7 +291,7 @@ impl Writer {
     fn decide(&mut self, wishes: Vec<Wish>) {
         let tenants = wishes.iter().map(|wish| wish.tenant().clone()).collect();
         if self.learn(tenants).is_err() {
-            return refuse(wishes);
+            return;
         }
         for wish in wishes {
             if !wish.is_forgotten() {
@@ -373,12 +371,6 @@ impl Writer {
     }
 }
 
-fn refuse(wishes: Vec<Wish>) {
-    for wish in wishes {
-        wish.refuse(LedgerDown.into());
-    }
-}
-
 impl From<NotGranted> for HoldError {
     fn from(not: NotGranted) -> Self {
         match not {
@@ -405,3 +397,50 @@ const MOST_UNPOSTED: usize = 512;
 const UNPOSTED_FOR: Duration = Duration::from_millis(50);
 /// The writer looks up at least this often, for it may have been cut.
 const LONGEST_WAIT: Duration = Duration::from_millis(250);
+
+#[cfg(test)]
+#[allow(clippy::arithmetic_side_effects, reason = "a test that overflows fails")]
+mod tests {
+    use super::*;
+    use crate::ledger::flight::Flight;
+
+    #[test]
+    fn a_backlog_is_posted_when_it_is_large_or_old() {
+        let mut backlog = Backlog::default();
+        assert_eq!(backlog.patience(), None);
+        backlog.add(MOST_UNPOSTED - 1);
+        assert_eq!(backlog.longest(), UNPOSTED_FOR);
+        assert!(backlog.patience().unwrap() <= UNPOSTED_FOR);
+        backlog.add(1);
+        assert_eq!(
+            (backlog.longest(), backlog.patience()),
+            (Duration::ZERO, Some(Duration::ZERO))
+        );
+    }
+
+    #[test]
+    fn a_writer_that_failed_pauses() {
+        let dir = tempfile::tempdir().unwrap();
+        let flight = Flight::begin(&dir.path().join("flight"), 1).unwrap();
+        let inbox = Arc::new(Inbox::new(Book::default(), flight));
+        let recovered = Recovered {
+            epoch: 1,
+            holds: 0,
+            last_number: 0,
+            page: 0,
+        };
+        let mut writer = Writer::new(dir.path().join("nothing"), inbox, &recovered);
+        assert_eq!(writer.pause(), None);
+        (0..9).for_each(|_| writer.shaken(&REPLACED));
+        assert!(writer.pause().is_some());
+    }
+
+    #[test]
+    fn pauses_grow_up_to_a_second() {
+        let pauses = [1, 2, 3, 4, 5, 6, 60].map(pause);
+        assert_eq!(
+            pauses,
+            [50, 100, 200, 400, 800, 1_000, 1_000].map(Duration::from_millis)
+        );
+    }
+}
