@@ -12,7 +12,7 @@ use relay_tests::{
     codex::scratch_dir,
     disk::Disk,
     skip::{Need, skip},
-    vendor::{Gate, Script},
+    vendor::{Ended, Gate, Script, Vendor},
     world::World,
 };
 use sqlx::{Connection as _, SqliteConnection};
@@ -24,6 +24,10 @@ use crate::{
     kill::{Dice, call_until_it_is_gone, oracle::Oracle, told},
     setup,
 };
+
+/// Calls that run at once.
+const CALLS: usize = 64;
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A folder with a disk of our own; none where the system does not let us, which is told.
 fn mounted() -> Option<(TempDir, Disk)> {
@@ -142,29 +146,45 @@ async fn a_slow_disk_delays_no_first_byte_and_calls_share_its_pace() {
     let client = world.through_hub();
     // The first call opens connections.
     client.post("/responses", ask(true)).await.unwrap().rest().await;
-    let sync = Duration::from_millis(200);
-    disk.sync_takes(sync);
+    // Nothing that is written for somebody gets to the disk: every answer begins, and none ends.
+    disk.hold_syncs(true);
+    let begun = join_all((0..CALLS).map(|_| async {
+        let mut answer = client.post("/responses", ask(true)).await.unwrap();
+        answer.until("response.created").await.unwrap();
+        answer
+    }));
+    let ending = begun.await.into_iter().map(|answer| {
+        let disk = &disk;
+        async move { (answer.rest().await, disk.syncs_ended()) }
+    });
+    let before = disk.syncs_ended();
+    let freeing = async {
+        let all_sent = |vendor: &Vendor| vendor.truth().entries().iter().all(|call| call.ended == Ended::Sent);
+        world.vendor.until("all that it has to say", PATIENCE, all_sent).await;
+        disk.sync_takes(Duration::from_millis(200));
+        disk.hold_syncs(false);
+    };
+    let (ended, ()) = tokio::join!(join_all(ending), freeing);
+    for (answer, syncs) in ended {
+        assert_eq!(events(&answer.body).last().unwrap()["type"], "response.completed");
+        assert!(syncs > before, "an end was seen that is on no disk");
+    }
+    let syncs = disk.syncs_ended() - before;
+    eprintln!("{CALLS} ends shared {syncs} syncs of 200 ms");
+    assert!(syncs < CALLS / 2, "{syncs} syncs for {CALLS} ends");
     let mut first_bytes = Vec::new();
     for _ in 0..15 {
         let began = Instant::now();
         let mut answer = client.post("/responses", ask(true)).await.unwrap();
         answer.until("response.created").await.unwrap();
         first_bytes.push(began.elapsed());
-        let whole = answer.rest().await;
-        assert_eq!(events(&whole.body).last().unwrap()["type"], "response.completed");
-        assert!(began.elapsed() >= sync, "its end waits for the disk");
+        answer.rest().await;
     }
     first_bytes.sort_unstable();
-    assert!(first_bytes[first_bytes.len() / 2] < sync / 2, "{first_bytes:?}");
-    let began = Instant::now();
-    join_all((0..64).map(|_| async {
-        for _ in 0..3 {
-            let answer = client.post("/responses", ask(true)).await.unwrap().rest().await;
-            assert_eq!(answer.status, 200, "{answer:?}");
-        }
-    }))
-    .await;
-    assert!(began.elapsed() < sync * 64, "192 ends took {:?}", began.elapsed());
+    eprintln!(
+        "a first byte came after {:?} (p50), {:?} (longest)",
+        first_bytes[7], first_bytes[14]
+    );
     world.assert_billed_truly().await;
     world.assert_sound().await;
     world.hub.program().kill().await;

@@ -6,7 +6,8 @@ mod files;
 use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::process::{Command, Stdio};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime};
 
 use fuser::{
@@ -20,7 +21,7 @@ use self::files::{Content, Files, Kind, Node, ROOT};
 /// Names and sizes change by way of the disk alone, so the kernel may remember them.
 const TTL: Duration = Duration::from_secs(60);
 
-/// A mounted disk. Dropping it unmounts it; by then nobody may have a file of it open.
+/// A mounted disk. Dropping it unmounts it, whoever still has a file of it open.
 pub struct Disk {
     state: Shared,
     _session: BackgroundSession,
@@ -36,7 +37,40 @@ struct State {
     files: Files,
     is_full: bool,
     is_dead: bool,
-    sync_takes: Duration,
+    syncs: Arc<Syncs>,
+}
+
+/// How what somebody waits for gets to the disk.
+#[derive(Default)]
+struct Syncs {
+    pace: Mutex<Pace>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Pace {
+    takes: Duration,
+    is_held: bool,
+    /// How many ended so far.
+    ended: usize,
+}
+
+impl Syncs {
+    fn pace(&self) -> MutexGuard<'_, Pace> {
+        self.pace.lock().expect("no holder panics")
+    }
+
+    /// Blocks until this one has ended.
+    fn wait(&self) {
+        let is_held = |pace: &mut Pace| pace.is_held;
+        let takes = self
+            .changed
+            .wait_while(self.pace(), is_held)
+            .expect("no holder panics")
+            .takes;
+        std::thread::sleep(takes);
+        self.pace().ended += 1;
+    }
 }
 
 impl Disk {
@@ -57,7 +91,7 @@ impl Disk {
             files: image.0,
             is_full: false,
             is_dead: false,
-            sync_takes: Duration::ZERO,
+            syncs: Arc::default(),
         }));
         let mut config = Config::default();
         config.mount_options = vec![MountOption::FSName("failing-disk".to_owned())];
@@ -82,9 +116,25 @@ impl Disk {
         self.state().is_full = is_full;
     }
 
+    fn syncs(&self) -> Arc<Syncs> {
+        Arc::clone(&self.state().syncs)
+    }
+
     /// How long it takes to have written what somebody waits for.
     pub fn sync_takes(&self, long: Duration) {
-        self.state().sync_takes = long;
+        self.syncs().pace().takes = long;
+    }
+
+    /// Whether all that is to be written for somebody waits.
+    pub fn hold_syncs(&self, is_held: bool) {
+        let syncs = self.syncs();
+        syncs.pace().is_held = is_held;
+        syncs.changed.notify_all();
+    }
+
+    /// How often something was written for somebody who waited for it.
+    pub fn syncs_ended(&self) -> usize {
+        self.syncs().pace().ended
     }
 
     /// As if all that was written so far had reached the disk by itself.
@@ -97,6 +147,25 @@ impl Disk {
         let mut state = self.state();
         state.is_dead = true;
         Image(state.files.after_power_loss(keeps))
+    }
+}
+
+impl Drop for Disk {
+    /// A hub that was killed a moment ago may have files open yet, as after a test that failed: it keeps them, and the
+    /// folder is free at once. Nothing would take the mount away later.
+    fn drop(&mut self) {
+        let ways = [
+            ("umount", &["-l"][..]),
+            ("fusermount3", &["-u", "-z"]),
+            ("fusermount", &["-u", "-z"]),
+        ];
+        let is_done = |(program, arguments): &(&str, &[&str])| {
+            let mut unmount = Command::new(program);
+            unmount.args(*arguments).arg(&self.path).stderr(Stdio::null());
+            unmount.status().is_ok_and(|status| status.success())
+        };
+        // Where none of them is there, the session does it as well as it can.
+        let _is_unmounted = ways.iter().any(is_done);
     }
 }
 
@@ -348,13 +417,12 @@ impl Filesystem for Fuse {
     fn fsync(&self, _req: &Request, ino: INodeNo, _fh: FileHandle, _datasync: bool, reply: ReplyEmpty) {
         let synced = self.with(|state| {
             state.content(ino)?.sync();
-            Ok(state.sync_takes)
+            Ok(Arc::clone(&state.syncs))
         });
         match synced {
-            Ok(Duration::ZERO) => reply.ok(),
             // Others go on meanwhile.
-            Ok(long) => drop(std::thread::spawn(move || {
-                std::thread::sleep(long);
+            Ok(syncs) => drop(std::thread::spawn(move || {
+                syncs.wait();
                 reply.ok();
             })),
             Err(error) => reply.error(error),
@@ -387,5 +455,8 @@ fn answer(outcome: Outcome<()>, reply: ReplyEmpty) {
         Err(error) => reply.error(error),
     }
 }
+
+#[cfg(test)]
+mod tests;
 
 const _: () = assert!(ROOT == INodeNo::ROOT.0);

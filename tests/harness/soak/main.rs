@@ -65,7 +65,7 @@ async fn main() -> Result<ExitCode> {
     let began = Instant::now();
     run(hub.http(), &tenants, options.calls).await?;
     let took = began.elapsed();
-    settled(&hub, options.calls).await?;
+    settled(&program, &hub.home, options.calls).await?;
     let bill = vendor.truth().take_soaked();
     let ids = tenants
         .iter()
@@ -73,8 +73,8 @@ async fn main() -> Result<ExitCode> {
         .map(|(tenant, at)| (tenant.id.clone(), at))
         .collect();
     let mut findings = compare(&program, &hub.home, &bill, &ids)?;
-    balances(&hub, &tenants, &mut findings).await?;
-    let verdict = verify(&program, &hub.home)?;
+    balances(&program, &hub.home, &tenants, &mut findings)?;
+    let verdict = json(&program, &hub.home, &["ledger", "verify"])?;
     hub.program().terminate().await;
     hub.assert_calm();
     Ok(tell(&options, &bill, &mut findings, &verdict, took))
@@ -171,10 +171,10 @@ async fn bar(done: Arc<AtomicU64>, all: u64) {
 }
 
 /// Waits until the tables have every call and no hold is open.
-async fn settled(hub: &Hub, calls: u64) -> Result<()> {
+async fn settled(program: &Path, home: &Path, calls: u64) -> Result<()> {
     for _ in 0..120 {
-        let sums = hub.json(&["usage", "--by", "total"]).await;
-        let held = hub.json(&["tenant", "list"]).await;
+        let sums = json(program, home, &["usage", "--by", "total"])?;
+        let held = json(program, home, &["tenant", "list"])?;
         let is_free = held
             .as_array()
             .is_some_and(|all| all.iter().all(|tenant| tenant["held"] == "0.00"));
@@ -183,7 +183,7 @@ async fn settled(hub: &Hub, calls: u64) -> Result<()> {
         }
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
-    let sums = hub.json(&["usage", "--by", "ending"]).await;
+    let sums = json(program, home, &["usage", "--by", "ending"])?;
     anyhow::bail!("the books do not come to {calls} calls without a hold: {sums}")
 }
 
@@ -205,8 +205,8 @@ fn compare(program: &Path, home: &Path, bill: &[Soaked], ids: &HashMap<String, u
 }
 
 /// Every tenant has what is left.
-async fn balances(hub: &Hub, tenants: &[Tenant], findings: &mut Findings) -> Result<()> {
-    let listed = hub.json(&["tenant", "list"]).await;
+fn balances(program: &Path, home: &Path, tenants: &[Tenant], findings: &mut Findings) -> Result<()> {
+    let listed = json(program, home, &["tenant", "list"])?;
     let all = listed.as_array().context("a list of tenants")?;
     for (tenant, number) in tenants.iter().zip(0_u16..) {
         let row = all
@@ -223,10 +223,11 @@ async fn balances(hub: &Hub, tenants: &[Tenant], findings: &mut Findings) -> Res
     Ok(())
 }
 
-fn verify(program: &Path, home: &Path) -> Result<Value> {
-    let mut verify = command(program, home, &["ledger", "verify", "--json"]);
-    let said = tokio::task::block_in_place(|| verify.stderr(Stdio::inherit()).output())?;
-    serde_json::from_slice(&said.stdout).context("`ledger verify --json`")
+/// What a command says. Over a million rows it may take its time.
+fn json(program: &Path, home: &Path, words: &[&str]) -> Result<Value> {
+    let mut asking = command(program, home, words);
+    let said = tokio::task::block_in_place(|| asking.arg("--json").stderr(Stdio::inherit()).output())?;
+    serde_json::from_slice(&said.stdout).with_context(|| format!("{words:?} told no JSON"))
 }
 
 fn tell(options: &Options, bill: &[Soaked], findings: &mut Findings, verdict: &Value, took: Duration) -> ExitCode {

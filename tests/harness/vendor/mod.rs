@@ -199,6 +199,11 @@ impl Vendor {
         self.shared.accepted.load(Ordering::SeqCst)
     }
 
+    /// How much happened so far: events sent, and calls that came or ended.
+    pub fn happened(&self) -> u64 {
+        *self.shared.changed.borrow()
+    }
+
     /// Waits until `holds` is true of the vendor; looks again whenever something happened.
     /// Panics with `what` after `limit`.
     pub async fn until(&self, what: &str, limit: Duration, mut holds: impl FnMut(&Self) -> bool) {

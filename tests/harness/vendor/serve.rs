@@ -438,7 +438,7 @@ fn chunks(shared: &Shared, asked: &Asked, number: usize, path: &str, script: &Sc
         Answer::Chunks(chunks) => return ("text/event-stream", chunks.clone()),
         Answer::Turn(_) | Answer::ToolRound { .. } => {}
     }
-    let entry = shared.truth.entries().swap_remove(number);
+    let entry = shared.truth.entry(number);
     let output = asked.output(script);
     let turn = Turn {
         id: &entry.response_id,

@@ -208,7 +208,7 @@ impl Socket {
                 .map(|chunk| String::from_utf8_lossy(chunk).into_owned())
                 .collect();
         }
-        let entry = self.shared.truth.entries().swap_remove(number);
+        let entry = self.shared.truth.entry(number);
         let output = asked.output(script);
         let turn = Turn {
             id: &entry.response_id,

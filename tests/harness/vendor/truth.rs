@@ -83,7 +83,8 @@ impl Truth {
         }
     }
 
-    pub(super) fn since_start(&self) -> u64 {
+    /// Milliseconds since the vendor started.
+    pub fn since_start(&self) -> u64 {
         u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
@@ -138,6 +139,11 @@ impl Truth {
     /// Every call but those of benchmark models, in the order they arrived.
     pub fn entries(&self) -> Vec<Entry> {
         self.entries.lock().expect("no holder panics").clone()
+    }
+
+    /// One entry.
+    pub(super) fn entry(&self, number: usize) -> Entry {
+        self.entries.lock().expect("no holder panics")[number].clone()
     }
 
     /// The entries from this number on.

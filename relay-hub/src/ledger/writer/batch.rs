@@ -213,12 +213,6 @@ impl Batch {
         if !self.resolves.is_empty() {
             fault::point("settlement in the journal");
         }
-        if !self.extends.is_empty() {
-            fault::point("extension in the journal");
-        }
-        if !self.checkpoints.is_empty() {
-            fault::point("checkpoint in the journal");
-        }
     }
 
     /// It is not certain whether it was written: whoever waits for a hold is told, a settlement waits on.
