@@ -59,6 +59,20 @@ pub(super) struct Opened {
     pub(super) tls: Option<Duration>,
 }
 
+/// A peer of which nothing is heard, not even that it got what was sent, is taken for dead after this; one that owes no
+/// bytes is asked as often.
+const UNHEARD: Duration = Duration::from_secs(10);
+
+/// Else a connection whose address was taken away, or whose vendor vanished, would take calls and hold them until no
+/// answer can come in time.
+fn notice_death(tcp: &mut HttpConnector<Reach>) {
+    tcp.set_keepalive(Some(UNHEARD));
+    tcp.set_keepalive_interval(Some(UNHEARD / 4));
+    tcp.set_keepalive_retries(Some(3));
+    #[cfg(any(target_os = "android", target_os = "fuchsia", target_os = "linux"))]
+    tcp.set_tcp_user_timeout(Some(UNHEARD));
+}
+
 impl Connector {
     /// `idle` are the way's idle connections, which end with the tunnel that carries them.
     pub(super) fn new(means: &Means, out: Option<Arc<WayOut>>, allows_private: bool, idle: Weak<Pool>) -> Self {
@@ -76,6 +90,7 @@ impl Connector {
         let mut tcp = HttpConnector::new_with_resolver(reach);
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
+        notice_death(&mut tcp);
         tcp.set_local_address(source);
         Self {
             tls: means.tls.clone().into(),
