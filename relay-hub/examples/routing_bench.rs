@@ -94,6 +94,9 @@ async fn add_account(store: &Store, sealer: &Sealer, at: usize) -> anyhow::Resul
         allows_private: false,
         created_ms: 1,
         disabled_ms: None,
+        credential: "api-key".into(),
+        more_secret: None,
+        settings: "{}".into(),
     };
     Ok(accounts::add(store, &row).await?)
 }

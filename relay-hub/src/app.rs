@@ -42,6 +42,7 @@ use crate::{
     routing::{self, Routing},
     seal::{SealError, Sealer},
     store::{Store, StoreError, tenants, way_health},
+    token::{Fetcher, Tokens},
     way::Health,
 };
 
@@ -107,7 +108,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let store = Store::open(&config.data).await?;
     let ledger = Ledger::start(&store, &back).await?;
     let sealer = Arc::new(Sealer::open(&config.data)?);
-    let directory = Directory::watch(&store, sealer, &back).await?;
+    let directory = Directory::watch(&store, sealer.clone(), &back).await?;
     let admission = Admission::start(ledger.clone(), directory.clone(), &store, defaults(&config.limits)).await?;
     let admission = admission.knowing(countries(&config, &back).await?);
     let idempotency = Idempotency::start(store.clone(), &ledger, &back);
@@ -121,7 +122,12 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         &back,
     )
     .await?;
-    let exchange = exchange(&config, &directory, (admission, routing), money, &front)?;
+    let fetcher = Fetcher {
+        egress: Arc::new(egress(&config, &front)?),
+        store: store.clone(),
+        sealer,
+    };
+    let exchange = exchange(&config, &directory, (admission, routing), fetcher, money, &front);
     let exchange = Arc::new(exchange);
 
     let bound = Bound::open(tunnel_config(&config)?)?;
@@ -156,23 +162,28 @@ fn exchange(
     config: &Config,
     directory: &DirectoryHandle,
     (admission, routing): (Admission, Routing),
+    fetcher: Fetcher,
     (ledger, idempotency, credit): (Ledger, Idempotency, Credit),
     tasks: &Tasks,
-) -> Result<Exchange, StartError> {
+) -> Exchange {
     let limits = &config.limits;
-    Ok(Exchange::new(
+    let egress = fetcher.egress.clone();
+    let tokens = Tokens::new(directory.clone(), fetcher, tasks.clone());
+    tokens.follow();
+    Exchange::new(
         Identity::new(directory.clone()),
         admission,
         Catalogue::new(directory.clone(), config.aliases.clone()),
         routing,
-        egress(config, tasks)?,
+        egress,
+        tokens,
         ledger,
         idempotency,
         credit,
         limits.clone(),
         tasks.clone(),
         directory.stop().clone(),
-    ))
+    )
 }
 
 /// The ways out, as the settings have them.
@@ -312,6 +323,7 @@ impl Running {
                         info!(device = %device.device, closed, "a revoked device's connections were closed");
                     }
                 }
+                exchange.tokens.follow();
                 exchange
                     .egress
                     .retain(|account| now.accounts.iter().any(|known| known.id.as_str() == account));

@@ -11,8 +11,8 @@ use std::{
 
 use arc_swap::ArcSwap;
 use http::Uri;
-use relay_protocol::Tokens;
-use relay_shared::{secret::Secret, tasks::Tasks};
+use relay_protocol::{Tokens, Wire};
+use relay_shared::tasks::Tasks;
 use sqlx::{Row as _, SqliteConnection};
 use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;
@@ -34,7 +34,7 @@ use crate::{
         sharing::{self, Share},
         ways::{self, WayRow},
     },
-    vendor::VendorKind,
+    vendor::{Credential, CredentialKind, Settings, Target, TargetError, VendorKind},
     way::{Region, WayOut},
 };
 
@@ -175,14 +175,33 @@ pub struct Account {
     pub vendor: VendorKind,
     /// Where its API begins, without a trailing slash.
     pub base_url: Uri,
-    /// The vendor's credential.
-    pub secret: Secret<String>,
+    /// What proves to the vendor that it is ours.
+    pub credential: Credential,
+    /// What else is set about it.
+    pub settings: Settings,
+    /// The wires it speaks, where they are fewer than its vendor's.
+    pub wires: Option<Vec<Wire>>,
     /// Whether it offers Responses over WebSocket.
     pub websocket: bool,
     /// Whether the vendor may be at an address that is not public.
     pub allows_private: bool,
     /// Its own ways out in the order in which they are taken; without any, the system's own address.
     pub ways: Vec<Arc<WayOut>>,
+}
+
+impl Account {
+    /// Whether a call in this dialect can go there as it is.
+    pub fn speaks(&self, wire: Wire) -> bool {
+        self.vendor.speaks(wire) && self.wires.as_ref().is_none_or(|wires| wires.contains(&wire))
+    }
+
+    /// Where its calls go.
+    ///
+    /// # Errors
+    /// See [`TargetError`].
+    pub fn target(&self) -> Result<Target, TargetError> {
+        Target::new(self.vendor, &self.base_url, &self.credential, &self.settings)
+    }
 }
 
 /// A model of the price list.
@@ -457,7 +476,10 @@ pub(crate) fn open_account(row: AccountRow, ways: Vec<WayRow>, sealer: &Sealer) 
         name,
         vendor,
         base_url,
+        credential,
         secret,
+        more_secret,
+        settings,
         websocket,
         allows_private,
         created_ms: _,
@@ -466,21 +488,29 @@ pub(crate) fn open_account(row: AccountRow, ways: Vec<WayRow>, sealer: &Sealer) 
     let opened = (|| {
         let vendor = VendorKind::parse(&vendor).ok_or("a vendor this version does not know")?;
         let base_url = base_url.parse().map_err(|_| "its base URL cannot be read")?;
-        let secret = sealer
-            .open_secret(id.as_str(), SECRET_FIELD, &secret)
-            .map_err(|_| "its sealed secret does not open")?;
+        let open = |field, sealed: &[u8]| {
+            let opened = sealer.open_secret(id.as_str(), field, sealed);
+            opened.map_err(|_| "its sealed secret does not open")
+        };
+        let kind = CredentialKind::parse(&credential).ok_or("a credential this version does not know")?;
+        let settings: Settings = serde_json::from_str(&settings).map_err(|_| "its settings cannot be read")?;
+        let more = more_secret.map(|sealed| open(MORE_SECRET_FIELD, &sealed)).transpose()?;
+        let credential = Credential::open(kind, &settings, open(SECRET_FIELD, &secret)?, more);
+        let credential = credential.map_err(|_| "its credential is incomplete")?;
         let ways = ways.into_iter().map(|way| open_way(way, sealer));
         let ways = ways.collect::<Option<Vec<_>>>();
         let ways = ways.ok_or("the sealed password of a way out does not open")?;
-        Ok::<_, &'static str>((vendor, base_url, secret, ways))
+        Ok::<_, &'static str>((vendor, base_url, credential, settings, ways))
     })();
     match opened {
-        Ok((vendor, base_url, secret, ways)) => Some(Arc::new(Account {
+        Ok((vendor, base_url, credential, settings, ways)) => Some(Arc::new(Account {
             id,
             name,
             vendor,
             base_url,
-            secret,
+            credential,
+            wires: settings.wires(),
+            settings,
             websocket,
             allows_private,
             ways,
@@ -512,6 +542,8 @@ fn open_way(row: WayRow, sealer: &Sealer) -> Option<Arc<WayOut>> {
 
 /// Which field of an account its sealed secret is bound to.
 pub(crate) const SECRET_FIELD: &str = "secret";
+/// And its second one.
+pub(crate) const MORE_SECRET_FIELD: &str = "more_secret";
 /// Which field of a way out its sealed password is bound to.
 pub(crate) const PASSWORD_FIELD: &str = "password";
 const LOOK_EVERY: Duration = Duration::from_millis(200);

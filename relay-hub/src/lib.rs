@@ -28,6 +28,7 @@ pub mod rotation;
 pub mod routing;
 pub mod seal;
 pub mod store;
+pub mod token;
 mod tokenizer;
 pub mod vendor;
 pub mod way;

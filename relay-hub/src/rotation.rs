@@ -100,14 +100,7 @@ mod tests {
         let id = AccountId::random();
         let row = AccountRow {
             secret: hub.sealer.seal(id.as_str(), "secret", &format!("sk-{number}")).unwrap(),
-            id,
-            name: format!("account-{number}"),
-            vendor: "openai".to_owned(),
-            base_url: "https://vendor.test/v1".to_owned(),
-            websocket: true,
-            allows_private: false,
-            created_ms: 1,
-            disabled_ms: None,
+            ..AccountRow::for_tests(id, &format!("account-{number}"))
         };
         accounts::add(&hub.store, &row).await.unwrap();
         row

@@ -339,6 +339,81 @@ fn a_vendors_secret_is_never_seen_again() {
 }
 
 #[test]
+fn a_credential_tells_all_that_is_wrong_with_it_at_once() {
+    let hub = Hub::init();
+    let add = |rest: &[&'static str]| {
+        let start = ["account", "add", "x", "--secret-env", "CANARY_SECRET", "--base-url"];
+        [&start[..], rest].concat()
+    };
+    hub.refused(
+        &add(&[
+            "http://vendor.example",
+            "--vendor",
+            "compatible",
+            "--credential",
+            "client-credentials",
+            "--token-url",
+            "http://login.example",
+            "--key-id",
+            "AKIA",
+            "--api-version",
+            "2024-10-21",
+        ]),
+        1,
+        &[
+            "--base-url",
+            "--client-id",
+            "--token-url",
+            "in clear",
+            "--key-id",
+            "--api-version",
+        ],
+    );
+    hub.refused(
+        &add(&[
+            "https://x",
+            "--vendor",
+            "azure",
+            "--credential",
+            "refresh-token",
+            "--entra-tenant",
+            "a/b",
+        ]),
+        1,
+        &[
+            "azure takes no refresh-token",
+            "api-key or client-credentials",
+            "--entra-tenant",
+        ],
+    );
+    hub.refused(
+        &add(&["https://x", "--vendor", "compatible", "--wires", "chat,telnet"]),
+        2,
+        &["telnet"],
+    );
+    let azure = add(&[
+        "https://r.openai.azure.com",
+        "--vendor",
+        "azure",
+        "--credential",
+        "client-credentials",
+    ]);
+    let added = hub.json(&[&azure[..], &["--entra-tenant", "contoso.example", "--client-id", "me"]].concat());
+    let settings = &added["settings"];
+    assert_eq!(
+        settings["token_url"],
+        "https://login.microsoftonline.com/contoso.example/oauth2/v2.0/token"
+    );
+    assert_eq!(settings["scope"], "https://cognitiveservices.azure.com/.default");
+    assert_eq!(
+        (&added["credential"], &added["websocket"]),
+        (&"client-credentials".into(), &false.into())
+    );
+    let shown = hub.ok(&["account", "show", "x"]);
+    assert!(shown.contains("contoso.example") && shown.contains("client-credentials") && !shown.contains("canary"));
+}
+
+#[test]
 fn an_import_is_approved_before_it_changes_anything() {
     let hub = Hub::init();
     let file = hub.dir.path().join("list.toml");

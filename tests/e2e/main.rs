@@ -42,6 +42,7 @@ mod secrets;
 mod sources;
 mod truncation;
 mod udp;
+mod vendors;
 mod verbatim;
 mod ways;
 mod websocket;

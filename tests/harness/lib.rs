@@ -11,6 +11,7 @@ pub mod disk;
 mod frames;
 pub mod mmdb;
 pub mod node;
+pub mod oauth;
 pub mod program;
 pub mod proxy;
 pub mod sdk;

@@ -20,7 +20,6 @@ use crate::{
         millis, way_health,
         ways::{self, WayRow},
     },
-    vendor::Target,
     way::{Family, Health, NodeAt, Region, Through, ThroughError},
 };
 
@@ -342,7 +341,7 @@ async fn test(desk: &mut Desk<'_>, name: &str) -> Result<(), Failure> {
     let account = directory::open_account(account, vec![row], &Sealer::open(&desk.data)?).ok_or_else(|| {
         Failure::fixable("the account or its way out cannot be used").hint("remove it and add it again")
     })?;
-    let target = Target::new(account.vendor, &account.base_url, account.secret.expose());
+    let target = account.target();
     let target = target.map_err(|error| Failure::from_error(&error).hint("remove the account and add it again"))?;
     // A server's own part of the process does this at its start.
     drop(rustls::crypto::aws_lc_rs::default_provider().install_default());

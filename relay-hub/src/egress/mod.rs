@@ -120,18 +120,23 @@ impl Egress {
         if let Some(ways) = known.get(exits.account).filter(|ways| ways.are_of(exits)) {
             return ways.clone();
         }
+        let ways = self.apart(exits);
+        known.insert(exits.account.to_owned(), ways.clone());
+        ways
+    }
+
+    /// The account's ways out to somebody else than its vendor, with connections that nobody shares.
+    pub fn apart(&self, exits: Exits<'_>) -> Arc<Ways> {
         let way = |out: Option<Arc<WayOut>>| Way::new(&self.means, out, exits.origin.clone(), exits.allows_private);
         let all = match exits.outs {
             [] => vec![way(None)],
             outs => outs.iter().cloned().map(Some).map(way).collect(),
         };
-        let ways = Arc::new(Ways {
+        Arc::new(Ways {
             origin: exits.origin.clone(),
             allows_private: exits.allows_private,
             all,
-        });
-        known.insert(exits.account.to_owned(), ways.clone());
-        ways
+        })
     }
 
     /// Forgets the ways out of accounts that are no more, and with them their idle connections.

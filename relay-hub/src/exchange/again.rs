@@ -12,7 +12,7 @@ use http_body_util::{BodyExt, Full, Limited};
 use relay_protocol::{Endpoint, Payload};
 use relay_shared::call::CallId;
 
-use super::{Exchange, meter::Unanswered, upstream};
+use super::{Exchange, meter::Unanswered};
 use crate::{
     egress::{Answer, Route},
     routing::{Routing, Taken},
@@ -87,7 +87,11 @@ impl Again {
     /// The same request for another account.
     pub(super) fn leave(&mut self, taken: &Taken) -> Option<(Route, Request<Full<Bytes>>)> {
         self.left = self.left.saturating_sub(1);
-        let to = self.exchange.upstreams.of(&taken.account, &self.exchange.egress).ok()?;
+        let to = self
+            .exchange
+            .upstreams
+            .of(&taken.account, &self.exchange.egress, &self.exchange.tokens)
+            .ok()?;
         let route = to.ways.route(self.region.clone()).ok()?;
         let (headers, body) = (self.headers.clone(), self.body.clone());
         let asked = vendor::Asked {
@@ -96,7 +100,7 @@ impl Again {
             model: &self.model,
             query: self.query.as_deref(),
         };
-        let request = upstream::request(&to.target, asked, headers, body);
+        let request = to.request(to.token_now().ok()?, asked, headers, body).ok()?;
         Some((route, request))
     }
 

@@ -45,6 +45,7 @@ use crate::{
     ledger::{Ledger, Link},
     refusal::Refused,
     routing::{Lease, Routing, Traces},
+    token::Tokens,
     vendor::Asked,
 };
 
@@ -73,7 +74,8 @@ pub struct Exchange {
     pub admission: Admission,
     pub catalogue: Catalogue,
     pub routing: Routing,
-    pub egress: Egress,
+    pub egress: Arc<Egress>,
+    pub tokens: Tokens,
     pub ledger: Ledger,
     pub idempotency: Idempotency,
     pub credit: Credit,
@@ -136,7 +138,8 @@ impl Exchange {
         admission: Admission,
         catalogue: Catalogue,
         routing: Routing,
-        egress: Egress,
+        egress: Arc<Egress>,
+        tokens: Tokens,
         ledger: Ledger,
         idempotency: Idempotency,
         credit: Credit,
@@ -151,6 +154,7 @@ impl Exchange {
             catalogue,
             routing,
             egress,
+            tokens,
             ledger,
             idempotency,
             credit,
@@ -246,7 +250,7 @@ impl Exchange {
         row.held();
         let traces = traces(&caller, &head.headers, &envelope);
         let Lease { permit, taken } = self.routing.lease(permit, &traces).await?;
-        let upstream = self.upstreams.of(&taken.account, &self.egress)?;
+        let upstream = self.upstreams.of(&taken.account, &self.egress, &self.tokens)?;
         let region = upstream::region(&head.headers, &caller.tenant)?;
         let route = upstream.ways.route(region.clone())?;
         row.leased(&taken, route.name());
@@ -264,7 +268,7 @@ impl Exchange {
             query: head.uri.query(),
         };
         let again = Again::keep(self, (&taken, call), (asked, region), &headers, &payload);
-        let request = upstream::request(&upstream.target, asked, headers, payload);
+        let request = upstream.request(upstream.token().await?, asked, headers, payload)?;
         let claim = idempotency::leaves(claim, permit.hold.number()).await?;
         let Some(record) = record.take() else {
             return Err(internal());

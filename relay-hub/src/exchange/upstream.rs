@@ -6,7 +6,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, Method, Request, Response};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, header};
 use http_body_util::Full;
 use relay_protocol::{Code, Payload, Refusal};
 use tokio::sync::oneshot;
@@ -22,7 +22,8 @@ use crate::{
     egress::{Egress, EgressError, Exits, Ways},
     ids::AccountId,
     refusal::Refused,
-    vendor::{Asked, Target, TargetError},
+    token::{Source, Tokens},
+    vendor::{Asked, Credential, Target, TargetError},
     way::Region,
 };
 
@@ -34,6 +35,18 @@ const REGION: HeaderName = HeaderName::from_static("x-relay-region");
 pub(super) struct Upstream {
     pub(super) target: Arc<Target>,
     pub(super) ways: Arc<Ways>,
+    access: Access,
+}
+
+/// What authorises the calls of one account.
+#[derive(Clone)]
+enum Access {
+    /// The target has it.
+    Fixed,
+    /// An access token.
+    Token(Arc<Source>),
+    /// A signature of each call, by the account's access key.
+    Signature(Arc<Account>),
 }
 
 /// The upstreams of all accounts in use, each worked out once.
@@ -41,37 +54,85 @@ pub(super) struct Upstream {
 pub(super) struct Upstreams(Mutex<HashMap<AccountId, (Arc<Account>, Upstream)>>);
 
 impl Upstreams {
-    pub(super) fn of(&self, account: &Arc<Account>, egress: &Egress) -> Result<Upstream, Refused> {
+    pub(super) fn of(&self, account: &Arc<Account>, egress: &Egress, tokens: &Tokens) -> Result<Upstream, Refused> {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, upstream)) = known.get(&account.id).filter(|(known, _)| Arc::ptr_eq(known, account)) {
             return Ok(upstream.clone());
         }
-        let target = Arc::new(Target::new(account.vendor, &account.base_url, account.secret.expose())?);
+        let target = Arc::new(account.target()?);
         let ways = egress.ways(Exits {
             account: account.id.as_str(),
             origin: target.origin(),
             outs: &account.ways,
             allows_private: account.allows_private,
         });
-        let upstream = Upstream { target, ways };
+        let access = match &account.credential {
+            Credential::ApiKey(_) => Access::Fixed,
+            Credential::Grant(_) => Access::Token(tokens.of(&account.id)),
+            Credential::AwsKey(_) => Access::Signature(account.clone()),
+        };
+        let upstream = Upstream { target, ways, access };
         known.insert(account.id.clone(), (account.clone(), upstream.clone()));
         Ok(upstream)
     }
 }
 
-/// The vendor's request: the client's own bytes, an allowed head, the account's credential.
-pub(super) fn request(
-    target: &Target,
-    asked: Asked<'_>,
-    mut headers: HeaderMap,
-    body: Payload,
-) -> Request<Full<Bytes>> {
-    target.authorise(&mut headers);
-    let mut request = Request::new(Full::new(body.into_bytes()));
-    *request.method_mut() = Method::POST;
-    *request.uri_mut() = target.path(asked);
-    *request.headers_mut() = headers;
-    request
+impl Upstream {
+    /// The access token for a call, of an account that has one; waited for a few seconds where there is none.
+    ///
+    /// # Errors
+    /// There is no valid one in time.
+    pub(super) async fn token(&self) -> Result<Option<HeaderValue>, Refused> {
+        match &self.access {
+            Access::Fixed | Access::Signature(_) => Ok(None),
+            Access::Token(source) => source.authorization().await.map(Some),
+        }
+    }
+
+    /// The same without waiting: another account is tried only where it can be called at once.
+    ///
+    /// # Errors
+    /// There is no valid one at this moment.
+    pub(super) fn token_now(&self) -> Result<Option<HeaderValue>, Refused> {
+        match &self.access {
+            Access::Fixed | Access::Signature(_) => Ok(None),
+            Access::Token(source) => source.authorization_now().map(Some),
+        }
+    }
+
+    /// The vendor's request: the client's own bytes, an allowed head, the account's credential.
+    ///
+    /// # Errors
+    /// The account's key cannot sign.
+    pub(super) fn request(
+        &self,
+        token: Option<HeaderValue>,
+        asked: Asked<'_>,
+        mut headers: HeaderMap,
+        body: Payload,
+    ) -> Result<Request<Full<Bytes>>, Refused> {
+        let (path, body) = (self.target.path(asked), body.into_bytes());
+        self.authorise(token, &mut headers);
+        if let Access::Signature(account) = &self.access
+            && let Credential::AwsKey(signer) = &account.credential
+        {
+            let signed = signer.sign(&Method::POST, path.path(), &mut headers, &body, jiff::Timestamp::now());
+            signed.map_err(|_| TargetError::Secret)?;
+        }
+        let mut request = Request::new(Full::new(body));
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = path;
+        *request.headers_mut() = headers;
+        Ok(request)
+    }
+
+    /// Adds the vendor's host and what proves that the account is ours, but for a signature.
+    pub(super) fn authorise(&self, token: Option<HeaderValue>, headers: &mut HeaderMap) {
+        self.target.authorise(headers);
+        if let Some(token) = token {
+            headers.insert(header::AUTHORIZATION, token);
+        }
+    }
 }
 
 /// Where the call is to leave: where its client says, else where its tenant does.

@@ -22,7 +22,11 @@ pub(super) fn nobody(seats: &[Arc<Seat>], tenant: &TenantId, wire: Wire) -> Refu
             .into();
     }
     let own = seats.iter().filter(|seat| seat.share.users.has(tenant));
-    let mut spoken: Vec<_> = own.flat_map(|seat| seat.account.vendor.wires()).collect();
+    let of = |seat: &Arc<Seat>| {
+        let wires = seat.account.vendor.wires().iter();
+        wires.copied().filter(|wire| seat.serves(*wire)).collect::<Vec<_>>()
+    };
+    let mut spoken: Vec<_> = own.flat_map(of).collect();
     spoken.sort_unstable_by_key(|wire| wire.name());
     spoken.dedup();
     if spoken.is_empty() {

@@ -52,7 +52,7 @@ impl Seat {
 
     /// Whether its vendor speaks this dialect.
     pub(super) fn serves(&self, wire: Wire) -> bool {
-        self.account.vendor.speaks(wire)
+        self.account.speaks(wire)
     }
 
     /// Whether it may serve the calls of this tenant in this dialect.

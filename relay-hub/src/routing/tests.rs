@@ -144,14 +144,7 @@ async fn add_account(hub: &TestHub, name: &str) -> AccountId {
     let id = AccountId::random();
     let row = AccountRow {
         secret: hub.sealer.seal(id.as_str(), SECRET_FIELD, "sk-1").unwrap(),
-        id: id.clone(),
-        name: name.to_owned(),
-        vendor: "openai".into(),
-        base_url: "https://api.example/v1".into(),
-        websocket: true,
-        allows_private: false,
-        created_ms: 1,
-        disabled_ms: None,
+        ..AccountRow::for_tests(id.clone(), name)
     };
     accounts::add(&hub.store, &row).await.unwrap();
     id

@@ -16,8 +16,14 @@ pub struct AccountRow {
     pub vendor: String,
     /// Where its API begins.
     pub base_url: String,
-    /// The sealed credential.
+    /// What its secret is.
+    pub credential: String,
+    /// The sealed secret of the credential.
     pub secret: Vec<u8>,
+    /// A second one, sealed too.
+    pub more_secret: Option<Vec<u8>>,
+    /// What is set about it and is no secret: JSON.
+    pub settings: String,
     /// Whether it offers Responses over WebSocket.
     pub websocket: bool,
     /// Whether the vendor may be at an address that is not public.
@@ -26,6 +32,27 @@ pub struct AccountRow {
     pub created_ms: i64,
     /// Since when no new call is given to it.
     pub disabled_ms: Option<i64>,
+}
+
+#[cfg(test)]
+impl AccountRow {
+    /// An account at OpenAI of this name, with a secret that does not open.
+    pub(crate) fn for_tests(id: AccountId, name: &str) -> Self {
+        Self {
+            id,
+            name: name.to_owned(),
+            vendor: "openai".to_owned(),
+            base_url: "https://vendor.example".to_owned(),
+            credential: "api-key".to_owned(),
+            secret: Vec::new(),
+            more_secret: None,
+            settings: "{}".to_owned(),
+            websocket: true,
+            allows_private: false,
+            created_ms: 1,
+            disabled_ms: None,
+        }
+    }
 }
 
 /// Why an account cannot be added.
@@ -57,8 +84,10 @@ pub async fn add(store: &Store, account: &AccountRow) -> Result<(), AddAccountEr
     }
     let mut tx = store.write().await?;
     let added = sqlx::query(
-        "INSERT INTO vendor_account (id, name, vendor, base_url, secret, websocket, allows_private, created_ms) \
-         SELECT $1, $2, $3, $4, $5, $6, $7, $8 WHERE NOT EXISTS (SELECT 1 FROM vendor_account WHERE name = $2)",
+        "INSERT INTO vendor_account \
+         (id, name, vendor, base_url, secret, websocket, allows_private, created_ms, credential, settings, more_secret) \
+         SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11 \
+         WHERE NOT EXISTS (SELECT 1 FROM vendor_account WHERE name = $2)",
     )
     .bind(account.id.as_str())
     .bind(&account.name)
@@ -68,6 +97,9 @@ pub async fn add(store: &Store, account: &AccountRow) -> Result<(), AddAccountEr
     .bind(account.websocket)
     .bind(account.allows_private)
     .bind(account.created_ms)
+    .bind(&account.credential)
+    .bind(&account.settings)
+    .bind(&account.more_secret)
     .execute(&mut *tx)
     .await?;
     if added.rows_affected() == 0 {
@@ -102,6 +134,54 @@ pub async fn disable(store: &Store, id: &AccountId, since_ms: Option<i64>) -> Re
     Ok(done.rows_affected() > 0)
 }
 
+/// The sealed secret of an account, as it is at this moment.
+pub async fn secret(store: &Store, id: &AccountId) -> Result<Vec<u8>, StoreError> {
+    let row = sqlx::query("SELECT secret FROM vendor_account WHERE id = $1")
+        .bind(id.as_str())
+        .fetch_one(store.readers())
+        .await?;
+    Ok(row.try_get(0)?)
+}
+
+/// Puts another sealed secret in the place of an account's.
+pub async fn rotate(store: &Store, id: &AccountId, sealed: &[u8]) -> Result<(), StoreError> {
+    let mut tx = store.write().await?;
+    sqlx::query("UPDATE vendor_account SET secret = $1 WHERE id = $2")
+        .bind(sealed)
+        .bind(id.as_str())
+        .execute(&mut *tx)
+        .await?;
+    tx.commit().await?;
+    Ok(())
+}
+
+/// Takes the right to renew an account's credential until then. False while somebody else has it.
+pub async fn lease_credential(store: &Store, id: &AccountId, now_ms: i64, until_ms: i64) -> Result<bool, StoreError> {
+    let mut tx = store.write().await?;
+    let taken = sqlx::query(
+        "INSERT INTO credential_lease (account, until_ms) VALUES ($1, $3) \
+         ON CONFLICT (account) DO UPDATE SET until_ms = excluded.until_ms WHERE until_ms <= $2",
+    )
+    .bind(id.as_str())
+    .bind(now_ms)
+    .bind(until_ms)
+    .execute(&mut *tx)
+    .await?;
+    tx.commit().await?;
+    Ok(taken.rows_affected() > 0)
+}
+
+/// Gives the right to renew back.
+pub async fn release_credential(store: &Store, id: &AccountId) -> Result<(), StoreError> {
+    let mut tx = store.write().await?;
+    sqlx::query("DELETE FROM credential_lease WHERE account = $1")
+        .bind(id.as_str())
+        .execute(&mut *tx)
+        .await?;
+    tx.commit().await?;
+    Ok(())
+}
+
 /// All accounts in the order they were added.
 pub async fn list(store: &Store) -> Result<Vec<AccountRow>, StoreError> {
     read_all(&mut *store.readers().acquire().await?).await
@@ -110,8 +190,8 @@ pub async fn list(store: &Store) -> Result<Vec<AccountRow>, StoreError> {
 /// The same on a connection whose transaction makes it one picture with other reads.
 pub(crate) async fn read_all(connection: &mut sqlx::SqliteConnection) -> Result<Vec<AccountRow>, StoreError> {
     let rows = sqlx::query(
-        "SELECT id, name, vendor, base_url, secret, websocket, allows_private, created_ms, disabled_ms \
-         FROM vendor_account ORDER BY created_ms, rowid",
+        "SELECT id, name, vendor, base_url, credential, secret, more_secret, settings, websocket, allows_private, \
+         created_ms, disabled_ms FROM vendor_account ORDER BY created_ms, rowid",
     )
     .fetch_all(connection)
     .await?;
@@ -122,7 +202,10 @@ pub(crate) async fn read_all(connection: &mut sqlx::SqliteConnection) -> Result<
                 name: row.try_get("name")?,
                 vendor: row.try_get("vendor")?,
                 base_url: row.try_get("base_url")?,
+                credential: row.try_get("credential")?,
                 secret: row.try_get("secret")?,
+                more_secret: row.try_get("more_secret")?,
+                settings: row.try_get("settings")?,
                 websocket: row.try_get("websocket")?,
                 allows_private: row.try_get("allows_private")?,
                 created_ms: row.try_get("created_ms")?,

@@ -24,6 +24,7 @@ const STEPS: &[&str] = &[
     include_str!("schema/nodes.sql"),
     include_str!("schema/way_health.sql"),
     include_str!("schema/routing.sql"),
+    include_str!("schema/credentials.sql"),
 ];
 
 #[cfg(test)]

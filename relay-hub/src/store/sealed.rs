@@ -21,6 +21,10 @@ const COLUMNS: &[Column] = &[
         table: "way_out",
         name: "password",
     },
+    Column {
+        table: "vendor_account",
+        name: "more_secret",
+    },
 ];
 
 /// One sealed value.

@@ -178,17 +178,7 @@ mod tests {
     use crate::store::{accounts, testing::TestHub};
 
     async fn account(hub: &TestHub, name: &str) -> AccountId {
-        let row = accounts::AccountRow {
-            id: AccountId::random(),
-            name: name.to_owned(),
-            vendor: "openai".to_owned(),
-            base_url: "https://vendor.example".to_owned(),
-            secret: Vec::new(),
-            websocket: true,
-            allows_private: false,
-            created_ms: 1,
-            disabled_ms: None,
-        };
+        let row = accounts::AccountRow::for_tests(AccountId::random(), name);
         accounts::add(&hub.store, &row).await.unwrap();
         row.id
     }

@@ -2,6 +2,8 @@
 
 use relay_protocol::Wire;
 
+use super::CredentialKind;
+
 /// Which vendor an account is at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum VendorKind {
@@ -11,13 +13,19 @@ pub enum VendorKind {
     Anthropic,
     /// Google's Gemini API, and what speaks exactly like it.
     Gemini,
+    /// OpenAI's models at Azure.
+    Azure,
+    /// Who speaks some of OpenAI's wires: DashScope, DeepSeek, another relay-hub.
+    Compatible,
 }
 
 /// Every vendor: by the name commands use, with the wires it speaks.
-const KINDS: [(VendorKind, &str, &[Wire]); 3] = [
+const KINDS: [(VendorKind, &str, &[Wire]); 5] = [
     (VendorKind::OpenAi, "openai", &[Wire::Responses, Wire::Chat]),
     (VendorKind::Anthropic, "anthropic", &[Wire::Messages]),
     (VendorKind::Gemini, "gemini", &[Wire::Gemini]),
+    (VendorKind::Azure, "azure", &[Wire::Responses, Wire::Chat]),
+    (VendorKind::Compatible, "compatible", &[Wire::Responses, Wire::Chat]),
 ];
 
 impl VendorKind {
@@ -30,6 +38,25 @@ impl VendorKind {
             .iter()
             .find(|(_, known, _)| *known == name)
             .map(|(kind, ..)| *kind)
+    }
+
+    /// Its name.
+    pub fn as_str(self) -> &'static str {
+        let known = KINDS.iter().find(|(kind, ..)| *kind == self);
+        known.map_or("", |(_, name, _)| name)
+    }
+
+    /// The credentials that it takes, the usual one first.
+    pub const fn credentials(self) -> &'static [CredentialKind] {
+        match self {
+            Self::OpenAi | Self::Compatible => &[
+                CredentialKind::ApiKey,
+                CredentialKind::RefreshToken,
+                CredentialKind::ClientCredentials,
+            ],
+            Self::Azure => &[CredentialKind::ApiKey, CredentialKind::ClientCredentials],
+            Self::Anthropic | Self::Gemini => &[CredentialKind::ApiKey],
+        }
     }
 
     /// Whether a call in this dialect can go there as it is.

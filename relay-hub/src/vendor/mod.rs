@@ -1,14 +1,20 @@
 //! What is known of each vendor: where a call goes, how it is authorised, what an answer's head means. Does no IO.
 
+pub mod aws;
+mod credential;
 mod kind;
+pub mod oauth;
 pub mod probe;
 mod trouble;
 mod wait;
+
+use std::fmt::Write as _;
 
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header, uri};
 use relay_protocol::{Endpoint, ModelPath};
 
 pub use self::{
+    credential::{Credential, CredentialKind, Settings},
     kind::VendorKind,
     trouble::{LONGEST_WINDOW, Trouble, window},
     wait::{add_wait, lacks_wait},
@@ -24,8 +30,10 @@ pub struct Target {
     prefix: String,
     /// The paths of calls without a query, which nearly all are.
     paths: [(Endpoint, Uri); 3],
-    /// What proves that the account is ours.
-    credential: (HeaderName, HeaderValue),
+    /// The API version of a vendor whose paths name a deployment.
+    deployments: Option<String>,
+    /// What proves that the account is ours, where it is the same for each call.
+    credential: Option<(HeaderName, HeaderValue)>,
 }
 
 /// What the address of a call depends on.
@@ -56,12 +64,42 @@ impl Target {
     ///
     /// # Errors
     /// See [`TargetError`].
-    pub fn new(vendor: VendorKind, base: &Uri, secret: &str) -> Result<Self, TargetError> {
-        match vendor {
-            VendorKind::OpenAi => Self::openai(base, secret),
-            VendorKind::Anthropic => Self::anthropic(base, secret),
-            VendorKind::Gemini => Self::gemini(base, secret),
-        }
+    pub fn new(
+        vendor: VendorKind,
+        base: &Uri,
+        credential: &Credential,
+        settings: &Settings,
+    ) -> Result<Self, TargetError> {
+        let key = match credential {
+            Credential::ApiKey(key) => Some(key.expose().as_str()),
+            Credential::Grant(_) | Credential::AwsKey(_) => None,
+        };
+        let target = match vendor {
+            VendorKind::OpenAi | VendorKind::Compatible => Self::openai(base, key.unwrap_or_default()),
+            VendorKind::Azure => Self::azure(base, key.unwrap_or_default(), settings),
+            VendorKind::Anthropic => Self::anthropic(base, key.unwrap_or_default()),
+            VendorKind::Gemini => Self::gemini(base, key.unwrap_or_default()),
+        }?;
+        Ok(Self {
+            credential: target.credential.filter(|_| key.is_some()),
+            ..target
+        })
+    }
+
+    /// `{base}/openai/v1/responses`; with an API version `{base}/openai/deployments/{model}/chat/completions`. The key in
+    /// a header of its own.
+    /// Source: <https://learn.microsoft.com/azure/ai-foundry/openai/api-version-lifecycle> (2026-11).
+    fn azure(base: &Uri, key: &str, settings: &Settings) -> Result<Self, TargetError> {
+        let deployments = settings.api_version.clone();
+        let prefix = match (base.path().trim_end_matches('/'), &deployments) {
+            ("", None) => "/openai/v1",
+            ("", Some(_)) => "/openai",
+            (path, _) => path,
+        };
+        Ok(Self {
+            deployments,
+            ..Self::at(base, prefix, (AZURE_KEY, key))?
+        })
     }
 
     /// `{base}/responses`, `Authorization: Bearer`.
@@ -105,7 +143,8 @@ impl Target {
             paths: [Endpoint::Responses, Endpoint::ChatCompletions, Endpoint::Messages]
                 .map(|endpoint| (endpoint, path(prefix, of_version(endpoint), None))),
             prefix: prefix.to_owned(),
-            credential: (name, credential),
+            deployments: None,
+            credential: Some((name, credential)),
         })
     }
 
@@ -122,6 +161,9 @@ impl Target {
             model,
             query,
         } = asked;
+        if let Some(version) = &self.deployments {
+            return self.deployment(endpoint, model, version);
+        }
         if let Some(asked) = ModelPath::parse(asked) {
             return path(&self.prefix, &asked.with(model), query);
         }
@@ -135,10 +177,24 @@ impl Target {
         )
     }
 
-    /// Adds the account's credential and the vendor's host to a head that holds only what may pass.
+    /// The path of a call to a deployment, which has the model's name. The client's query is left out: the version in it is
+    /// the account's.
+    fn deployment(&self, endpoint: Endpoint, model: &str, version: &str) -> Uri {
+        let path = of_version(endpoint);
+        let deployment = match endpoint {
+            Endpoint::Models => String::new(),
+            _ => format!("/deployments/{}", segment(model)),
+        };
+        let full = format!("{}{deployment}{path}?api-version={}", self.prefix, segment(version));
+        full.try_into().unwrap_or_default()
+    }
+
+    /// Adds the vendor's host, and the account's credential where it is the same for each call, to a head that holds only
+    /// what may pass.
     pub fn authorise(&self, headers: &mut HeaderMap) {
-        let (name, credential) = &self.credential;
-        headers.insert(name.clone(), credential.clone());
+        if let Some((name, credential)) = &self.credential {
+            headers.insert(name.clone(), credential.clone());
+        }
         headers.insert(header::HOST, self.host.clone());
     }
 }
@@ -154,6 +210,19 @@ fn of_version(endpoint: Endpoint) -> &'static str {
     path.strip_prefix("/v1")
         .filter(|rest| rest.starts_with('/'))
         .unwrap_or(path)
+}
+
+/// A name as one part of a path, or of a query: what is not plain is escaped.
+fn segment(name: &str) -> String {
+    let mut escaped = String::with_capacity(name.len());
+    for byte in name.bytes() {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
+            escaped.push(char::from(byte));
+        } else {
+            write!(escaped, "%{byte:02X}").unwrap_or_default();
+        }
+    }
+    escaped
 }
 
 fn path(prefix: &str, path: &str, query: Option<&str>) -> Uri {
@@ -199,11 +268,13 @@ pub fn has_no_websocket(status: StatusCode) -> bool {
 
 const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 const GOOG_API_KEY: HeaderName = HeaderName::from_static("x-goog-api-key");
+const AZURE_KEY: HeaderName = HeaderName::from_static("api-key");
 
-static REQUEST_IDS: [HeaderName; 3] = [
+static REQUEST_IDS: [HeaderName; 4] = [
     HeaderName::from_static("x-request-id"),
     HeaderName::from_static("x-oai-request-id"),
     HeaderName::from_static("request-id"),
+    HeaderName::from_static("apim-request-id"),
 ];
 
 /// The vendor's own id of a call, for reconciliation.
@@ -218,12 +289,12 @@ pub fn request_id(headers: &HeaderMap) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use relay_shared::secret::Secret;
+
     use super::*;
 
     fn path(base: &str, endpoint: Endpoint, query: Option<&str>) -> Uri {
-        let target = Target::new(VendorKind::OpenAi, &base.parse().unwrap(), "sk-x").unwrap();
-        assert_eq!(target.origin().path(), "/");
-        target.path(Asked {
+        at(VendorKind::OpenAi, base, &Settings::default()).path(Asked {
             endpoint,
             path: endpoint.path(),
             model: "gpt-5.5",
@@ -231,8 +302,15 @@ mod tests {
         })
     }
 
+    fn at(vendor: VendorKind, base: &str, settings: &Settings) -> Target {
+        let key = Credential::ApiKey(Secret::new("sk-x".to_owned()));
+        let target = Target::new(vendor, &base.parse().unwrap(), &key, settings).unwrap();
+        assert_eq!(target.origin().path(), "/");
+        target
+    }
+
     fn other(vendor: VendorKind, base: &str, asked: &str, query: Option<&str>) -> (String, HeaderMap) {
-        let target = Target::new(vendor, &base.parse().unwrap(), "key").unwrap();
+        let target = at(vendor, base, &Settings::default());
         let mut headers = HeaderMap::new();
         target.authorise(&mut headers);
         let path = target.path(Asked {
@@ -250,7 +328,7 @@ mod tests {
             let (path, headers) = other(VendorKind::Anthropic, base, "/messages", Some("beta=true"));
             let version = if prefix.is_empty() { "/v1" } else { "" };
             assert_eq!(path, format!("{prefix}{version}/messages?beta=true"), "{base}");
-            assert_eq!(headers["x-api-key"], "key");
+            assert_eq!(headers["x-api-key"], "sk-x");
             assert!(!headers.contains_key("authorization") && headers["x-api-key"].is_sensitive());
         }
         let (path, _) = other(VendorKind::Anthropic, "https://h", "/v1/messages/count_tokens", None);
@@ -266,7 +344,7 @@ mod tests {
                 path, "/v1beta/models/own%2Fmodel:streamGenerateContent?alt=sse",
                 "{base}"
             );
-            assert_eq!(headers["x-goog-api-key"], "key");
+            assert_eq!(headers["x-goog-api-key"], "sk-x");
             let (path, _) = other(VendorKind::Gemini, base, "/v1/models/alias:countTokens", None);
             assert_eq!(path, "/v1/models/own%2Fmodel:countTokens");
         }
@@ -277,6 +355,62 @@ mod tests {
             None,
         );
         assert_eq!(path, "/g/v1/models/own%2Fmodel:generateContent");
+    }
+
+    #[test]
+    fn azure_has_two_shapes_of_paths_and_a_header_of_its_own() {
+        let asked = |endpoint: Endpoint, query| Asked {
+            endpoint,
+            path: endpoint.path(),
+            model: "my gpt/5",
+            query,
+        };
+        for base in ["https://r.openai.azure.com", "https://r.openai.azure.com/openai/v1/"] {
+            let v1 = at(VendorKind::Azure, base, &Settings::default());
+            assert_eq!(v1.path(asked(Endpoint::Responses, None)), "/openai/v1/responses");
+            assert_eq!(v1.path(asked(Endpoint::Models, None)), "/openai/v1/models");
+        }
+        let settings = Settings {
+            api_version: Some("2024-10-21".to_owned()),
+            ..Settings::default()
+        };
+        let old = at(VendorKind::Azure, "https://r.openai.azure.com", &settings);
+        assert_eq!(
+            old.path(asked(Endpoint::ChatCompletions, Some("api-version=mine"))),
+            "/openai/deployments/my%20gpt%2F5/chat/completions?api-version=2024-10-21"
+        );
+        assert_eq!(
+            old.path(asked(Endpoint::Models, None)),
+            "/openai/models?api-version=2024-10-21"
+        );
+        let mut headers = HeaderMap::new();
+        old.authorise(&mut headers);
+        assert_eq!(
+            (&headers["api-key"], headers.contains_key("authorization")),
+            (&HeaderValue::from_static("sk-x"), false)
+        );
+        assert!(headers["api-key"].is_sensitive());
+    }
+
+    #[test]
+    fn a_credential_that_differs_from_call_to_call_is_not_in_the_target() {
+        let grant = oauth::Grant {
+            token_url: Uri::from_static("https://login.example/token"),
+            client_id: "me".to_owned(),
+            client_secret: None,
+            refresh_token: None,
+            scope: None,
+        };
+        let base = "https://r.openai.azure.com".parse().unwrap();
+        let target = Target::new(
+            VendorKind::Azure,
+            &base,
+            &Credential::Grant(grant),
+            &Settings::default(),
+        );
+        let mut headers = HeaderMap::new();
+        target.unwrap().authorise(&mut headers);
+        assert_eq!(headers.keys().collect::<Vec<_>>(), [header::HOST]);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use super::VendorKind;
 /// The list of models, which costs nothing.
 pub const fn endpoint(vendor: VendorKind) -> Endpoint {
     match vendor {
-        VendorKind::OpenAi | VendorKind::Anthropic => Endpoint::Models,
+        VendorKind::OpenAi | VendorKind::Azure | VendorKind::Compatible | VendorKind::Anthropic => Endpoint::Models,
         VendorKind::Gemini => Endpoint::GeminiModels,
     }
 }
@@ -19,7 +19,7 @@ pub fn headers(vendor: VendorKind) -> Option<(HeaderName, HeaderValue)> {
     let version = HeaderName::from_static("anthropic-version");
     match vendor {
         VendorKind::Anthropic => Some((version, HeaderValue::from_static("2023-06-01"))),
-        VendorKind::OpenAi | VendorKind::Gemini => None,
+        VendorKind::OpenAi | VendorKind::Azure | VendorKind::Compatible | VendorKind::Gemini => None,
     }
 }
 

@@ -74,7 +74,11 @@ pub struct SocketLog {
     pub closed: Arc<Mutex<Option<u64>>>,
 }
 
+/// Whether a request's authorisation is what the vendor wants: its method, path with query, head and body.
+type Guard = Arc<dyn Fn(&Method, &str, &HeaderMap, &[u8]) -> bool + Send + Sync>;
+
 struct Shared {
+    guard: Mutex<Option<Guard>>,
     queue: Mutex<VecDeque<Script>>,
     by_model: Mutex<HashMap<String, Script>>,
     default: Mutex<Script>,
@@ -118,6 +122,11 @@ impl Vendor {
     /// The base URL an account is given.
     pub fn base_url(&self) -> String {
         format!("http://{}/v1", self.addr)
+    }
+
+    /// Calls whose authorisation this does not accept get a 401, whatever else is scripted.
+    pub fn guard(&self, accepts: impl Fn(&Method, &str, &HeaderMap, &[u8]) -> bool + Send + Sync + 'static) {
+        *self.shared.guard.lock().expect("no holder panics") = Some(Arc::new(accepts));
     }
 
     /// The next call that nothing else claims gets this script; scripts are used in order.
@@ -231,6 +240,7 @@ impl Vendor {
 impl Shared {
     fn new() -> Self {
         Self {
+            guard: Mutex::default(),
             queue: Mutex::default(),
             by_model: Mutex::default(),
             default: Mutex::new(Script::message("Hello from the scripted vendor. ")),

@@ -99,11 +99,15 @@ async fn handle(
         return reply;
     }
     shared.note_source(&head.headers, peer);
+    let guard = shared.guard.lock().expect("no holder panics").clone();
+    let target = head.uri.path_and_query().map_or("", |target| target.as_str());
+    let is_accepted = guard.is_none_or(|accepts| accepts(&head.method, target, &head.headers, &body));
     let script = match (&head.method, path.as_str()) {
+        _ if !is_accepted => Script::error(401, "invalid_request_error", Some("invalid_api_key"), "No."),
         (&Method::GET, "/v1beta/models") => {
             Script::json(200, &json!({"models": [{"name": "models/gemini-3.8-flash"}]}))
         }
-        (&Method::GET, "/v1/models") => shared.models.lock().expect("no holder panics").clone(),
+        (&Method::GET, path) if path.ends_with("/models") => shared.models.lock().expect("no holder panics").clone(),
         (&Method::HEAD | &Method::GET, _) => Script::error(404, "invalid_request_error", None, "Not found"),
         _ => shared.script_for(&asked.model),
     };

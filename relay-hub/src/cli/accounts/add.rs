@@ -1,19 +1,21 @@
 //! `relay-hub account add`.
 
-use std::{net::IpAddr, path::PathBuf};
+use std::net::IpAddr;
 
 use clap::Args;
 use http::Uri;
+use relay_protocol::Wire;
+use relay_shared::{config::Problems, secret::Secret};
 
-use super::shown;
+use super::{credential::CredentialWords, shown};
 use crate::{
-    cli::{Desk, Failure, now_ms, secret, typed},
-    directory::SECRET_FIELD,
+    cli::{Desk, Failure, now_ms, typed},
+    directory::{MORE_SECRET_FIELD, SECRET_FIELD},
     egress,
     ids::AccountId,
     seal::Sealer,
     store::accounts::{self, AccountRow},
-    vendor::VendorKind,
+    vendor::{Settings, VendorKind},
 };
 
 #[derive(Args)]
@@ -27,7 +29,13 @@ pub(in crate::cli) struct Add {
     #[arg(long, value_name = "URL")]
     base_url: String,
     #[command(flatten)]
-    secret: SecretFrom,
+    credential: CredentialWords,
+    /// Azure: name deployments, by this version of the API, instead of the v1 API.
+    #[arg(long, value_name = "VERSION")]
+    api_version: Option<String>,
+    /// The wires it speaks, where they are not all of its vendor's.
+    #[arg(long, value_delimiter = ',', value_parser = Settings::WIRES)]
+    wires: Vec<String>,
     /// It does not offer Responses over WebSocket.
     #[arg(long)]
     no_websocket: bool,
@@ -36,46 +44,41 @@ pub(in crate::cli) struct Add {
     allow_private: bool,
 }
 
-#[derive(Args)]
-#[group(required = true, multiple = false)]
-struct SecretFrom {
-    /// The environment variable that holds the secret.
-    #[arg(long, value_name = "VAR")]
-    secret_env: Option<String>,
-    /// The file that holds the secret.
-    #[arg(long, value_name = "FILE")]
-    secret_file: Option<PathBuf>,
-}
-
 pub(super) async fn run(desk: &mut Desk<'_>, words: Add) -> Result<(), Failure> {
-    let Add {
-        name,
-        vendor,
-        base_url,
-        secret,
-        no_websocket,
-        allow_private,
-    } = words;
-    let base_url = parse_base_url(&base_url, allow_private)?;
-    let SecretFrom {
-        secret_env,
-        secret_file,
-    } = &secret;
-    let secret = secret::read(secret_env.as_deref(), secret_file.as_deref(), "the vendor's key")?
-        .ok_or_else(|| Failure::usage("no secret is named").hint("use --secret-env or --secret-file"))?;
+    let vendor = VendorKind::parse(&words.vendor).ok_or_else(|| Failure::usage("there is no such vendor"))?;
+    let mut problems = Problems::new();
+    let mut base_url = String::new();
+    match parse_url("base URL", &words.base_url, words.allow_private) {
+        Ok(url) => base_url = url,
+        Err(failure) => failure.note("--base-url", &mut problems)?,
+    }
+    let mut settings = settings(&words, vendor, &mut problems);
+    let given = words
+        .credential
+        .read(vendor, words.allow_private, &mut settings, &mut problems)?;
+    if !problems.is_empty() {
+        return Err(problems.into());
+    }
     let store = desk.store().await?;
-    let id = AccountId::random();
-    let sealed = Sealer::open(&desk.data)?.seal(id.as_str(), SECRET_FIELD, secret.expose())?;
+    let (id, sealer) = (AccountId::random(), Sealer::open(&desk.data)?);
+    let seal = |field, secret: &Secret<String>| sealer.seal(id.as_str(), field, secret.expose());
     let row = AccountRow {
-        id,
-        name,
-        vendor,
+        name: words.name,
+        vendor: vendor.as_str().to_owned(),
         base_url,
-        secret: sealed,
-        websocket: !no_websocket,
-        allows_private: allow_private,
+        credential: given.kind.as_str().to_owned(),
+        secret: seal(SECRET_FIELD, &given.secret)?,
+        more_secret: given
+            .more
+            .as_ref()
+            .map(|more| seal(MORE_SECRET_FIELD, more))
+            .transpose()?,
+        websocket: !words.no_websocket && has_websocket(vendor, &settings),
+        settings: serde_json::to_string(&settings).map_err(|error| Failure::from_error(&error))?,
+        allows_private: words.allow_private,
         created_ms: now_ms(),
         disabled_ms: None,
+        id,
     };
     accounts::add(&store, &row).await?;
     Ok(desk
@@ -83,12 +86,46 @@ pub(super) async fn run(desk: &mut Desk<'_>, words: Add) -> Result<(), Failure> 
         .done(&shown(&row), &format!("added account {} ({})", row.name, row.id))?)
 }
 
+fn settings(words: &Add, vendor: VendorKind, problems: &mut Problems) -> Settings {
+    let mut settings = Settings {
+        wires: Some(words.wires.clone()).filter(|wires| !wires.is_empty()),
+        ..Settings::default()
+    };
+    let Some(version) = &words.api_version else {
+        return settings;
+    };
+    let is_version = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'.';
+    if vendor != VendorKind::Azure {
+        problems.push("--api-version", "is for Azure alone", "leave it out");
+    } else if version.is_empty() || !version.bytes().all(is_version) {
+        problems.push("--api-version", "is no version", "such as 2024-10-21");
+    }
+    if settings.wires.as_ref().is_some_and(|wires| wires != &["chat"]) {
+        problems.push(
+            "--wires",
+            "deployments speak chat alone",
+            "leave --api-version out for the v1 API",
+        );
+    }
+    settings.api_version = Some(version.clone());
+    settings.wires = Some(vec!["chat".to_owned()]);
+    settings
+}
+
+/// Whether an account like this may offer Responses over WebSocket. Azure's answers to an upgrade are not those of OpenAI.
+fn has_websocket(vendor: VendorKind, settings: &Settings) -> bool {
+    let speaks = settings.wires().is_none_or(|wires| wires.contains(&Wire::Responses));
+    match vendor {
+        VendorKind::OpenAi | VendorKind::Compatible => speaks,
+        VendorKind::Azure | VendorKind::Anthropic | VendorKind::Gemini => false,
+    }
+}
+
 /// Without a trailing slash. Plain HTTP would show the secret to the network, so it is for this machine only. Whoever
 /// writes an address of this machine means it; another one that is not public must be allowed.
-fn parse_base_url(text: &str, allows_private: bool) -> Result<String, Failure> {
+pub(super) fn parse_url(what: &str, text: &str, allows_private: bool) -> Result<String, Failure> {
     let wrong = |problem: &str| {
-        Failure::fixable(format!("the base URL `{}` {problem}", typed(text)))
-            .hint("write it like https://api.openai.com")
+        Failure::fixable(format!("the {what} `{}` {problem}", typed(text))).hint("write it like https://api.openai.com")
     };
     let uri: Uri = text.parse().map_err(|_| wrong("cannot be read"))?;
     let host = uri
@@ -99,7 +136,7 @@ fn parse_base_url(text: &str, allows_private: bool) -> Result<String, Failure> {
         .authority()
         .is_some_and(|authority| authority.as_str().contains('@'))
     {
-        return Err(Failure::fixable("the base URL holds a user or a password")
+        return Err(Failure::fixable(format!("the {what} holds a user or a password"))
             .hint("give the secret by --secret-env or --secret-file"));
     }
     if text.contains(['?', '#']) {
@@ -113,7 +150,7 @@ fn parse_base_url(text: &str, allows_private: bool) -> Result<String, Failure> {
     let is_here = bare.eq_ignore_ascii_case("localhost") || address.is_some_and(|ip| ip.is_loopback());
     if address.is_some_and(|ip| !egress::is_public(ip)) && !is_here && !allows_private {
         return Err(Failure::fixable(format!(
-            "the base URL `{}` leads to an address that is not public",
+            "the {what} `{}` leads to an address that is not public",
             typed(text)
         ))
         .hint("add --allow-private if the vendor is inside your network"));
@@ -144,7 +181,7 @@ mod tests {
             ("http://[::1]:9/", "http://[::1]:9"),
             ("http://localhost", "http://localhost"),
         ] {
-            assert_eq!(parse_base_url(text, false).unwrap(), kept);
+            assert_eq!(parse_url("base URL", text, false).unwrap(), kept);
         }
         for text in [
             "http://10.0.0.1",
@@ -160,8 +197,8 @@ mod tests {
             "https://169.254.169.254/latest",
             "https://[fd00::1]",
         ] {
-            assert!(parse_base_url(text, false).is_err(), "{text}");
+            assert!(parse_url("base URL", text, false).is_err(), "{text}");
         }
-        assert!(parse_base_url("https://10.0.0.1", true).is_ok());
+        assert!(parse_url("base URL", "https://10.0.0.1", true).is_ok());
     }
 }

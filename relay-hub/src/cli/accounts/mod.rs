@@ -1,22 +1,26 @@
 //! `relay-hub account …`.
 
 mod add;
+mod credential;
 mod probe;
 
 use clap::Subcommand;
 use serde_json::json;
 
 use super::{Desk, Failure, now_ms, print::moment, sharing, there_are, typed};
-use crate::store::{
-    Store,
-    accounts::{self, AccountRow},
-    ways,
+use crate::{
+    store::{
+        Store,
+        accounts::{self, AccountRow},
+        ways,
+    },
+    vendor::Settings,
 };
 
 #[derive(Subcommand)]
 pub(super) enum Account {
     /// Add an account at a vendor. Its secret is sealed before it is stored.
-    Add(add::Add),
+    Add(Box<add::Add>),
     /// Show accounts without their secrets.
     List,
     /// Show all about one account but its secret.
@@ -60,7 +64,7 @@ pub(super) enum Account {
 
 pub(super) async fn run(desk: &mut Desk<'_>, command: Account) -> Result<(), Failure> {
     match command {
-        Account::Add(words) => add::run(desk, words).await,
+        Account::Add(words) => add::run(desk, *words).await,
         Account::List => list(desk).await,
         Account::Show { name } => show(desk, &name).await,
         Account::Test { name } => Box::pin(probe::run(desk, &name)).await,
@@ -93,14 +97,19 @@ fn shown(row: &AccountRow) -> serde_json::Value {
         name,
         vendor,
         base_url,
+        credential,
         secret: _,
+        more_secret: _,
+        settings,
         websocket,
         allows_private,
         created_ms,
         disabled_ms,
     } = row;
+    let settings: serde_json::Value = serde_json::from_str(settings).unwrap_or_default();
     json!({
-        "id": id, "name": name, "vendor": vendor, "base_url": base_url, "websocket": websocket,
+        "id": id, "name": name, "vendor": vendor, "base_url": base_url, "credential": credential, "settings": settings,
+        "websocket": websocket,
         "allows_private": allows_private, "created_ms": created_ms, "disabled_ms": disabled_ms,
     })
 }
@@ -147,11 +156,12 @@ async fn show(desk: &mut Desk<'_>, name: &str) -> Result<(), Failure> {
     }
     let leaves = ways.iter().map(|(name, through)| format!("{name} ({through})"));
     let leaves = leaves.collect::<Vec<_>>().join(", ");
-    let lines = [
+    let mut lines = vec![
         ("name", row.name.clone()),
         ("id", row.id.to_string()),
         ("vendor", row.vendor.clone()),
         ("base URL", row.base_url.clone()),
+        ("credential", row.credential.clone()),
         ("websocket", yes_or_no(row.websocket)),
         ("private addresses", yes_or_no(row.allows_private)),
         (
@@ -165,6 +175,8 @@ async fn show(desk: &mut Desk<'_>, name: &str) -> Result<(), Failure> {
         ("added", moment(row.created_ms)),
         ("state", standing(row.disabled_ms)),
     ];
+    let settings: Settings = serde_json::from_str(&row.settings).unwrap_or_default();
+    lines.extend(settings.told());
     for (what, value) in lines {
         desk.print.line(&format!("{what:<18} {value}"))?;
     }

@@ -3,11 +3,12 @@
 use std::{
     error::Error,
     io,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response};
+use http::{HeaderMap, Request, Response, header};
 use http_body_util::{BodyExt, Full, Limited};
 use relay_shared::tasks::Tasks;
 use serde_json::json;
@@ -18,10 +19,11 @@ use crate::{
     cli::{Desk, Failure},
     config::{Config, Overrides},
     directory::{self, Account},
-    egress::{Answer, Egress, EgressError, Exits},
+    egress::{Answer, EgressError, Exits},
     seal::Sealer,
     store::ways,
-    vendor::{Asked, Target, probe},
+    token::{FetchError, Fetcher},
+    vendor::{Asked, oauth::TokenError, probe},
 };
 
 /// The whole test ends within this.
@@ -43,15 +45,20 @@ pub(super) async fn run(desk: &mut Desk<'_>, name: &str) -> Result<(), Failure> 
     let row = find(&store, name).await?;
     let (name, id) = (row.name.clone(), row.id.clone());
     let ways = ways::list(&store).await?.into_iter().filter(|way| way.account == id);
-    let account = directory::open_account(row, ways.collect(), &Sealer::open(&desk.data)?).ok_or_else(|| {
+    let sealer = Sealer::open(&desk.data)?;
+    let account = directory::open_account(row, ways.collect(), &sealer).ok_or_else(|| {
         Failure::fixable("the account or one of its ways out cannot be used").hint("remove it and add it again")
     })?;
     // A server's own part of the process does this at its start.
     drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
     let tasks = Tasks::new();
-    let egress = app::egress(&config, &tasks)?;
+    let fetcher = Fetcher {
+        egress: Arc::new(app::egress(&config, &tasks)?),
+        store,
+        sealer: Arc::new(sealer),
+    };
     let began = Instant::now();
-    let made = tokio::time::timeout(PATIENCE, call(&account, &egress)).await;
+    let made = tokio::time::timeout(PATIENCE, call(&account, &fetcher)).await;
     let took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
     tasks.shutdown(Duration::from_secs(1)).await;
     let made = made.unwrap_or_else(|_| {
@@ -71,10 +78,10 @@ pub(super) async fn run(desk: &mut Desk<'_>, name: &str) -> Result<(), Failure> 
     Ok(desk.print.done(&json, &line)?)
 }
 
-async fn call(account: &Account, egress: &Egress) -> Result<Works, Failure> {
-    let target = Target::new(account.vendor, &account.base_url, account.secret.expose());
+async fn call(account: &Account, fetcher: &Fetcher) -> Result<Works, Failure> {
+    let target = account.target();
     let target = target.map_err(|error| Failure::from_error(&error).hint("remove the account and add it again"))?;
-    let ways = egress.ways(Exits {
+    let ways = fetcher.egress.ways(Exits {
         account: account.id.as_str(),
         origin: target.origin(),
         outs: &account.ways,
@@ -83,6 +90,10 @@ async fn call(account: &Account, egress: &Egress) -> Result<Works, Failure> {
     let mut headers = HeaderMap::new();
     headers.extend(probe::headers(account.vendor));
     target.authorise(&mut headers);
+    if account.credential.grant().is_some() {
+        let issued = fetcher.fetch(account).await.map_err(|error| no_token(&error))?;
+        headers.insert(header::AUTHORIZATION, issued.authorization);
+    }
     let mut request = Request::new(Full::new(Bytes::new()));
     *request.uri_mut() = target.path(Asked {
         endpoint: probe::endpoint(account.vendor),
@@ -118,6 +129,31 @@ async fn judge(answer: Response<Answer>, asked: &str) -> Result<usize, Failure> 
         let failure = Failure::fixable(told).kind(fault.name());
         failure.hint(fault.hint())
     })
+}
+
+/// The vendor was not even asked.
+fn no_token(error: &FetchError) -> Failure {
+    let (kind, hint) = match error {
+        FetchError::Token(TokenError::Refused(_)) => (
+            "token_refused",
+            "the credential is wrong, revoked or used up: add the account again with a fresh one",
+        ),
+        FetchError::Busy => (
+            "token_busy",
+            "a hub or another command renews it: try again in a minute",
+        ),
+        FetchError::Egress(error) => return unreached(error).kind("token_unreachable"),
+        FetchError::NotNeeded
+        | FetchError::Late(_)
+        | FetchError::Answer
+        | FetchError::Token(_)
+        | FetchError::Store(_)
+        | FetchError::Seal(_) => (
+            "token_failed",
+            "see the token URL, and the status page of whoever answers there",
+        ),
+    };
+    Failure::from_error(error).kind(kind).hint(hint)
 }
 
 /// What lies between us and an answer.

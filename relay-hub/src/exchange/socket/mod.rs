@@ -73,7 +73,7 @@ impl Exchange {
         };
         let taken = self.routing.socket(&traces).await?;
         self.routing.check_socket(&taken.account)?;
-        let upstream = self.upstreams.of(&taken.account, &self.egress)?;
+        let upstream = self.upstreams.of(&taken.account, &self.egress, &self.tokens)?;
         let route = upstream.ways.route(region(&head.headers, &caller.tenant)?)?;
         row.leased(&taken, route.name());
 
@@ -109,7 +109,7 @@ impl Exchange {
         head: &http::request::Parts,
         taken: &Taken,
     ) -> Result<(Upgrade, Arc<str>, IpAddr), Refused> {
-        let request = upgrade_request(upstream, head, taken)?;
+        let request = upgrade_request(upstream, upstream.token().await?, head, taken)?;
         match tokio::time::timeout(UPGRADE_TIMEOUT, route.upgrade(request)).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(error)) => {
@@ -129,6 +129,7 @@ impl Exchange {
 
 fn upgrade_request(
     upstream: &Upstream,
+    token: Option<HeaderValue>,
     head: &http::request::Parts,
     taken: &Taken,
 ) -> Result<Request<Empty<Bytes>>, Refused> {
@@ -144,7 +145,7 @@ fn upgrade_request(
     headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
     headers.insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
     headers.insert(header::SEC_WEBSOCKET_KEY, key);
-    upstream.target.authorise(&mut headers);
+    upstream.authorise(token, &mut headers);
     let mut request = Request::new(Empty::new());
     *request.method_mut() = Method::GET;
     *request.uri_mut() = upstream.target.path(Asked {
