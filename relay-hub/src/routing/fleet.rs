@@ -143,6 +143,11 @@ impl Pool {
         self.near.len()
     }
 
+    /// No account may serve the tenant in this dialect.
+    pub(super) const fn is_empty(&self) -> bool {
+        self.near.is_empty()
+    }
+
     /// There is no other account to go to.
     pub(super) const fn is_one(&self) -> bool {
         self.near.len() == 1

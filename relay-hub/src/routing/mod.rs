@@ -195,7 +195,8 @@ impl Routing {
         is_call: bool,
     ) -> std::pin::Pin<Box<dyn Future<Output = Result<Taken, Refused>> + Send + 'a>> {
         Box::pin(async move {
-            if self.fleet().seats().is_empty() {
+            // An account that was added a moment ago serves at once.
+            if self.fleet().pool(&traces.tenant.id, traces.wire).is_empty() {
                 self.0.directory.refresh().await;
             }
             let wish = self.wish(traces);
