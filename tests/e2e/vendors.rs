@@ -142,6 +142,13 @@ async fn azure_by_entra_calls_deployments_with_tokens_that_end_and_none_is_refus
     world.assert_sound().await;
 }
 
+/// Makes an account the tenant's own; a client of that tenant.
+async fn give(world: &World, account: &str) -> Client {
+    let words = ["account", "share", account, "--exclusive", "acme"];
+    world.hub.command(&words).await.succeeded();
+    fresh_client(world).await
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refresh_token_is_used_once_over_tests_and_restarts() {
     let mut world = setup().start().await;
@@ -164,7 +171,18 @@ async fn a_refresh_token_is_used_once_over_tests_and_restarts() {
     let (url, base) = (endpoint.url(), world.vendor.base_url());
     let more = ["--token-url", &url, "--base-url", &base];
     let client = instead(&world, "person", "refresh-first", &[&words[..], &more].concat()).await;
+    assert_eq!(responses(&client, true).await, 503, "it is nobody's yet");
+    let client = give(&world, "person").await;
     assert_eq!(responses(&client, true).await, 200);
+    world.hub.add_tenant("other", "1").await;
+    for words in [&["--all"][..], &["--with", "acme"], &["--exclusive", "other"]] {
+        let refused = world
+            .hub
+            .command(&[&["account", "share", "person"], words].concat())
+            .await;
+        let told = refused.failed().stderr;
+        assert!(told.contains("personal"), "{words:?}: {told}");
+    }
     assert_eq!(world.hub.json(&["account", "test", "person"]).await["works"], true);
     world.hub.program().terminate().await;
     world.hub.serve().await;
@@ -197,7 +215,8 @@ async fn a_credential_that_is_not_accepted_is_told_and_costs_nothing() {
     ];
     let (url, base) = (endpoint.url(), world.vendor.base_url());
     let more = ["--token-url", &url, "--base-url", &base];
-    let client = instead(&world, "person", "refresh-canary", &[&words[..], &more].concat()).await;
+    instead(&world, "person", "refresh-canary", &[&words[..], &more].concat()).await;
+    let client = give(&world, "person").await;
     let refused = client.post("/responses", ask(false)).await.unwrap().rest().await;
     assert_eq!(refused.status, 503);
     assert!(refused.text().contains("no valid access token"), "{}", refused.text());

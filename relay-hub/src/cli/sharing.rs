@@ -10,6 +10,7 @@ use crate::store::{
     sharing::{self, Change, HEAVIEST, Share, Users},
     tenants,
 };
+use crate::vendor::CredentialKind;
 
 #[derive(Args)]
 #[group(required = true, multiple = true, args = ["weight", "concurrency", "rpm"])]
@@ -73,6 +74,7 @@ pub(super) async fn set(desk: &mut Desk<'_>, words: &Set) -> Result<(), Failure>
 pub(super) async fn share(desk: &mut Desk<'_>, words: &Sharing) -> Result<(), Failure> {
     let Between { all, with, exclusive } = &words.between;
     let store = desk.store().await?;
+    check_personal(&store, &words.name, exclusive.is_some()).await?;
     let mut named = Vec::new();
     for tenant in with.iter().chain(exclusive) {
         named.push(desk.tenant(&store, tenant).await?.id);
@@ -89,6 +91,34 @@ pub(super) async fn share(desk: &mut Desk<'_>, words: &Sharing) -> Result<(), Fa
         ..Change::default()
     };
     apply(desk, &words.name, &change).await
+}
+
+/// A personal credential serves the one tenant that it was given for. The database holds to that; here it is told why.
+async fn check_personal(store: &Store, name: &str, is_exclusive: bool) -> Result<(), Failure> {
+    let account = accounts::find(store, name).await?;
+    if account.credential != CredentialKind::RefreshToken.as_str() {
+        return Ok(());
+    }
+    let shares = sharing::list(store).await?;
+    let has_tenant = shares
+        .get(&account.id)
+        .is_some_and(|share| !share.users.tenants().is_empty());
+    if is_exclusive && !has_tenant {
+        return Ok(());
+    }
+    let (problem, hint) = if has_tenant {
+        (
+            "serves its tenant for good",
+            "remove it, and add it anew with a token of the other tenant's own",
+        )
+    } else {
+        ("serves one tenant alone", "name it: --exclusive TENANT")
+    };
+    Err(Failure::fixable(format!(
+        "the credential of account {} is personal: it {problem}",
+        account.name
+    ))
+    .hint(hint))
 }
 
 /// Forgets what is known of an account's health: it is used again at once.

@@ -25,6 +25,7 @@ const STEPS: &[&str] = &[
     include_str!("schema/way_health.sql"),
     include_str!("schema/routing.sql"),
     include_str!("schema/credentials.sql"),
+    include_str!("schema/personal.sql"),
 ];
 
 #[cfg(test)]

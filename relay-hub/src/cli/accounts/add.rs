@@ -15,7 +15,7 @@ use crate::{
     ids::AccountId,
     seal::Sealer,
     store::accounts::{self, AccountRow},
-    vendor::{Settings, VendorKind},
+    vendor::{CredentialKind, Settings, VendorKind},
 };
 
 #[derive(Args)]
@@ -81,9 +81,15 @@ pub(super) async fn run(desk: &mut Desk<'_>, words: Add) -> Result<(), Failure> 
         id,
     };
     accounts::add(&store, &row).await?;
-    Ok(desk
-        .print
-        .done(&shown(&row), &format!("added account {} ({})", row.name, row.id))?)
+    desk.print
+        .done(&shown(&row), &format!("added account {} ({})", row.name, row.id))?;
+    if given.kind == CredentialKind::RefreshToken {
+        let name = &row.name;
+        desk.print.talk(&format!(
+            "its credential is personal: `relay-hub account share {name} --exclusive TENANT` names the one tenant that it serves"
+        ))?;
+    }
+    Ok(())
 }
 
 fn settings(words: &Add, vendor: VendorKind, problems: &mut Problems) -> Settings {
