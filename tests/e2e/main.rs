@@ -48,7 +48,10 @@ mod ways;
 mod websocket;
 mod wires;
 
-use relay_tests::world::{Programs, Setup};
+use relay_tests::{
+    client::Client,
+    world::{Programs, Setup, World},
+};
 use serde_json::{Value, json};
 
 /// A model the tests price themselves; see `Setup::models`.
@@ -65,6 +68,13 @@ fn setup() -> Setup {
         models: vec![MODEL.to_owned()],
         ..Setup::new(PROGRAMS)
     }
+}
+
+/// A key that nobody has makes the hub look into its store: what a command changed is known from then on.
+async fn look(world: &World) {
+    let nobody = format!("rk_0000000000000000_{}", "A".repeat(43));
+    let stranger = Client::new(&format!("http://{}/v1", world.hub.http()), &nobody);
+    assert_eq!(stranger.get("/models").await.unwrap().status, 401);
 }
 
 /// A request to `/responses`.

@@ -10,21 +10,13 @@ use std::{
 };
 
 use relay_tests::{
-    client::Client,
     vendor::Script,
     world::{Hub, World},
 };
 
 use tokio::task::JoinSet;
 
-use crate::{PROGRAMS, ask, kill::told, setup};
-
-/// A key that nobody has makes the hub look into its store.
-async fn look(world: &World) {
-    let nobody = format!("rk_0000000000000000_{}", "A".repeat(43));
-    let stranger = Client::new(&format!("http://{}/v1", world.hub.http()), &nobody);
-    assert_eq!(stranger.get("/models").await.unwrap().status, 401);
-}
+use crate::{PROGRAMS, ask, kill::told, look, setup};
 
 /// Accounts like the first one, up to so many.
 async fn add_accounts(world: &World, count: usize) {
