@@ -3,6 +3,7 @@
 mod again;
 mod bill;
 pub mod body;
+mod dispatch;
 mod drain;
 mod flow;
 mod meter;
@@ -22,31 +23,28 @@ use std::{
 use http::{HeaderMap, HeaderName, HeaderValue, Response};
 use http_body::Body;
 use relay_protocol::{Code, Endpoint, Envelope, EnvelopeError, Refusal, Wire};
-use relay_shared::{call::CallId, fault, http::to_vendor, tasks::Tasks};
+use relay_shared::{call::CallId, fault, tasks::Tasks};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use self::{
-    again::Again,
-    bill::Bill,
     body::{ClientBody, ReplyBody},
-    meter::Meter,
+    dispatch::Dispatch,
     record::Record,
     upstream::Upstreams,
 };
 use crate::{
-    admission::{Admission, Head, Permit},
+    admission::{Admission, Head},
     catalogue::Catalogue,
     config::Limits,
     credit::Credit,
     egress::Egress,
-    idempotency::{self, Idempotency},
+    idempotency::Idempotency,
     identity::{Caller, Credential, Identity},
     ledger::{Ledger, Link},
     refusal::Refused,
-    routing::{Lease, Routing, Traces},
+    routing::{Routing, Traces},
     token::Tokens,
-    vendor::Asked,
 };
 
 pub use self::{redeem::REDEEM, socket::SocketClient};
@@ -249,56 +247,19 @@ impl Exchange {
         }
         row.held();
         let traces = traces(&caller, &head.headers, &envelope);
-        let Lease { permit, taken } = self.routing.lease(permit, &traces).await?;
-        let upstream = self.upstreams.of(&taken.account, &self.egress, &self.tokens)?;
-        let region = upstream::region(&head.headers, &caller.tenant)?;
-        let route = upstream.ways.route(region.clone())?;
-        row.leased(&taken, route.name());
-
-        let renamed = (model.upstream != model.name).then_some(model.upstream.as_str());
-        let asks_usage = endpoint == Endpoint::ChatCompletions && envelope.stream && !envelope.wants_usage;
-        let sample = bill::kept(&body.plain);
-        let mut headers = to_vendor(&head.headers);
-        taken.clean(&mut headers);
-        let (payload, headers, memory) = body.edited(&envelope.edits(renamed, asks_usage), headers);
-        let asked = Asked {
-            endpoint,
-            path: head.uri.path(),
-            model: &model.upstream,
-            query: head.uri.query(),
-        };
-        let again = Again::keep(self, (&taken, call), (asked, region), &headers, &payload);
-        let request = upstream.request(upstream.token().await?, asked, headers, payload)?;
-        let claim = idempotency::leaves(claim, permit.hold.number()).await?;
-        let Some(record) = record.take() else {
-            return Err(internal());
-        };
-        let Permit {
-            ticket,
-            hold,
-            tally,
-            reach,
-            instead: _,
-        } = permit;
-        let meter = Meter {
-            route,
-            taken,
-            again,
-            routing: self.routing.clone(),
-            _claim: claim,
-            ticket: Some(ticket),
-            drain: None,
-            bill: Bill::new((hold, tally, reach), &model, &envelope, sample, record),
-            wire: endpoint.wire(),
-            is_streamed: envelope.stream,
-            removes_usage: asks_usage,
-            renamed: renamed.and_then(|_| HeaderValue::from_str(&model.name).ok()),
-            keepalive: keepalive(link),
-            limits: self.limits.clone(),
-            tenant: caller.tenant.clone(),
+        let lease = self.routing.lease(permit, &traces).await?;
+        let dispatch = Dispatch {
             call,
+            link,
+            head,
+            caller,
+            body,
+            envelope,
+            model,
+            claim,
+            lease,
         };
-        upstream::call(self, meter, request, memory).await
+        dispatch.send(self, record).await
     }
 }
 
