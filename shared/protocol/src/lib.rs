@@ -4,9 +4,16 @@
 //! the same whoever makes it and an event boundary is found the same way on both sides of the tunnel.
 
 pub mod catalog;
+#[allow(dead_code, reason = "what each codec uses of it differs")]
+mod codec;
 mod edits;
 mod envelope;
+mod event;
 mod json;
+mod lane;
+mod loss;
+#[allow(dead_code, reason = "what each codec uses of it differs")]
+mod members;
 mod payload;
 mod refusal;
 mod sample;
@@ -15,17 +22,24 @@ pub mod sse;
 mod tap;
 mod tokens;
 mod told;
+pub mod turn;
 mod usage;
 mod wire;
 pub mod ws;
 
+pub use codec::{Framing, Outbox, Reply, Target};
 pub use edits::Edits;
 pub use envelope::{Carries, Envelope, EnvelopeError, Frame};
+pub use event::{Answer, AnswerPart, Cause, Event, Failure, Opened, Sequence, Stop};
+pub use lane::{LANES, Lane, VendorWire};
+pub use loss::{Loss, LossKind, Losses};
+pub use members::Invalid;
 pub use payload::Payload;
 pub use refusal::{Code, Rate, RateUnit, Refusal, Rendered};
 pub use sample::Sample;
 pub use tap::{Ending, Meter, Observed, Piece, Pieces, Shape, Tap, TapOptions};
 pub use tokens::Tokens;
 pub use told::tell_model;
+pub use turn::{Flat, FlatError, Turn};
 pub use usage::{ToolCalls, Usage, UsageSource};
 pub use wire::{Endpoint, ModelPath, Wire};

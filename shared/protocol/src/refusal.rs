@@ -6,6 +6,7 @@
 mod google;
 mod messages;
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -32,6 +33,8 @@ pub enum Code {
     MethodNotAllowed,
     /// 413.
     BodyTooLarge,
+    /// 400 `context_length_exceeded`, by which clients know to shorten the conversation.
+    ContextTooLong,
     /// 431.
     HeadTooLarge,
     /// 400 as plain text: 415 would be repeated.
@@ -93,7 +96,7 @@ pub struct Refusal {
     /// When a usage limit ends, in seconds since 1970.
     pub resets_at: Option<u64>,
     /// The field of the request that is at fault.
-    pub param: Option<&'static str>,
+    pub param: Option<Cow<'static, str>>,
     /// The rate that is used up.
     pub rate: Option<Box<Rate>>,
     /// What became of the call that was asked for again.
@@ -205,8 +208,8 @@ impl Refusal {
 
     /// Names the field of the request that is at fault.
     #[must_use]
-    pub const fn param(mut self, field: &'static str) -> Self {
-        self.param = Some(field);
+    pub fn param(mut self, field: impl Into<Cow<'static, str>>) -> Self {
+        self.param = Some(field.into());
         self
     }
 
@@ -430,7 +433,7 @@ impl Rule {
 
 impl Code {
     /// Every one, in their order.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 30] = [
         Self::InvalidRequest,
         Self::InvalidKey,
         Self::TenantSuspended,
@@ -439,6 +442,7 @@ impl Code {
         Self::NotFound,
         Self::MethodNotAllowed,
         Self::BodyTooLarge,
+        Self::ContextTooLong,
         Self::HeadTooLarge,
         Self::UnsupportedEncoding,
         Self::CallRunning,
@@ -494,6 +498,10 @@ impl Code {
             Self::NotFound => Rule::fatal(404, "unknown_url"),
             Self::MethodNotAllowed => Rule::fatal(405, "method_not_allowed"),
             Self::BodyTooLarge => Rule::fatal(413, "request_too_large"),
+            Self::ContextTooLong => Rule {
+                in_stream: "context_length_exceeded",
+                ..Rule::fatal(400, "context_length_exceeded")
+            },
             Self::HeadTooLarge => Rule::fatal(431, "request_header_fields_too_large"),
             Self::UnsupportedEncoding => Rule {
                 text: true,

@@ -1,6 +1,8 @@
 //! Server-sent events: where they end, and those we write ourselves.
 
 pub(crate) mod blocks;
+#[allow(dead_code, reason = "the readers of streams use it")]
+pub(crate) mod split;
 
 use bytes::Bytes;
 

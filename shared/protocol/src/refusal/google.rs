@@ -9,6 +9,7 @@ use super::{Code, Refusal};
 pub(super) const fn rule(code: Code) -> (u16, &'static str) {
     match code {
         Code::InvalidRequest
+        | Code::ContextTooLong
         | Code::UnsupportedEncoding
         | Code::MethodNotAllowed
         | Code::BodyTooLarge
@@ -57,7 +58,7 @@ fn details(refusal: &Refusal, request_id: &str) -> Vec<Value> {
             "@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": format!("{seconds}s"),
         }));
     }
-    if let Some(field) = refusal.param {
+    if let Some(field) = &refusal.param {
         details.push(json!({
             "@type": "type.googleapis.com/google.rpc.BadRequest",
             "fieldViolations": [{ "field": field, "description": refusal.words() }],

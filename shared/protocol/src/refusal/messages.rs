@@ -8,7 +8,7 @@ use super::{Code, RateUnit, Refusal, header_text};
 /// The status and `error.type` of a reason.
 pub(super) const fn rule(code: Code) -> (u16, &'static str) {
     match code {
-        Code::InvalidRequest | Code::UnsupportedEncoding => (400, "invalid_request_error"),
+        Code::InvalidRequest | Code::ContextTooLong | Code::UnsupportedEncoding => (400, "invalid_request_error"),
         Code::InvalidKey => (401, "authentication_error"),
         Code::OutOfCredit => (402, "billing_error"),
         Code::TenantSuspended | Code::AddressNotAllowed | Code::ForeignOrigin | Code::ForeignHost => {

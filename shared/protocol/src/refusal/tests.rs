@@ -1,6 +1,6 @@
 use super::*;
 
-const ALL: [Code; 29] = [
+const ALL: [Code; 30] = [
     Code::InvalidRequest,
     Code::InvalidKey,
     Code::TenantSuspended,
@@ -9,6 +9,7 @@ const ALL: [Code; 29] = [
     Code::NotFound,
     Code::MethodNotAllowed,
     Code::BodyTooLarge,
+    Code::ContextTooLong,
     Code::HeadTooLarge,
     Code::UnsupportedEncoding,
     Code::CallRunning,
@@ -75,6 +76,7 @@ ModelNotFound 404 - invalid_request_error model_not_found invalid_prompt
 NotFound 404 - invalid_request_error unknown_url invalid_prompt
 MethodNotAllowed 405 - invalid_request_error method_not_allowed invalid_prompt
 BodyTooLarge 413 - invalid_request_error request_too_large invalid_prompt
+ContextTooLong 400 - invalid_request_error context_length_exceeded context_length_exceeded
 HeadTooLarge 431 - invalid_request_error request_header_fields_too_large invalid_prompt
 UnsupportedEncoding 400 - (text) unsupported_content_encoding invalid_prompt
 CallRunning 409 1 invalid_request_error call_running invalid_prompt
@@ -151,6 +153,7 @@ ModelNotFound 404 not_found_error 404 NOT_FOUND
 NotFound 404 not_found_error 404 NOT_FOUND
 MethodNotAllowed 405 invalid_request_error 405 INVALID_ARGUMENT
 BodyTooLarge 413 request_too_large 413 INVALID_ARGUMENT
+ContextTooLong 400 invalid_request_error 400 INVALID_ARGUMENT
 HeadTooLarge 431 invalid_request_error 431 INVALID_ARGUMENT
 UnsupportedEncoding 400 invalid_request_error 400 INVALID_ARGUMENT
 CallRunning 409 invalid_request_error 409 ABORTED
