@@ -13,7 +13,9 @@
 //!   [`Turn::name_results`] where results have an id alone.
 //! - `fn write(turn: &Turn, target: &Target<'_>, losses: &mut Losses) -> Vec<u8>`: a vendor's request. Tools have been
 //!   through [`Flat`]: they are plain functions (but for Responses, which has groups and free text of its own). What the
-//!   wire cannot say is a loss: `meaning` for tools, pictures, a schema, a forced choice; `hint` for the rest. A
+//!   wire cannot say is a loss, named by a word of `loss::said`: `meaning` for tools, pictures, a schema, a forced
+//!   choice, texts that end the answer; `hint` for the rest, how the next token is drawn among it, since clients send
+//!   their defaults along (a penalty of 0 is no loss at all). A
 //!   [`Foreign`](crate::turn::Foreign) part is written when it is of this wire, else its `path` is a hint, or a meaning
 //!   where it is a forced or the only tool. An [`Opaque`](crate::turn::Opaque) is written when it is of this wire, else
 //!   left out in silence: its text goes along where the wire has a place for thoughts of a turn gone by.
@@ -41,6 +43,8 @@ use crate::{Flat, Turn};
 pub struct Target<'a> {
     /// The model as the vendor knows it.
     pub model: &'a str,
+    /// The vendor is OpenAI, or Azure: it refuses fields that others of the same wire need.
+    pub is_openai: bool,
     /// The answer is to be a stream; its usage is asked for.
     pub is_streamed: bool,
     /// What to allow where the client named no limit and the wire must have one.

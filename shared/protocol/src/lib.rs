@@ -11,6 +11,7 @@ mod envelope;
 mod event;
 mod json;
 mod lane;
+#[allow(dead_code, reason = "what each codec uses of it differs")]
 mod loss;
 #[allow(dead_code, reason = "what each codec uses of it differs")]
 mod members;

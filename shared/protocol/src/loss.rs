@@ -1,6 +1,9 @@
 //! What one wire says and another cannot: named by where it stands, never by what it was.
 
+pub(crate) mod said;
+
 use crate::refusal::{Code, Refusal};
+use crate::wire::Wire;
 
 /// Whether a call may go on without it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -51,6 +54,19 @@ impl Losses {
         } else if kind == LossKind::Hint {
             self.more += 1;
         }
+    }
+
+    /// The same in the words of the client's wire, where a writer used a word of [`said`].
+    #[must_use]
+    pub fn spelled(self, client: Wire) -> Self {
+        let mut spelled = Self {
+            known: Vec::new(),
+            more: self.more,
+        };
+        for Loss { path, kind } in self.known {
+            spelled.add(said::spelled(&path, client).map_or(path, str::to_owned), kind);
+        }
+        spelled
     }
 
     /// Each of them.
@@ -130,7 +146,6 @@ fn plain(path: String) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::Wire;
 
     #[test]
     fn lost_meaning_refuses_with_every_field_named() {
@@ -160,6 +175,16 @@ mod tests {
         }
         let header = losses.header().unwrap();
         assert!(header.len() < 1200 && header.ends_with(", +975"), "{header}");
+    }
+
+    #[test]
+    fn a_client_is_told_in_its_own_words() {
+        let mut losses = Losses::default();
+        losses.meaning(said::STOP);
+        losses.hint("store");
+        let told = losses.spelled(Wire::Messages);
+        let paths: Vec<_> = told.iter().map(|loss| loss.path.as_str()).collect();
+        assert_eq!(paths, ["stop_sequences", "store"]);
     }
 
     #[test]
