@@ -172,13 +172,16 @@ impl Authority {
         now: SystemTime,
     ) -> Result<Issued, SignError> {
         let uri = DeviceIdentity::uri(tenant.as_str(), device.as_str());
-        let mut params = CertificateParams::default();
-        params.distinguished_name = named(device.as_str());
-        params.subject_alt_names = vec![SanType::URI(uri.try_into().map_err(SignError::Sign)?)];
-        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
-        params.use_authority_key_identifier_extension = true;
-        params.serial_number = Some(fresh_serial());
+        let name = SanType::URI(uri.try_into().map_err(SignError::Sign)?);
+        self.sign(
+            request,
+            leaf(device.as_str(), vec![name], ExtendedKeyUsagePurpose::ClientAuth),
+            now,
+        )
+    }
+
+    /// A certificate of a day for the key of a request, of which nothing else is taken over.
+    fn sign(&self, request: &Request, mut params: CertificateParams, now: SystemTime) -> Result<Issued, SignError> {
         live(&mut params, now, DEVICE_LIFE);
         let certificate = params
             .signed_by(&request.inner.public_key, &self.issuer)
@@ -192,15 +195,11 @@ impl Authority {
     /// Makes the hub's own certificate and writes its chain and key.
     fn issue_server(&self, data: &DataDir, advertise: Option<&str>) -> Result<(), CaError> {
         let key = KeyPair::generate()?;
-        let mut params = CertificateParams::new(server_names(advertise))?;
-        params.distinguished_name = named(HUB_NAME);
-        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-        params.use_authority_key_identifier_extension = true;
-        params.serial_number = Some(fresh_serial());
+        let names = CertificateParams::new(server_names(advertise))?.subject_alt_names;
+        let mut params = leaf(HUB_NAME, names, ExtendedKeyUsagePurpose::ServerAuth);
         live(&mut params, SystemTime::now(), SERVER_LIFE);
-        let leaf = params.signed_by(&key, &self.issuer)?;
-        let chain = format!("{}{}", leaf.pem(), self.pem);
+        let certificate = params.signed_by(&key, &self.issuer)?;
+        let chain = format!("{}{}", certificate.pem(), self.pem);
         write(
             &data.server_key(),
             Zeroizing::new(key.serialize_pem()).as_bytes(),
@@ -208,6 +207,18 @@ impl Authority {
         )?;
         write(&data.server_certificate(), chain.as_bytes(), Readable::Ordinary)
     }
+}
+
+/// What every certificate says that is no authority's.
+fn leaf(subject: &str, names: Vec<SanType>, purpose: ExtendedKeyUsagePurpose) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = named(subject);
+    params.subject_alt_names = names;
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages = vec![purpose];
+    params.use_authority_key_identifier_extension = true;
+    params.serial_number = Some(fresh_serial());
+    params
 }
 
 /// What the hub shows on its tunnel.

@@ -3,11 +3,11 @@
 
 use std::time::SystemTime;
 
-use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, KeyPair, KeyUsagePurpose, SanType};
+use rcgen::{ExtendedKeyUsagePurpose, KeyPair, SanType};
 use relay_shared::{tls::HUB_URI, tunnel::client::Identity};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
-use super::{Authority, CaError, DEVICE_LIFE, Issued, Request, SignError, fresh_serial, live, named};
+use super::{Authority, CaError, DEVICE_LIFE, Issued, Request, SignError, leaf, live};
 use crate::ids::NodeId;
 
 impl Authority {
@@ -19,19 +19,12 @@ impl Authority {
     /// A server certificate of a day that names the node. Nothing of the request is taken over but its key.
     pub fn sign_node(&self, request: &Request, node: &NodeId, now: SystemTime) -> Result<Issued, SignError> {
         let name = node.server_name().try_into().map_err(SignError::Sign)?;
-        let mut params = leaf(
-            node.as_str(),
-            SanType::DnsName(name),
-            ExtendedKeyUsagePurpose::ServerAuth,
-        );
-        live(&mut params, now, DEVICE_LIFE);
-        let certificate = params
-            .signed_by(&request.inner.public_key, &self.issuer)
-            .map_err(SignError::Sign)?;
-        Ok(Issued {
-            pem: certificate.pem(),
-            not_after: now + DEVICE_LIFE,
-        })
+        let names = vec![SanType::DnsName(name)];
+        self.sign(
+            request,
+            leaf(node.as_str(), names, ExtendedKeyUsagePurpose::ServerAuth),
+            now,
+        )
     }
 
     /// What the hub shows to its nodes: a fresh key and a client certificate of a day. It is made for each connection
@@ -39,7 +32,7 @@ impl Authority {
     pub fn hub_client(&self, now: SystemTime) -> Result<Identity, CaError> {
         let key = KeyPair::generate()?;
         let uri = SanType::URI(HUB_URI.try_into()?);
-        let mut params = leaf("relay-hub", uri, ExtendedKeyUsagePurpose::ClientAuth);
+        let mut params = leaf("relay-hub", vec![uri], ExtendedKeyUsagePurpose::ClientAuth);
         live(&mut params, now, DEVICE_LIFE);
         let certificate = params.signed_by(&key, &self.issuer)?;
         Ok(Identity {
@@ -49,19 +42,9 @@ impl Authority {
     }
 }
 
-fn leaf(subject: &str, name: SanType, purpose: ExtendedKeyUsagePurpose) -> CertificateParams {
-    let mut params = CertificateParams::default();
-    params.distinguished_name = named(subject);
-    params.subject_alt_names = vec![name];
-    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-    params.extended_key_usages = vec![purpose];
-    params.use_authority_key_identifier_extension = true;
-    params.serial_number = Some(fresh_serial());
-    params
-}
-
 #[cfg(test)]
 mod tests {
+    use rcgen::CertificateParams;
     use relay_shared::tls::{self, Clients};
 
     use super::*;
