@@ -293,7 +293,7 @@ async fn output_above_the_limit_is_refused_and_unnamed_output_is_held_within_it(
     world.limit(world.tenant(), Limit::MaxOutput, "100").await;
     let refusal = world.refusal("m", r#","max_output_tokens":101"#).await;
     assert_eq!(
-        (refusal.code, refusal.param),
+        (refusal.code, refusal.param.as_deref()),
         (Code::InvalidRequest, Some("max_output_tokens"))
     );
     assert!(refusal.message.contains("`max_output_tokens`") && refusal.message.contains("100"));
