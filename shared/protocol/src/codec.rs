@@ -31,6 +31,8 @@
 //! Requests are written with `#[derive(Serialize)]` structs, or maps in the order of the client: never with
 //! `serde_json::Value`, which sorts keys. Ids that a wire lacks are made of [`Reply::id`] and a count, never by chance.
 
+pub(crate) mod openai;
+
 use serde::Serialize;
 
 use crate::event::{Answer, Event};
@@ -165,6 +167,11 @@ impl Outbox {
             self.ends.push(self.bytes.len());
         }
         self.elements += 1;
+    }
+
+    /// How they are framed.
+    pub(crate) const fn framing(&self) -> Framing {
+        self.framing
     }
 
     /// Events written so far.

@@ -60,6 +60,9 @@ pub enum Opened {
         name: CallName,
         /// Its input is free text, not JSON.
         is_custom: bool,
+        /// What the vendor wants to see again with it, where it says so at once: clients whose wire has no place for it
+        /// carry it in the id.
+        opaque: Option<Opaque>,
     },
     /// A picture or a sound, whole: no delta follows.
     Media(Media),

@@ -134,7 +134,7 @@ pub const LANES: [(VendorWire, [Cell; 4]); 5] = [
         VendorWire::Responses,
         [
             (Wire::Responses, Some(Lane::Verbatim)),
-            (Wire::Chat, None),
+            (Wire::Chat, Some(Lane::Translate(VendorWire::Responses))),
             (Wire::Messages, None),
             (Wire::Gemini, None),
         ],
@@ -142,7 +142,7 @@ pub const LANES: [(VendorWire, [Cell; 4]); 5] = [
     (
         VendorWire::Chat,
         [
-            (Wire::Responses, None),
+            (Wire::Responses, Some(Lane::Translate(VendorWire::Chat))),
             (Wire::Chat, Some(Lane::Verbatim)),
             (Wire::Messages, None),
             (Wire::Gemini, None),

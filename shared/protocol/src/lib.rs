@@ -4,6 +4,7 @@
 //! the same whoever makes it and an event boundary is found the same way on both sides of the tunnel.
 
 pub mod catalog;
+mod chat;
 #[allow(dead_code, reason = "what each codec uses of it differs")]
 mod codec;
 mod edits;
@@ -17,12 +18,14 @@ mod loss;
 mod members;
 mod payload;
 mod refusal;
+mod responses;
 mod sample;
 mod scan;
 pub mod sse;
 mod tap;
 mod tokens;
 mod told;
+mod translate;
 pub mod turn;
 mod usage;
 mod wire;
@@ -41,6 +44,7 @@ pub use sample::Sample;
 pub use tap::{Ending, Meter, Observed, Piece, Pieces, Shape, Tap, TapOptions};
 pub use tokens::Tokens;
 pub use told::tell_model;
+pub use translate::{Translated, Translator, failure, no_lane, translate};
 pub use turn::{Flat, FlatError, Turn};
 pub use usage::{ToolCalls, Usage, UsageSource};
 pub use wire::{Endpoint, ModelPath, Wire};

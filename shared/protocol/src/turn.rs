@@ -11,10 +11,13 @@ mod flat;
 mod json;
 mod opaque;
 
+use std::borrow::Cow;
+
 pub use self::flat::{Flat, FlatError};
 pub use self::json::Json;
 pub use self::opaque::{CallName, Opaque};
 use crate::lane::VendorWire;
+use crate::loss::{LossKind, Losses};
 use crate::tokens::Tokens;
 
 /// What a client asks for, but for the model and whether the answer is streamed: those the envelope tells.
@@ -420,6 +423,32 @@ impl Effort {
     }
 }
 
+impl MediaSource {
+    /// What an address is: the data itself where it is a `data:` address in base64.
+    #[must_use]
+    pub fn of_url(url: String, mime: Option<String>) -> Self {
+        let data = url.strip_prefix("data:").and_then(|rest| rest.split_once(','));
+        let data = data.and_then(|(kind, base64)| Some((kind.strip_suffix(";base64")?, base64)));
+        match data {
+            Some((kind, base64)) => Self::Data {
+                mime: kind.split(';').next().unwrap_or_default().to_owned(),
+                base64: base64.to_owned(),
+            },
+            None => Self::Url { url, mime },
+        }
+    }
+
+    /// An address of it, which for data is one of `data:`; `None` for what is stored at a vendor.
+    #[must_use]
+    pub fn url(&self) -> Option<Cow<'_, str>> {
+        match self {
+            Self::Data { mime, base64 } => Some(Cow::Owned(format!("data:{mime};base64,{base64}"))),
+            Self::Url { url, .. } => Some(Cow::Borrowed(url)),
+            Self::Stored(_) => None,
+        }
+    }
+}
+
 impl Part {
     /// Plain text.
     #[must_use]
@@ -432,6 +461,24 @@ impl Part {
 }
 
 impl Turn {
+    /// Tells of the tools that a vendor of another wire runs: an agent offers all it has, and does with one less; a request
+    /// that offers nothing else is about them.
+    pub(crate) fn lose_tools(&self, own: VendorWire, losses: &mut Losses) {
+        let is_ours = |tool: &Tool| matches!(tool, Tool::Function(_) | Tool::Custom(_));
+        let kind = if self.tools.iter().any(is_ours) {
+            LossKind::Hint
+        } else {
+            LossKind::Meaning
+        };
+        for tool in &self.tools {
+            if let Tool::Foreign(foreign) = tool
+                && foreign.wire != own
+            {
+                losses.add(foreign.path.clone(), kind);
+            }
+        }
+    }
+
     /// Gives each result the name of the call it belongs to: some wires tell it only there. For the reader of a wire whose
     /// results have an id alone.
     pub fn name_results(&mut self) {
@@ -468,6 +515,47 @@ mod tests {
         assert_eq!(Effort::of_budget(Tokens::new(10_000)), Effort::Medium);
         assert_eq!(Effort::of_budget(Tokens::new(1)), Effort::None);
         assert_eq!(Effort::parse("maximal"), None);
+    }
+
+    #[test]
+    fn an_address_of_data_is_data() {
+        for url in ["data:image/png;base64,iVBO", "https://x/y.png", "data:text/plain,hi"] {
+            let source = MediaSource::of_url(url.to_owned(), None);
+            assert_eq!(matches!(source, MediaSource::Data { .. }), url.contains("base64"));
+            assert_eq!(source.url().as_deref(), Some(url));
+        }
+        let charset = MediaSource::of_url("data:text/plain;charset=utf-8;base64,aGk=".to_owned(), None);
+        assert!(matches!(charset, MediaSource::Data { mime, .. } if mime == "text/plain"));
+    }
+
+    #[test]
+    fn a_vendors_tool_can_be_spared_beside_tools_of_the_client() {
+        let search = || {
+            Tool::Foreign(Foreign {
+                wire: VendorWire::Responses,
+                json: Json::parse("{}").unwrap(),
+                path: "tools[0]".to_owned(),
+            })
+        };
+        let function = Tool::Function(Function {
+            name: CallName::plain("f"),
+            description: None,
+            schema: None,
+            strict: None,
+        });
+        for (tools, own, lost) in [
+            (vec![search()], VendorWire::Responses, None),
+            (vec![search()], VendorWire::Chat, Some(LossKind::Meaning)),
+            (vec![search(), function], VendorWire::Chat, Some(LossKind::Hint)),
+        ] {
+            let turn = Turn {
+                tools,
+                ..Turn::default()
+            };
+            let mut losses = Losses::default();
+            turn.lose_tools(own, &mut losses);
+            assert_eq!(losses.iter().next().map(|loss| loss.kind), lost);
+        }
     }
 
     #[test]

@@ -91,12 +91,17 @@ impl AnswerPart {
                 is_redacted,
                 ..Reasoning::default()
             }),
-            Opened::Call { id, name, is_custom } => Self::Call {
+            Opened::Call {
+                id,
+                name,
+                is_custom,
+                opaque,
+            } => Self::Call {
                 call: Call {
                     id,
                     name,
                     arguments: String::new(),
-                    opaque: None,
+                    opaque,
                 },
                 is_custom,
             },
@@ -105,7 +110,13 @@ impl AnswerPart {
         }
     }
 
-    fn grow(&mut self, more: &str) {
+    /// It is said in so many words: text, or a refusal.
+    #[must_use]
+    pub const fn is_said(&self) -> bool {
+        matches!(self, Self::Text(_) | Self::Refusal(_))
+    }
+
+    pub(crate) fn grow(&mut self, more: &str) {
         match self {
             Self::Text(text) => text.text.push_str(more),
             Self::Refusal(text) => text.push_str(more),
@@ -115,13 +126,13 @@ impl AnswerPart {
         }
     }
 
-    fn cite(&mut self, citation: Citation) {
+    pub(crate) fn cite(&mut self, citation: Citation) {
         if let Self::Text(text) = self {
             text.citations.push(citation);
         }
     }
 
-    fn sign(&mut self, opaque: Opaque) {
+    pub(crate) fn sign(&mut self, opaque: Opaque) {
         match self {
             Self::Reasoning(reasoning) => reasoning.opaque = Some(opaque),
             Self::Call { call, .. } => call.opaque = Some(opaque),
@@ -155,6 +166,7 @@ mod tests {
                 id: "c".to_owned(),
                 name: CallName::plain("f"),
                 is_custom: false,
+                opaque: None,
             }),
             delta("{}"),
             Event::Close,

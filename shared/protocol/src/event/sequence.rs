@@ -161,6 +161,7 @@ mod tests {
             id: "c".to_owned(),
             name: CallName::plain("f"),
             is_custom: false,
+            opaque: None,
         })
     }
 

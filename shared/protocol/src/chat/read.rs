@@ -1,0 +1,263 @@
+//! A vendor's answer.
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::codec::{ReadAnswer, openai};
+use crate::event::{Cause, Event, Failure, Opened, Stop};
+use crate::turn::{CallName, Citation};
+
+/// Reads one answer. Of several choices the first is read: no other wire asks for more.
+pub(crate) struct Reader {
+    /// For calls that have no id.
+    id: String,
+    now: Now,
+    /// How many calls were begun.
+    calls: u32,
+}
+
+/// The part that is open.
+#[derive(PartialEq, Eq)]
+enum Now {
+    Nothing,
+    Text,
+    Refusal,
+    Reasoning,
+    /// A call, and its index where the vendor numbers them.
+    Call(Option<u32>, String),
+}
+
+#[derive(Deserialize)]
+struct Chunk<'a> {
+    #[serde(borrow)]
+    choices: Option<Vec<Choice<'a>>>,
+    #[serde(borrow)]
+    error: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct Choice<'a> {
+    #[serde(default)]
+    index: u32,
+    #[serde(borrow)]
+    delta: Option<Delta<'a>>,
+    #[serde(borrow)]
+    message: Option<Delta<'a>>,
+    finish_reason: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Delta<'a> {
+    #[serde(borrow)]
+    content: Option<&'a RawValue>,
+    refusal: Option<String>,
+    reasoning_content: Option<String>,
+    #[serde(borrow)]
+    reasoning: Option<&'a RawValue>,
+    tool_calls: Option<Vec<ToolCall>>,
+    annotations: Option<Vec<Annotation>>,
+}
+
+#[derive(Deserialize)]
+struct ToolCall {
+    index: Option<u32>,
+    id: Option<String>,
+    function: Option<Called>,
+    custom: Option<Called>,
+}
+
+#[derive(Deserialize)]
+struct Called {
+    name: Option<String>,
+    #[serde(alias = "input")]
+    arguments: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Annotation {
+    url_citation: Option<UrlCitation>,
+}
+
+#[derive(Deserialize)]
+struct UrlCitation {
+    url: Option<String>,
+    title: Option<String>,
+    start_index: Option<u64>,
+    end_index: Option<u64>,
+}
+
+/// A part of content that is a list: Mistral's.
+#[derive(Deserialize)]
+struct Piece {
+    text: Option<String>,
+}
+
+impl Reader {
+    /// A reader of the answer to the call `id`.
+    pub(crate) fn new(id: &str) -> Self {
+        Self {
+            id: id.to_owned(),
+            now: Now::Nothing,
+            calls: 0,
+        }
+    }
+
+    fn chunk(&mut self, data: &[u8], out: &mut Vec<Event>) {
+        let Ok(chunk) = serde_json::from_slice::<Chunk<'_>>(data) else {
+            return out.push(unreadable());
+        };
+        if let Some(error) = chunk.error.filter(|error| error.get() != "null") {
+            return out.push(Event::Fail(openai::error_object(None, error.get())));
+        }
+        out.push(Event::Begin);
+        let first = chunk.choices.into_iter().flatten().find(|choice| choice.index == 0);
+        if let Some(choice) = first {
+            if let Some(delta) = choice.delta.or(choice.message) {
+                self.delta(delta, out);
+            }
+            if let Some(reason) = choice.finish_reason {
+                self.close(out);
+                out.push(Event::Stop(stop(&reason)));
+            }
+        }
+    }
+
+    fn delta(&mut self, delta: Delta<'_>, out: &mut Vec<Event>) {
+        let thought = delta.reasoning_content.or_else(|| text_of(delta.reasoning?));
+        if let Some(text) = thought {
+            self.text(Now::Reasoning, text, out);
+        }
+        if let Some(text) = delta.content.and_then(text_of) {
+            self.text(Now::Text, text, out);
+        }
+        for annotation in delta.annotations.into_iter().flatten() {
+            if let Some(cited) = annotation.url_citation {
+                out.push(Event::Cite(cited.citation()));
+            }
+        }
+        if let Some(text) = delta.refusal {
+            self.text(Now::Refusal, text, out);
+        }
+        for call in delta.tool_calls.into_iter().flatten() {
+            self.call(call, out);
+        }
+    }
+
+    fn text(&mut self, part: Now, text: String, out: &mut Vec<Event>) {
+        if text.is_empty() {
+            return;
+        }
+        if self.now != part {
+            self.close(out);
+            out.push(Event::Open(match part {
+                Now::Refusal => Opened::Refusal,
+                Now::Reasoning => Opened::Reasoning { is_redacted: false },
+                Now::Text | Now::Call(..) | Now::Nothing => Opened::Text,
+            }));
+            self.now = part;
+        }
+        out.push(Event::Delta(text));
+    }
+
+    fn call(&mut self, call: ToolCall, out: &mut Vec<Event>) {
+        let is_custom = call.custom.is_some();
+        let Some(called) = call.function.or(call.custom) else {
+            return;
+        };
+        let id = call.id.filter(|id| !id.is_empty());
+        let goes_on = match &self.now {
+            Now::Call(index, open) => match (index, call.index) {
+                (Some(open), Some(index)) => *open == index,
+                _ => id.as_ref().is_none_or(|id| id == open),
+            },
+            Now::Nothing | Now::Text | Now::Refusal | Now::Reasoning => false,
+        };
+        if !goes_on {
+            let Some(name) = called.name.filter(|name| !name.is_empty()) else {
+                // More of a call that was closed: there is no way to put it where it belongs.
+                return out.push(interleaved());
+            };
+            self.close(out);
+            self.calls += 1;
+            let id = id.unwrap_or_else(|| format!("call_{}_{}", self.id, self.calls));
+            self.now = Now::Call(call.index, id.clone());
+            out.push(Event::Open(Opened::Call {
+                id,
+                name: CallName::plain(name),
+                is_custom,
+                opaque: None,
+            }));
+        }
+        if let Some(arguments) = called.arguments {
+            out.push(Event::Delta(arguments));
+        }
+    }
+
+    fn close(&mut self, out: &mut Vec<Event>) {
+        if self.now != Now::Nothing {
+            self.now = Now::Nothing;
+            out.push(Event::Close);
+        }
+    }
+}
+
+impl ReadAnswer for Reader {
+    fn event(&mut self, data: &[u8], out: &mut Vec<Event>) {
+        if data.trim_ascii() == b"[DONE]" {
+            out.push(Event::End);
+        } else {
+            self.chunk(data, out);
+        }
+    }
+
+    fn end(&mut self, _out: &mut Vec<Event>) {}
+
+    fn whole(&mut self, body: &[u8], out: &mut Vec<Event>) {
+        self.chunk(body, out);
+        out.push(Event::End);
+    }
+}
+
+impl UrlCitation {
+    fn citation(self) -> Citation {
+        Citation {
+            url: self.url,
+            title: self.title,
+            quote: None,
+            span: self.start_index.zip(self.end_index),
+        }
+    }
+}
+
+/// A text, or the texts of a list.
+fn text_of(content: &RawValue) -> Option<String> {
+    let content = content.get();
+    if content.starts_with('"') {
+        return serde_json::from_str(content).ok();
+    }
+    let pieces: Vec<Piece> = serde_json::from_str(content).ok()?;
+    Some(pieces.into_iter().filter_map(|piece| piece.text).collect())
+}
+
+fn stop(reason: &str) -> Stop {
+    match reason {
+        "length" => Stop::Length,
+        "tool_calls" | "function_call" => Stop::Calls,
+        "content_filter" => Stop::Filter,
+        _ => Stop::Done,
+    }
+}
+
+fn unreadable() -> Event {
+    Event::Fail(Failure {
+        cause: Cause::Vendor,
+        message: "The upstream sent an event that cannot be read.".to_owned(),
+    })
+}
+
+fn interleaved() -> Event {
+    Event::Fail(Failure {
+        cause: Cause::Vendor,
+        message: "The upstream went on with a tool call after it had begun another.".to_owned(),
+    })
+}

@@ -1,0 +1,50 @@
+use super::*;
+use crate::codec::Target;
+use crate::loss::Losses;
+use crate::{Tokens, Turn};
+
+fn turn(body: &str) -> Turn {
+    read(body.as_bytes(), &mut Losses::default()).unwrap()
+}
+
+/// What is said to a vendor is what its client meant.
+#[test]
+fn a_request_read_and_written_keeps_its_meaning() {
+    let body = r#"{"model":"m","messages":[{"role":"system","content":"S"},
+        {"role":"user","content":[{"type":"text","text":"look"},{"type":"image_url","image_url":{"url":"https://e/a.png","detail":"low"}},
+            {"type":"input_audio","input_audio":{"data":"AAAA","format":"wav"}}]},
+        {"role":"assistant","content":"So:","reasoning_content":"Hm.","tool_calls":[{"id":"c","type":"function","function":{"name":"f","arguments":"{\"a\":1}"}}]},
+        {"role":"tool","tool_call_id":"c","content":"done"},{"role":"user","content":"go on"}],
+        "tools":[{"type":"function","function":{"name":"f","description":"d","parameters":{"b":1,"a":2},"strict":true}}],
+        "tool_choice":{"type":"function","function":{"name":"f"}},"parallel_tool_calls":false,"response_format":{"type":"json_object"},
+        "max_tokens":7,"stop":["a","b"],"temperature":1e0,"top_p":0.1,"frequency_penalty":1,"presence_penalty":-1,"seed":3,
+        "reasoning_effort":"minimal","verbosity":"low","service_tier":"flex","prompt_cache_key":"k","user":"u","metadata":{"z":"1","a":"2"}}"#;
+    for is_openai in [true, false] {
+        let target = Target {
+            model: "m",
+            is_openai,
+            is_streamed: false,
+            max_output: Tokens::new(1),
+        };
+        let first = turn(body);
+        let mut losses = Losses::default();
+        let written = write(&first, &target, &mut losses);
+        let second = turn(std::str::from_utf8(&written).unwrap());
+        let lost: Vec<_> = losses.iter().map(|loss| loss.path.as_str()).collect();
+        if is_openai {
+            assert!(lost.is_empty(), "{lost:?}");
+            assert_eq!(second.tools, first.tools);
+            // OpenAI has no place for a thought that is not its own.
+            assert_eq!(second.messages.len(), first.messages.len());
+            assert_eq!((second.sampling, second.metadata), (first.sampling, first.metadata));
+        } else {
+            assert_eq!(lost, ["verbosity", "service_tier", "cache_key", "metadata"]);
+            assert_eq!(second.messages, first.messages);
+            assert_eq!(
+                (second.choice, second.form, second.stop),
+                (first.choice, first.form, first.stop)
+            );
+        }
+        assert_eq!(second.max_output, Some(Tokens::new(7)));
+    }
+}
