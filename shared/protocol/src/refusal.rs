@@ -6,7 +6,6 @@
 mod google;
 mod messages;
 
-use std::borrow::Cow;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -96,7 +95,7 @@ pub struct Refusal {
     /// When a usage limit ends, in seconds since 1970.
     pub resets_at: Option<u64>,
     /// The field of the request that is at fault.
-    pub param: Option<Cow<'static, str>>,
+    pub param: Option<Box<str>>,
     /// The rate that is used up.
     pub rate: Option<Box<Rate>>,
     /// What became of the call that was asked for again.
@@ -208,7 +207,7 @@ impl Refusal {
 
     /// Names the field of the request that is at fault.
     #[must_use]
-    pub fn param(mut self, field: impl Into<Cow<'static, str>>) -> Self {
+    pub fn param(mut self, field: impl Into<Box<str>>) -> Self {
         self.param = Some(field.into());
         self
     }
