@@ -26,8 +26,9 @@ use tokio::{
 
 /// How long a cut waits for a peer that takes nothing.
 pub const PATIENCE: Duration = Duration::from_secs(5);
-/// hyper does not tell which stream of HTTP/2 a body is on, so that there a cut waits as long as writing may take.
-const GRACE: Duration = Duration::from_millis(250);
+/// hyper does not tell which stream of HTTP/2 a body is on, so that there a cut waits for a moment at which the connection
+/// has written all it was given. Some of that is never written, where a client gave a stream up: nothing more comes after so long a silence.
+const GRACE: Duration = Duration::from_secs(1);
 
 /// What one connection has written; clones share it.
 #[derive(Clone, Default)]
@@ -36,8 +37,28 @@ pub struct Written(Arc<State>);
 #[derive(Default)]
 struct State {
     flushes: AtomicU64,
+    given: Sum,
+    written: Sum,
     streams: Mutex<HashMap<u32, Progress>>,
     changed: Notify,
+}
+
+/// Heads and bytes of bodies, of all streams of HTTP/2 together.
+#[derive(Default)]
+struct Sum {
+    heads: AtomicU64,
+    bytes: AtomicU64,
+}
+
+impl Sum {
+    fn add(&self, heads: u64, bytes: usize) {
+        self.heads.fetch_add(heads, Ordering::AcqRel);
+        self.bytes.fetch_add(bytes as u64, Ordering::AcqRel);
+    }
+
+    fn read(&self) -> (u64, u64) {
+        (self.heads.load(Ordering::Acquire), self.bytes.load(Ordering::Acquire))
+    }
 }
 
 /// What was written of one stream of HTTP/2.
@@ -52,6 +73,23 @@ impl Written {
     async fn flushed(&self) {
         let before = self.0.flushes.load(Ordering::Acquire);
         self.until(|| self.0.flushes.load(Ordering::Acquire) != before).await;
+    }
+
+    /// Waits until the connection, of HTTP/2, has written all that its bodies gave it, for once, or writes nothing more.
+    async fn all_given(&self) {
+        let is_written = || {
+            // What is given meanwhile would be missing: in this order the answer is never too early.
+            let written = self.0.written.read();
+            let given = self.0.given.read();
+            written.0 >= given.0 && written.1 >= given.1
+        };
+        loop {
+            let before = self.0.written.read();
+            let in_time = tokio::time::timeout(GRACE, self.until(is_written)).await;
+            if in_time.is_ok() || self.0.written.read() == before {
+                return;
+            }
+        }
     }
 
     /// From now on what is written of this stream of HTTP/2 is counted.
@@ -80,6 +118,7 @@ impl Written {
     }
 
     fn count(&self, stream: u32, has_head: bool, bytes: usize) {
+        self.0.written.add(u64::from(has_head), bytes);
         if let Some(progress) = self.streams().get_mut(&stream) {
             progress.has_head |= has_head;
             progress.bytes += bytes as u64;
@@ -120,30 +159,37 @@ impl Drop for Followed {
 pub struct Telling<T> {
     io: T,
     written: Written,
-    frames: Option<Frames>,
+    says: Says,
+}
+
+/// What a server's side of a connection writes, as its first byte tells.
+enum Says {
+    Nothing,
+    Http1,
+    Http2(Frames),
 }
 
 impl<T> Telling<T> {
-    /// Tells when all is written.
+    /// Tells of a server's side of a connection, of which nothing was written yet.
     pub fn new(io: T) -> (Self, Written) {
         let written = Written::default();
         let this = Self {
             io,
             written: written.clone(),
-            frames: None,
+            says: Says::Nothing,
         };
         (this, written)
     }
 
-    /// Tells of each stream too: a server's side of HTTP/2, of which nothing was written yet.
-    pub fn http2(io: T) -> (Self, Written) {
-        let (mut this, written) = Self::new(io);
-        this.frames = Some(Frames::default());
-        (this, written)
-    }
-
     fn note(&mut self, bytes: &[u8]) {
-        if let Some(frames) = &mut self.frames {
+        if let (Says::Nothing, Some(first)) = (&self.says, bytes.first()) {
+            // HTTP/1 begins with its name; HTTP/2 with a frame of settings, whose length is short.
+            self.says = match first {
+                b'H' => Says::Http1,
+                _ => Says::Http2(Frames::default()),
+            };
+        }
+        if let Says::Http2(frames) = &mut self.says {
             frames.walk(bytes, |stream, has_head, bytes| {
                 self.written.count(stream, has_head, bytes)
             });
@@ -251,7 +297,8 @@ type Wait = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 impl<B: Body> InTurn<B> {
     /// The body of an answer to a request of this `version`, on the connection that tells `written`.
-    pub const fn new(body: B, version: Version, written: Written) -> Self {
+    pub fn new(body: B, version: Version, written: Written) -> Self {
+        written.0.given.add(1, 0);
         Self {
             body,
             written,
@@ -261,14 +308,18 @@ impl<B: Body> InTurn<B> {
     }
 
     fn wait(&self) -> Wait {
-        if self.is_http2 {
-            return Box::pin(tokio::time::sleep(GRACE));
-        }
-        let written = self.written.clone();
+        let (written, is_http2) = (self.written.clone(), self.is_http2);
+        let turn = async move {
+            if is_http2 {
+                written.all_given().await;
+            } else {
+                // HTTP/1 polls the body and flushes in one task: the next flush covers all that was handed out.
+                written.flushed().await;
+            }
+        };
         Box::pin(async move {
-            // HTTP/1 polls the body and flushes in one task: the next flush covers all that was handed out. A peer
-            // that takes nothing cannot be told more than that its connection ends.
-            let _in_time = tokio::time::timeout(PATIENCE, written.flushed()).await;
+            // A peer that takes nothing cannot be told more than that its connection ends.
+            let _in_time = tokio::time::timeout(PATIENCE, turn).await;
         })
     }
 }
@@ -285,7 +336,12 @@ where
         if this.cut.is_none() {
             match ready!(Pin::new(&mut this.body).poll_frame(cx)) {
                 Some(Err(error)) => this.cut = Some((error, this.wait())),
-                other => return Poll::Ready(other),
+                other => {
+                    if let Some(Ok(frame)) = &other {
+                        this.written.0.given.add(0, frame.data_ref().map_or(0, Bytes::len));
+                    }
+                    return Poll::Ready(other);
+                }
             }
         }
         if let Some((_, wait)) = &mut this.cut {
@@ -395,6 +451,25 @@ mod tests {
             });
             futures_util::future::join_all(calls).await;
         }
+        assert!(began.elapsed() < 5 * PATIENCE, "cuts waited for more than their turn");
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_its_client_gave_up_holds_no_other_back_for_long() {
+        let (near, far) = tokio::io::duplex(100);
+        let mut tasks = JoinSet::new();
+        tasks.spawn(serve(near, true));
+        let (mut sender, driver) = hyper::client::conn::http2::Builder::new(TokioExecutor::new())
+            .initial_stream_window_size(1_000)
+            .handshake(TokioIo::new(far))
+            .await
+            .unwrap();
+        tasks.spawn(async move { drop(driver.await) });
+        let given_up = sender.send_request(ask(5_500)).await.unwrap();
+        drop(given_up);
+        let began = Instant::now();
+        let answer = sender.send_request(ask(999)).await.unwrap();
+        assert_eq!(came(answer.into_body()).await, 999);
         assert!(began.elapsed() < PATIENCE, "{:?}", began.elapsed());
     }
 

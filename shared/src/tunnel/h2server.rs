@@ -38,7 +38,7 @@ where
         .max_local_error_reset_streams(Some(RESETS))
         .max_concurrent_reset_streams(1024)
         .max_send_buffer_size(SEND_BUFFER);
-    let (io, written) = Telling::http2(io);
+    let (io, written) = Telling::new(io);
     let Ok(Ok(mut connection)) = tokio::time::timeout(HEAD_TIMEOUT, builder.handshake::<_, Bytes>(io)).await else {
         return;
     };
