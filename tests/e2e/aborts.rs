@@ -262,7 +262,8 @@ async fn rows(world: &World, calls: usize) -> Vec<Row> {
 }
 
 async fn drained(way: Way, times: usize, figures: &mut Figures) -> Vec<Left> {
-    let world = world("drain", Script::deltas(12, 24).interval(Duration::from_millis(1))).await;
+    let script = Script::deltas(12, 24).interval(Duration::from_millis(1));
+    let world = world("drain", script.silence(EVENTS, WAIT)).await;
     let left = leave_everywhere(&world, way, times).await;
     for row in rows(&world, left.len() + 1).await {
         figures.early += usize::from(row.ending == "client_gone");
