@@ -31,10 +31,25 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
         .context("cannot start git")?;
     ensure!(listed.status.success(), "the files of the work tree cannot be listed");
     let names = String::from_utf8(listed.stdout)?;
+    let mut kept = BTreeSet::new();
     for name in names.split_terminator('\0') {
         // A file that is not there any more may be listed yet.
         if let Ok(wanted) = fs::read(from.join(name)) {
             write(&to.join(name), &wanted)?;
+            kept.insert(to.join(name));
+        }
+    }
+    remove_others(to, &kept)
+}
+
+/// Removes what an earlier copy had.
+fn remove_others(folder: &Path, kept: &BTreeSet<PathBuf>) -> Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let (path, kind) = entry.and_then(|entry| Ok((entry.path(), entry.file_type()?)))?;
+        if kind.is_dir() {
+            remove_others(&path, kept)?;
+        } else if !kept.contains(&path) {
+            fs::remove_file(&path)?;
         }
     }
     Ok(())
