@@ -135,8 +135,8 @@ pub const LANES: [(VendorWire, [Cell; 4]); 5] = [
         [
             (Wire::Responses, Some(Lane::Verbatim)),
             (Wire::Chat, Some(Lane::Translate(VendorWire::Responses))),
-            (Wire::Messages, None),
-            (Wire::Gemini, None),
+            (Wire::Messages, Some(Lane::Translate(VendorWire::Responses))),
+            (Wire::Gemini, Some(Lane::Translate(VendorWire::Responses))),
         ],
     ),
     (
@@ -144,35 +144,35 @@ pub const LANES: [(VendorWire, [Cell; 4]); 5] = [
         [
             (Wire::Responses, Some(Lane::Translate(VendorWire::Chat))),
             (Wire::Chat, Some(Lane::Verbatim)),
-            (Wire::Messages, None),
-            (Wire::Gemini, None),
+            (Wire::Messages, Some(Lane::Translate(VendorWire::Chat))),
+            (Wire::Gemini, Some(Lane::Translate(VendorWire::Chat))),
         ],
     ),
     (
         VendorWire::Messages,
         [
-            (Wire::Responses, None),
-            (Wire::Chat, None),
+            (Wire::Responses, Some(Lane::Translate(VendorWire::Messages))),
+            (Wire::Chat, Some(Lane::Translate(VendorWire::Messages))),
             (Wire::Messages, Some(Lane::Verbatim)),
-            (Wire::Gemini, None),
+            (Wire::Gemini, Some(Lane::Translate(VendorWire::Messages))),
         ],
     ),
     (
         VendorWire::Gemini,
         [
-            (Wire::Responses, None),
-            (Wire::Chat, None),
-            (Wire::Messages, None),
+            (Wire::Responses, Some(Lane::Translate(VendorWire::Gemini))),
+            (Wire::Chat, Some(Lane::Translate(VendorWire::Gemini))),
+            (Wire::Messages, Some(Lane::Translate(VendorWire::Gemini))),
             (Wire::Gemini, Some(Lane::Verbatim)),
         ],
     ),
     (
         VendorWire::Converse,
         [
-            (Wire::Responses, None),
-            (Wire::Chat, None),
-            (Wire::Messages, None),
-            (Wire::Gemini, None),
+            (Wire::Responses, Some(Lane::Translate(VendorWire::Converse))),
+            (Wire::Chat, Some(Lane::Translate(VendorWire::Converse))),
+            (Wire::Messages, Some(Lane::Translate(VendorWire::Converse))),
+            (Wire::Gemini, Some(Lane::Translate(VendorWire::Converse))),
         ],
     ),
 ];

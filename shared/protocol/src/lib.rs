@@ -3,19 +3,24 @@
 //! Pure: no IO, no clock, no tasks, no tenants and no money. Both ends of the relay use it, so that a refusal reads
 //! the same whoever makes it and an event boundary is found the same way on both sides of the tunnel.
 
+mod base64;
+mod call;
 pub mod catalog;
 mod chat;
 #[allow(dead_code, reason = "what each codec uses of it differs")]
 mod codec;
+mod converse;
 mod edits;
 mod envelope;
 mod event;
+mod gemini;
 mod json;
 mod lane;
 #[allow(dead_code, reason = "what each codec uses of it differs")]
 mod loss;
 #[allow(dead_code, reason = "what each codec uses of it differs")]
 mod members;
+mod messages;
 mod payload;
 mod refusal;
 mod responses;

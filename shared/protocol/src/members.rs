@@ -216,6 +216,12 @@ impl<'a> Members<'a> {
         self.take(key).map_or_else(|| Ok(Vec::new()), |field| field.items())
     }
 
+    /// The keys of what was not read yet, in order.
+    pub(crate) fn keys(&self) -> Vec<String> {
+        let unread = self.members.iter().filter(|(_, value)| value.is_some());
+        unread.map(|(key, _)| key.clone().into_owned()).collect()
+    }
+
     /// Leaves members unread that mean nothing to any other wire.
     pub(crate) fn ignore(&mut self, keys: &[&str]) {
         for key in keys {

@@ -6,7 +6,7 @@ mod names;
 use self::names::Names;
 use crate::codec::{Framing, Outbox, ReadAnswer, Reply, Target, WriteAnswer};
 use crate::event::{Answer, Cause, Event, Failure, Sequence};
-use crate::lane::VendorWire;
+use crate::lane::{Lane, VendorWire};
 use crate::loss::Losses;
 use crate::members::Invalid;
 use crate::refusal::{Code, Refusal};
@@ -14,7 +14,7 @@ use crate::sse::split::Split;
 use crate::turn::{Flat, Turn};
 use crate::usage::Usage;
 use crate::wire::Wire;
-use crate::{chat, responses};
+use crate::{chat, converse, gemini, messages, responses};
 
 /// A request as its vendor will read it.
 pub struct Translated {
@@ -34,13 +34,14 @@ pub struct Translated {
 /// When the body is not what its wire says, or means what the vendor's wire cannot say.
 pub fn translate(client: Wire, vendor: VendorWire, body: &[u8], target: &Target<'_>) -> Result<Translated, Refusal> {
     let mut losses = Losses::default();
-    let mut turn = read(client, body, &mut losses).ok_or_else(|| no_lane(client, vendor))??;
+    let _ = Lane::between(client, vendor).ok_or_else(|| no_lane(client, vendor))?;
+    let mut turn = read(client, body, &mut losses)?;
     let flat = match vendor {
         VendorWire::Responses => Flat::default(),
         VendorWire::Chat | VendorWire::Messages | VendorWire::Gemini | VendorWire::Converse => Flat::make(&mut turn)
             .map_err(|error| Refusal::new(Code::InvalidRequest, format!("Invalid request: {error}.")).param("tools"))?,
     };
-    let body = write(vendor, &turn, target, &mut losses).ok_or_else(|| no_lane(client, vendor))?;
+    let body = write(vendor, &turn, target, &mut losses);
     let losses = losses.spelled(client);
     match losses.refusal(vendor.name()) {
         Some(refusal) => Err(refusal),
@@ -68,10 +69,9 @@ pub fn failure(vendor: VendorWire, status: u16, body: &[u8]) -> Failure {
     match vendor {
         VendorWire::Responses => responses::failure(status, body),
         VendorWire::Chat => chat::failure(status, body),
-        VendorWire::Messages | VendorWire::Gemini | VendorWire::Converse => Failure {
-            cause: Cause::of_status(status),
-            message: String::new(),
-        },
+        VendorWire::Messages => messages::failure(status, body),
+        VendorWire::Gemini => gemini::failure(status, body),
+        VendorWire::Converse => converse::failure(status, body),
     }
 }
 
@@ -83,35 +83,41 @@ pub fn no_lane(client: Wire, vendor: VendorWire) -> Refusal {
     Refusal::new(Code::InvalidRequest, message)
 }
 
-fn read(client: Wire, body: &[u8], losses: &mut Losses) -> Option<Result<Turn, Invalid>> {
+fn read(client: Wire, body: &[u8], losses: &mut Losses) -> Result<Turn, Invalid> {
     match client {
-        Wire::Responses => Some(responses::read(body, losses)),
-        Wire::Chat => Some(chat::read(body, losses)),
-        Wire::Messages | Wire::Gemini => None,
+        Wire::Responses => responses::read(body, losses),
+        Wire::Chat => chat::read(body, losses),
+        Wire::Messages => messages::read(body, losses),
+        Wire::Gemini => gemini::read(body, losses),
     }
 }
 
-fn write(vendor: VendorWire, turn: &Turn, target: &Target<'_>, losses: &mut Losses) -> Option<Vec<u8>> {
+fn write(vendor: VendorWire, turn: &Turn, target: &Target<'_>, losses: &mut Losses) -> Vec<u8> {
     match vendor {
-        VendorWire::Responses => Some(responses::write(turn, target, losses)),
-        VendorWire::Chat => Some(chat::write(turn, target, losses)),
-        VendorWire::Messages | VendorWire::Gemini | VendorWire::Converse => None,
+        VendorWire::Responses => responses::write(turn, target, losses),
+        VendorWire::Chat => chat::write(turn, target, losses),
+        VendorWire::Messages => messages::write(turn, target, losses),
+        VendorWire::Gemini => gemini::write(turn, target, losses),
+        VendorWire::Converse => converse::write(turn, target, losses),
     }
 }
 
-fn reader(vendor: VendorWire, id: &str) -> Option<Box<dyn ReadAnswer>> {
+fn reader(vendor: VendorWire, id: &str) -> Box<dyn ReadAnswer> {
     match vendor {
-        VendorWire::Responses => Some(Box::new(responses::Reader::default())),
-        VendorWire::Chat => Some(Box::new(chat::Reader::new(id))),
-        VendorWire::Messages | VendorWire::Gemini | VendorWire::Converse => None,
+        VendorWire::Responses => Box::new(responses::Reader::default()),
+        VendorWire::Chat => Box::new(chat::Reader::new(id)),
+        VendorWire::Messages => Box::new(messages::Reader::default()),
+        VendorWire::Gemini => Box::new(gemini::Reader::new(id)),
+        VendorWire::Converse => Box::new(converse::Reader::default()),
     }
 }
 
-fn writer(client: Wire, reply: Reply) -> Option<Box<dyn WriteAnswer>> {
+fn writer(client: Wire, reply: Reply) -> Box<dyn WriteAnswer> {
     match client {
-        Wire::Responses => Some(Box::new(responses::Writer::new(reply))),
-        Wire::Chat => Some(Box::new(chat::Writer::new(reply))),
-        Wire::Messages | Wire::Gemini => None,
+        Wire::Responses => Box::new(responses::Writer::new(reply)),
+        Wire::Chat => Box::new(chat::Writer::new(reply)),
+        Wire::Messages => Box::new(messages::Writer::new(reply)),
+        Wire::Gemini => Box::new(gemini::Writer::new(reply)),
     }
 }
 
@@ -142,16 +148,17 @@ impl Translator {
     /// One for a streamed answer, or a whole one; `None` where there is no lane.
     #[must_use]
     pub fn new(client: Wire, vendor: VendorWire, framing: Framing, reply: Reply, flat: Flat) -> Option<Self> {
+        let _ = Lane::between(client, vendor)?;
         Some(Self {
             client,
             id: reply.id.clone(),
             split: Split::new(LONGEST_EVENT),
-            reader: reader(vendor, &reply.id)?,
+            reader: reader(vendor, &reply.id),
             read: Vec::new(),
             sequence: Sequence::default(),
             writer: Out {
                 names: Names::new(flat),
-                writer: writer(client, reply)?,
+                writer: writer(client, reply),
                 outbox: Outbox::new(framing),
                 usage: None,
                 written: 0,

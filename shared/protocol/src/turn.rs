@@ -7,6 +7,8 @@
 //!
 //! None of it has a `Debug` or a `Display`: it is what tenants write.
 
+#[cfg(test)]
+pub(crate) mod any;
 mod flat;
 mod json;
 mod opaque;
@@ -460,7 +462,40 @@ impl Part {
     }
 }
 
+impl Message {
+    /// Rules that stand where a wire has no place for them, as words of the user. `None` where they say nothing.
+    pub(crate) fn as_words(&self) -> Option<String> {
+        let texts = self.parts.iter().filter_map(|part| match part {
+            Part::Text(text) => Some(text.text.as_str()),
+            _ => None,
+        });
+        let text = texts.collect::<Vec<_>>().join("\n\n");
+        (!text.is_empty()).then(|| format!("<system>\n{text}\n</system>"))
+    }
+
+    /// It is the application that speaks.
+    pub(crate) const fn is_rule(&self) -> bool {
+        matches!(self.role, Role::System | Role::Developer)
+    }
+}
+
 impl Turn {
+    /// A function may be called. Not to offer those that may not is the same as to forbid them.
+    pub(crate) fn allows(&self, function: &Function) -> bool {
+        match &self.choice {
+            Some(Choice::Some { names, .. }) => names.contains(&function.name),
+            Some(Choice::Auto | Choice::None | Choice::Required | Choice::One(_)) | None => true,
+        }
+    }
+
+    /// A tool must be called.
+    pub(crate) const fn is_forced(&self) -> bool {
+        matches!(
+            self.choice,
+            Some(Choice::Required | Choice::One(_) | Choice::Some { is_required: true, .. })
+        )
+    }
+
     /// Tells of the tools that a vendor of another wire runs: an agent offers all it has, and does with one less; a request
     /// that offers nothing else is about them.
     pub(crate) fn lose_tools(&self, own: VendorWire, losses: &mut Losses) {

@@ -28,6 +28,13 @@ impl Json {
         self.0.get()
     }
 
+    /// A number that is nothing: `0`, `-0.0`. Clients send it where it is what they would get anyway.
+    pub(crate) fn is_zero(&self) -> bool {
+        let digits = self.as_str().split(['e', 'E']).next().unwrap_or_default();
+        digits.starts_with(|c: char| c == '-' || c.is_ascii_digit())
+            && !digits.bytes().any(|b| matches!(b, b'1'..=b'9'))
+    }
+
     /// To be read further.
     #[must_use]
     pub(crate) fn raw(&self) -> &RawValue {

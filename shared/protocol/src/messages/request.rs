@@ -1,0 +1,10 @@
+//! Requests of the Messages wire.
+
+mod read;
+mod write;
+
+pub(crate) use self::read::read;
+pub(crate) use self::write::write;
+
+#[cfg(test)]
+mod tests;
