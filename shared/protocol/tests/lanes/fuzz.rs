@@ -1,9 +1,10 @@
 //! Broken input for every reader: recorded requests, streams and answers, changed at random. Nothing may panic, what is
 //! written must be JSON, and a client must be told an end.
 //!
-//! Each target runs for a moment in every test run and for `RELAY_FUZZ_SECONDS` where that is set, as `cargo xtask prove
-//! fuzz` does. What once failed is kept in `fixtures/fuzz` and is tried first. It needs no compiler of its own: what
-//! cargo-fuzz would need, guidance by coverage, is the recorded corpus, which has each form of each wire.
+//! Each target runs for a moment in every test run, and for a minute by
+//! `RELAY_FUZZ_SECONDS=60 cargo test -p relay-protocol fuzz::`. What once failed is kept in `fixtures/fuzz` and is tried
+//! first. It needs no compiler of its own: what cargo-fuzz would need, guidance by coverage, is the recorded corpus, which
+//! has each form of each wire.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
@@ -187,8 +188,8 @@ fn fuzz(target: &str, mut corpus: Vec<Vec<u8>>, one: impl Fn(&[u8], &mut Chance)
     for input in &corpus {
         attempt(input, &mut chance);
     }
-    let (began, mut tried) = (Instant::now(), 0_u64);
-    while began.elapsed() < seconds() {
+    let (limit, began, mut tried) = (seconds(), Instant::now(), 0_u64);
+    while began.elapsed() < limit {
         attempt(&changed(&corpus, &mut chance), &mut chance);
         tried += 1;
     }

@@ -122,6 +122,26 @@ fn block(item: &Field<'_>, is_result: bool, parts: &mut Vec<Part>, losses: &mut 
             opaque: Some(kept(members.need_text("data")?)),
             is_redacted: true,
         }),
+        "search_result" => {
+            let told = format!("{} ({})", members.need_text("title")?, members.need_text("source")?);
+            members.lose("citations", LossKind::Hint, losses);
+            Part::text(quoted(&told, &members.need("content", "an array of blocks")?)?)
+        }
+        "document" => {
+            let mut source = members.need("source", "an object")?.members()?;
+            let told = members.text("title")?.unwrap_or_default();
+            members.lose("citations", LossKind::Hint, losses);
+            members.lose("context", LossKind::Meaning, losses);
+            Part::text(quoted(
+                &told,
+                &source.need("content", "a string or an array of blocks")?,
+            )?)
+        }
+        // A file in the vendor's own container is what the rest is about.
+        "container_upload" => {
+            losses.meaning(item.path.clone());
+            return Ok(());
+        }
         _ => {
             parts.push(Part::Foreign(foreign(item)));
             return Ok(());
@@ -133,6 +153,23 @@ fn block(item: &Field<'_>, is_result: bool, parts: &mut Vec<Part>, losses: &mut 
         parts.push(Part::CacheMark(cache_mark(&mark)?));
     }
     Ok(())
+}
+
+/// What was found, or a document of blocks: texts under a title, which every wire can say as text.
+fn quoted(title: &str, content: &Field<'_>) -> Read<String> {
+    if content.is_text() {
+        return Ok(format!("{title}\n{}", content.text()?));
+    }
+    let mut text = title.to_owned();
+    for item in content.items()? {
+        let mut members = item.members()?;
+        if members.need_text("type")? != "text" {
+            return Err(item.invalid("a text, as pictures in a document of blocks are not translated"));
+        }
+        text.push('\n');
+        text.push_str(&members.need_text("text")?);
+    }
+    Ok(text)
 }
 
 fn kept(sign: String) -> Opaque {
