@@ -200,6 +200,28 @@ async fn what_hardly_any_call_has_stands_in_one_text_beside_its_row() {
 }
 
 #[tokio::test]
+async fn why_an_account_served_stands_beside_the_row_unless_there_was_no_other() {
+    let books = Books::open().await;
+    let tenant = books.tenant(1_000).await;
+    for choice in Choice::ALL {
+        let mut row = row(&wish(&tenant, 1), Ending::Completed);
+        row.choice = choice;
+        books.ledger.note(row);
+    }
+    let hub = books.close().await;
+    let all = crate::store::usage::Filter::default();
+    let calls = crate::store::usage::page(&hub.store, &all, None, 9).await.unwrap();
+    let told = calls.into_iter().rev().map(|call| call.detail);
+    let told: Vec<_> = told
+        .map(|detail| Some(detail?["choice"].as_str().unwrap().to_owned()))
+        .collect();
+    let names = ["tenant", "ranked", "pinned", "bound", "repinned", "detour", "failover"];
+    let names = names.map(|name| Some(name.to_owned()));
+    assert_eq!(told[0], None);
+    assert_eq!(told[1..], names);
+}
+
+#[tokio::test]
 async fn a_call_that_ends_at_once_leaves_no_hold_and_tells_what_was_held() {
     let books = Books::open().await;
     let tenant = books.tenant(1_000).await;

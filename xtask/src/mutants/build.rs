@@ -56,8 +56,9 @@ impl Builder {
             for file in files(mutants) {
                 let text = fs::read_to_string(paths::root().join(file))?;
                 let here = (1..).zip(mutants).filter(|(_, mutant)| mutant.file == file);
-                let here: Vec<_> = here.filter(|(number, _)| !unviable.contains(&(number - 1))).collect();
-                let (changed, left) = switch::put_in(&text, &here, &self.target)?;
+                let here =
+                    here.filter(|(number, _)| !unviable.contains(&(number - 1)) && !alone.contains(&(number - 1)));
+                let (changed, left) = switch::put_in(&text, &here.collect::<Vec<_>>(), &self.target)?;
                 alone.extend(left.into_iter().map(|number| number - 1));
                 tree::write(&tree.join(file), changed.as_bytes())?;
             }
@@ -69,10 +70,14 @@ impl Builder {
                     alone,
                 });
             }
-            let before = unviable.len();
-            unviable.extend(at_fault(&messages).into_iter().map(|number| number - 1));
+            let before = unviable.len() + alone.len();
+            unviable.extend(at_fault(&messages, true).into_iter().map(|number| number - 1));
+            if unviable.len() + alone.len() == before {
+                // A change that takes what the line below needs compiles where it stands instead of it.
+                alone.extend(at_fault(&messages, false).into_iter().map(|number| number - 1));
+            }
             ensure!(
-                unviable.len() > before,
+                unviable.len() + alone.len() > before,
                 "the changed tree does not compile: {}",
                 errors(&messages)
             );
@@ -129,13 +134,13 @@ fn errors(messages: &[Value]) -> String {
     told.take(3).collect::<Vec<_>>().join("\n")
 }
 
-/// The numbers of the changes in which the compiler found errors.
-fn at_fault(messages: &[Value]) -> BTreeSet<usize> {
+/// The numbers of the changes in which the compiler found errors; or of those that it names beside them.
+fn at_fault(messages: &[Value], is_primary: bool) -> BTreeSet<usize> {
     let spans = problems(messages)
         .filter_map(|problem| problem["spans"].as_array())
         .flatten();
     let lines = spans
-        .filter(|span| span["is_primary"] == true)
+        .filter(|span| span["is_primary"] == is_primary)
         .filter_map(|span| span["text"].as_array());
     let mut found = BTreeSet::new();
     for line in lines.flatten() {

@@ -79,6 +79,23 @@ async fn what_a_call_holds_goes_back_when_it_is_free() {
 }
 
 #[tokio::test]
+async fn what_a_call_holds_may_be_spent_from_credit_that_is_over_though_there_is_other() {
+    let books = Books::open().await;
+    let tenant = books.tenant(100).await;
+    give(&books, &tenant, 30, "g", Some(1_000)).await;
+    let wish = wish(&tenant, 20);
+    let hold = books.ledger.reserve(wish.clone()).await.unwrap();
+    books.until(&tenant, (130, 20)).await;
+    assert_eq!(expire(&books, &tenant, 1_000).await, 10);
+    hold.settle(Nanos::new(12), row(&wish, Ending::Completed))
+        .await
+        .unwrap();
+    assert_eq!(expire(&books, &tenant, 1_000).await, 8);
+    assert_eq!(books.balance(&tenant).await, (100, 0));
+    books.close().await;
+}
+
+#[tokio::test]
 async fn a_hold_is_refused_as_soon_as_its_credit_is_over() {
     let books = Books::open().await;
     let tenant = books.tenant(5).await;
