@@ -12,7 +12,7 @@ use std::{env, fs, path::PathBuf};
 
 use relay_protocol::{Framing, VendorWire, Wire};
 
-use crate::common::{Fixture, answered, as_events, asked, fixtures, folder, has_lane, others, streamed};
+use crate::common::{Fixture, answered, as_events, asked, fixtures, folder, has_lane, others, translator};
 
 /// Numbers that look like chance and come again from the same start: xorshift64*.
 struct Chance(u64);
@@ -234,12 +234,25 @@ fn streams(vendor: VendorWire) {
         let Some(client) = clients.get(chance.below(clients.len())) else {
             return;
         };
-        let whole = streamed(*client, vendor, Framing::Events, [input]);
+        let whole = unmetered(*client, vendor, &[input]);
         told_an_end(*client, &whole);
         let cut = chance.below(input.len() + 1);
-        let cut = streamed(*client, vendor, Framing::Events, [&input[..cut], &input[cut..]]);
+        let cut = unmetered(*client, vendor, &[&input[..cut], &input[cut..]]);
         assert!(whole == cut, "it says something else when it is cut");
     });
+}
+
+/// What the client reads of an answer whose usage nobody reads: how early that is known depends on the cuts.
+fn unmetered(client: Wire, vendor: VendorWire, chunks: &[&[u8]]) -> Vec<u8> {
+    let mut translator = translator(client, vendor, Framing::Events);
+    let mut read = Vec::new();
+    for chunk in chunks {
+        translator.push(chunk, None);
+        read.extend(translator.take());
+    }
+    translator.end(None);
+    read.extend(translator.take());
+    read
 }
 
 /// Each event is JSON, and the last says that the answer is over or that it failed.
