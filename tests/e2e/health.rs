@@ -6,12 +6,12 @@ use bytes::Bytes;
 use flate2::{Compression, write::GzEncoder};
 use relay_tests::{
     client::{Client, Whole},
-    vendor::{Break, Script},
+    vendor::{Break, Script, bedrock},
     world::World,
 };
 use serde_json::json;
 
-use crate::{Setup, ask, setup};
+use crate::{MODEL, Setup, ask, setup};
 
 const SETTINGS: &str =
     "[metrics]\nlisten = \"127.0.0.1:0\"\n[limits]\nfirst_byte_timeout = \"700ms\"\nidle_timeout = \"700ms\"\n";
@@ -24,6 +24,12 @@ struct Row {
     client: String,
     elsewhere: bool,
     charge: String,
+}
+
+impl Row {
+    fn is_bedrock(&self) -> bool {
+        self.vendor.starts_with("Bedrock")
+    }
 }
 
 fn rows() -> Vec<Row> {
@@ -121,10 +127,35 @@ fn script(row: &str) -> (Script, bool) {
             plain(Script::text(200, "<html>Welcome to our captive portal</html>").header("x-portal", "1"))
         }
         "a gzip bomb" => plain(Script::chunks("application/json", vec![bomb()]).header("content-encoding", "gzip")),
+        "Bedrock: AccessDeniedException" => plain(bedrock::error(403, "AccessDeniedException", "no")),
+        "Bedrock: UnrecognizedClientException" => plain(bedrock::error(403, "UnrecognizedClientException", "no")),
+        "Bedrock: ExpiredTokenException" => plain(bedrock::error(403, "ExpiredTokenException", "no")),
+        "Bedrock: ThrottlingException" => plain(bedrock::error(429, "ThrottlingException", "no")),
+        "Bedrock: ServiceQuotaExceededException" => plain(bedrock::error(400, "ServiceQuotaExceededException", "no")),
+        "Bedrock: ModelNotReadyException" => plain(bedrock::error(429, "ModelNotReadyException", "no")),
+        "Bedrock: ModelTimeoutException" => plain(bedrock::error(408, "ModelTimeoutException", "no")),
+        "Bedrock: ModelErrorException" => plain(bedrock::error(424, "ModelErrorException", "no")),
+        "Bedrock: ServiceUnavailableException" => plain(bedrock::error(503, "ServiceUnavailableException", "no")),
+        "Bedrock: InternalServerException" => plain(bedrock::error(500, "InternalServerException", "no")),
+        "Bedrock: ValidationException" => plain(bedrock::error(400, "ValidationException", "no")),
+        "Bedrock: a damaged frame" => stream(framed(|last| *last.last_mut().unwrap() ^= 1)),
+        "Bedrock: a stream that is cut" => stream(long().cut(3_000, Break::Fin)),
+        "Bedrock: throttlingException in a stream" => {
+            let failed = bedrock::exception("throttlingException", "no");
+            stream(Script::chunks(bedrock::FRAMES, vec![failed]))
+        }
         status => plain(refused(
             status.parse().unwrap_or_else(|_| panic!("no script for `{status}`")),
         )),
     }
+}
+
+/// Two frames of an answer at Bedrock, the last of them changed.
+fn framed(change: impl Fn(&mut Vec<u8>)) -> Script {
+    let start = bedrock::chunk(r#"{"type":"message_start","message":{"id":"msg_1"}}"#);
+    let mut last = bedrock::chunk(r#"{"type":"message_stop"}"#).to_vec();
+    change(&mut last);
+    Script::chunks(bedrock::FRAMES, vec![start, last.into()])
 }
 
 async fn figures(world: &World) -> HashMap<String, i64> {
@@ -137,15 +168,32 @@ async fn figures(world: &World) -> HashMap<String, i64> {
         .collect()
 }
 
-/// An account of these tenants alone.
-async fn account(world: &World, name: &str, tenant: &str) {
-    let base_url = world.vendor.base_url();
+/// An account of this tenant alone, at the vendor that the row is about.
+async fn account(world: &World, name: &str, tenant: &str, row: &Row) {
+    let is_bedrock = row.is_bedrock();
+    let (vendor, base_url) = match is_bedrock {
+        true => ("bedrock", format!("http://{}", world.vendor.addr())),
+        false => ("openai", world.vendor.base_url()),
+    };
     let secret = world.scratch().join("vendor-secret").display().to_string();
-    let words = ["account", "add", name, "--vendor", "openai", "--base-url", &base_url];
-    let words = [&words[..], &["--secret-file", &secret]].concat();
+    let words = ["account", "add", name, "--vendor", vendor, "--base-url", &base_url];
+    let of_key: &[&str] = if is_bedrock { &["--key-id", "AKID", "--aws-region", "eu-west-1"] } else { &[] };
+    let words = [&words[..], of_key, &["--secret-file", &secret]].concat();
     world.hub.command(&words).await.succeeded();
     let words = ["account", "share", name, "--with", tenant];
     world.hub.command(&words).await.succeeded();
+}
+
+/// One call of the row's wire.
+async fn call(client: &Client, row: &Row, is_stream: bool) -> Whole {
+    let messages = json!({
+        "model": MODEL, "max_tokens": 500, "stream": is_stream, "messages": [{"role": "user", "content": "Hi"}],
+    });
+    let (path, body) = match row.is_bedrock() {
+        true => ("/messages", messages.to_string()),
+        false => ("/responses", ask(is_stream)),
+    };
+    client.post(path, body).await.unwrap().rest().await
 }
 
 async fn client(world: &World, tenant: &str) -> Client {
@@ -155,7 +203,8 @@ async fn client(world: &World, tenant: &str) -> Client {
 
 fn outcome(answer: &Whole) -> String {
     let status = answer.status.as_u16();
-    match (&answer.cut, answer.text().contains("response.failed")) {
+    let text = answer.text();
+    match (&answer.cut, text.contains("response.failed") || text.contains("event: error")) {
         (_, true) => format!("{status} failed"),
         (Some(_), false) => format!("{status} cut"),
         (None, false) => status.to_string(),
@@ -165,7 +214,7 @@ fn outcome(answer: &Whole) -> String {
 async fn alone(world: &World, at: usize, row: &Row) {
     let tenant = world.hub.add_tenant(&format!("alone-{at}"), "10").await;
     let name = format!("account-{at}");
-    account(world, &name, &tenant).await;
+    account(world, &name, &tenant, row).await;
     let client = client(world, &tenant).await;
     let (script, is_stream) = script(&row.vendor);
     let times = if row.vendor.contains("three times") { 3 } else { 1 };
@@ -173,7 +222,7 @@ async fn alone(world: &World, at: usize, row: &Row) {
     let rows_before = world.books().settled(0).await.len();
     for _ in 0..times {
         world.vendor.next(script.clone());
-        let answer = client.post("/responses", ask(is_stream)).await.unwrap().rest().await;
+        let answer = call(&client, row, is_stream).await;
         assert_eq!(outcome(&answer), row.client, "{}: {}", row.vendor, answer.text());
     }
     let rows = world.books().settled(rows_before + times).await;
@@ -206,12 +255,12 @@ async fn in_a_pool(world: &World, at: usize, row: &Row) {
     let tenant = world.hub.add_tenant(&format!("pool-{at}"), "10").await;
     let names = ["a", "b"].map(|letter| format!("pool-{at}-{letter}"));
     for name in &names {
-        account(world, name, &tenant).await;
+        account(world, name, &tenant, row).await;
     }
     let client = client(world, &tenant).await;
     let (script, is_stream) = script(&row.vendor);
     world.vendor.next(script);
-    let answer = client.post("/responses", ask(is_stream)).await.unwrap().rest().await;
+    let answer = call(&client, row, is_stream).await;
     let wanted = if row.elsewhere { "200" } else { &row.client };
     assert_eq!(outcome(&answer), wanted, "{}: {}", row.vendor, answer.text());
     if row.elsewhere {

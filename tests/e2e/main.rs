@@ -11,6 +11,7 @@ mod accounts;
 mod answers;
 mod architecture;
 mod bad_input;
+mod bedrock;
 mod browser;
 mod canary;
 mod codex;

@@ -33,6 +33,7 @@ pub(super) struct Again {
     path: Box<str>,
     model: Box<str>,
     query: Option<Box<str>>,
+    stream: bool,
     headers: HeaderMap,
     body: Payload,
     region: Option<Region>,
@@ -64,6 +65,7 @@ impl Again {
                 path: asked.path.into(),
                 model: asked.model.into(),
                 query: asked.query.map(Into::into),
+                stream: asked.stream,
                 headers: headers.clone(),
                 body: body.clone(),
                 region,
@@ -78,7 +80,7 @@ impl Again {
     /// where it has no `Idempotency-Key`, or its vendor refused it.
     pub(super) fn allows(&self, asked: &Asked, is_claimed: bool) -> bool {
         let may_move = match asked {
-            Ok(answer) => Trouble::of(answer.status()).is_some_and(Trouble::may_move),
+            Ok(answer) => Trouble::of(answer.status(), answer.headers()).is_some_and(Trouble::may_move),
             Err(unanswered) => unanswered.may_move && (unanswered.is_unsent || !is_claimed),
         };
         may_move && self.left > 0 && Instant::now() < self.until
@@ -99,6 +101,7 @@ impl Again {
             path: &self.path,
             model: &self.model,
             query: self.query.as_deref(),
+            stream: self.stream,
         };
         let request = to.request(to.token_now().ok()?, asked, headers, body).ok()?;
         Some((route, request))
@@ -112,7 +115,7 @@ impl Again {
         let (status, verdict, egress, vendor_request_id) = match asked {
             Ok(answer) => (
                 Some(answer.status().as_u16()),
-                Trouble::of(answer.status()).map_or("answered", Trouble::as_str),
+                Trouble::of(answer.status(), answer.headers()).map_or("answered", Trouble::as_str),
                 answer.body().left_by().0,
                 request_id(answer.headers()),
             ),

@@ -67,12 +67,13 @@ impl Dispatch {
         let mut headers = to_vendor(&self.head.headers);
         taken.clean(&mut headers);
         let edits = self.envelope.edits(renamed, asks_usage);
-        let (payload, headers, memory) = self.body.edited(&edits, headers);
+        let (payload, headers, memory) = self.body.edited(&edits, headers, upstream.target.edits_bodies());
         let asked = Asked {
             endpoint,
             path: self.head.uri.path(),
             model: &model.upstream,
             query: self.head.uri.query(),
+            stream: self.envelope.stream,
         };
         let again = Again::keep(exchange, (&taken, call), (asked, region), &headers, &payload);
         let request = upstream.request(upstream.token().await?, asked, headers, payload)?;

@@ -24,7 +24,7 @@ use crate::{
     egress::Answer,
     ledger::Ending,
     refusal::Refused,
-    vendor::{Trouble, add_wait},
+    vendor::{Trouble, add_wait, bedrock},
 };
 
 /// What may still follow the event that ends an answer.
@@ -60,10 +60,17 @@ pub(super) struct Flow {
     /// A refusal of the vendor's is passed on unread and costs nothing.
     is_answer: bool,
     shape: Shape,
+    /// Tells in the client's dialect what Bedrock says.
+    reader: Option<Box<bedrock::Reader>>,
 }
 
 impl Flow {
-    pub(super) fn new(meter: Box<Meter>, is_answer: bool, shape: Shape) -> Box<Self> {
+    pub(super) fn new(
+        meter: Box<Meter>,
+        is_answer: bool,
+        shape: Shape,
+        reader: Option<Box<bedrock::Reader>>,
+    ) -> Box<Self> {
         let options = TapOptions {
             remove_usage_chunk: meter.removes_usage,
         };
@@ -72,6 +79,7 @@ impl Flow {
             meter,
             is_answer,
             shape,
+            reader,
         })
     }
 
@@ -96,7 +104,7 @@ impl Flow {
                 () = Drain::end(self.meter.drain.as_ref()) => return self.meter.bill.close(Ending::ClientGone).await,
             }
         };
-        let bytes = match collected {
+        let mut bytes = match collected {
             Ok(Ok(collected)) => collected.to_bytes(),
             Ok(Err(_)) => {
                 self.meter.taken.met(Trouble::Broke, None);
@@ -119,6 +127,9 @@ impl Flow {
         } else {
             self.meter.taken.refused(head.status, &head.headers, &bytes);
             add_wait(head.status, &mut head.headers, &bytes);
+        }
+        if let Some(reader) = &self.reader {
+            bytes = reader.whole(head.status, &head.headers, bytes);
         }
         let written = match self.tap.observed().usage {
             Some(_) => Sample::default(),
@@ -222,8 +233,9 @@ impl Flow {
                         return;
                     };
                     left = rest;
+                    let (chunk, so_far) = self.read(chunk);
                     drop(self.tap.push(chunk));
-                    if self.keep_up(Instant::now()).await.is_err() {
+                    if so_far.is_err() || self.keep_up(Instant::now()).await.is_err() {
                         return;
                     }
                 }
@@ -273,6 +285,7 @@ impl Flow {
         if !self.is_answer {
             return send(sender, chunk).await;
         }
+        let (chunk, so_far) = self.read(chunk);
         for piece in self.tap.push(chunk) {
             match piece {
                 Piece::Pass(bytes) => {
@@ -287,7 +300,19 @@ impl Flow {
                 }
             }
         }
-        Ok(())
+        so_far
+    }
+
+    /// What came, in the client's dialect. After a frame that is damaged the vendor counts as broken off.
+    fn read(&mut self, chunk: Bytes) -> (Bytes, Result<(), End>) {
+        let Some(reader) = &mut self.reader else {
+            return (chunk, Ok(()));
+        };
+        let (events, so_far) = reader.push(chunk);
+        if let Some(trouble) = reader.take_trouble() {
+            self.meter.taken.met(trouble, None);
+        }
+        (events, so_far.map_err(|_damaged| End::Cut))
     }
 
     async fn settle_streamed(&mut self) -> Result<(), Refused> {

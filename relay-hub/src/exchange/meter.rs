@@ -32,7 +32,7 @@ use crate::{
     ledger::Ending,
     refusal::Refused,
     routing::{Routing, Taken},
-    vendor::{Trouble, Verdict, lacks_wait, request_id, verdict},
+    vendor::{Trouble, VendorKind, Verdict, bedrock, lacks_wait, request_id, verdict},
 };
 
 /// An answer up to this size is held whole: its last byte waits for the settlement anyway.
@@ -251,6 +251,8 @@ impl Meter {
         let (mut head, body) = answer.into_parts();
         let announced = length(&head.headers);
         let is_answer = verdict(head.status) == Verdict::Answer;
+        let is_bedrock = self.taken.account.vendor == VendorKind::Bedrock;
+        let reader = is_bedrock.then(|| Box::new(bedrock::Reader::of(&mut head.headers)));
         let shape = match (is_event_stream(&head.headers), self.is_streamed) {
             _ if !is_answer => Shape::Whole,
             (false, true) if self.wire == Wire::Gemini => Shape::Array,
@@ -263,10 +265,10 @@ impl Meter {
             // A stream that breaks off ends with words of ours.
             head.headers.remove(header::CONTENT_LENGTH);
         }
-        let mut flow = Flow::new(self, is_answer, shape);
+        let mut flow = Flow::new(self, is_answer, shape, reader);
         // What is to be said of waiting depends on the body, of which a refusal has little.
         let is_small = announced.map_or_else(|| lacks_wait(head.status, &head.headers), |length| length <= SMALL);
-        if shape == Shape::Whole && is_small {
+        if shape == Shape::Whole && (is_small || (is_bedrock && !is_answer)) {
             flow.whole(head, body, reply).await;
             return None;
         }

@@ -33,9 +33,10 @@ pub(super) struct RequestBody {
 }
 
 impl RequestBody {
-    /// The bytes that leave, with the head that fits them: the client's own unless there is something to edit.
-    pub(super) fn edited(self, edits: &Edits, mut headers: HeaderMap) -> (Payload, HeaderMap, Memory) {
-        if edits.is_empty() {
+    /// The bytes that leave, with the head that fits them: the client's own unless there is something to edit, or
+    /// they have to be plain for another edit.
+    pub(super) fn edited(self, edits: &Edits, mut headers: HeaderMap, plain: bool) -> (Payload, HeaderMap, Memory) {
+        if edits.is_empty() && !(plain && self.is_encoded) {
             return (self.raw, headers, self.memory);
         }
         if self.is_encoded {

@@ -103,7 +103,7 @@ impl Upstream {
     /// The vendor's request: the client's own bytes, an allowed head, the account's credential.
     ///
     /// # Errors
-    /// The account's key cannot sign.
+    /// The account's key cannot sign; the vendor wants edits that the body does not allow.
     pub(super) fn request(
         &self,
         token: Option<HeaderValue>,
@@ -111,7 +111,8 @@ impl Upstream {
         mut headers: HeaderMap,
         body: Payload,
     ) -> Result<Request<Full<Bytes>>, Refused> {
-        let (path, body) = (self.target.path(asked), body.into_bytes());
+        let body = self.target.body(&asked, &mut headers, body)?.into_bytes();
+        let path = self.target.path(asked);
         self.authorise(token, &mut headers);
         if let Access::Signature(account) = &self.access
             && let Credential::AwsKey(signer) = &account.credential

@@ -207,7 +207,7 @@ impl Taken {
 
     /// The head of an answer came.
     pub fn answered(&self, status: StatusCode, headers: &HeaderMap) {
-        if let Some(trouble) = Trouble::of(status) {
+        if let Some(trouble) = Trouble::of(status, headers) {
             let window = vendor::window(headers, b"", super::signed(self.routing.now()));
             return self.met(trouble, window);
         }
@@ -227,7 +227,7 @@ impl Taken {
 
     /// The body of a refusal came: some vendors say there for how long.
     pub fn refused(&self, status: StatusCode, headers: &HeaderMap, body: &[u8]) {
-        if let Some(trouble @ Trouble::Limited) = Trouble::of(status)
+        if let Some(trouble @ Trouble::Limited) = Trouble::of(status, headers)
             && let Some(window) = vendor::window(headers, body, super::signed(self.routing.now()))
         {
             self.told(trouble, Some(window));

@@ -15,16 +15,19 @@ pub enum VendorKind {
     Gemini,
     /// OpenAI's models at Azure.
     Azure,
+    /// Anthropic's models at Amazon Bedrock.
+    Bedrock,
     /// Who speaks some of OpenAI's wires: DashScope, DeepSeek, another relay-hub.
     Compatible,
 }
 
 /// Every vendor: by the name commands use, with the wires it speaks.
-const KINDS: [(VendorKind, &str, &[Wire]); 5] = [
+const KINDS: [(VendorKind, &str, &[Wire]); 6] = [
     (VendorKind::OpenAi, "openai", &[Wire::Responses, Wire::Chat]),
     (VendorKind::Anthropic, "anthropic", &[Wire::Messages]),
     (VendorKind::Gemini, "gemini", &[Wire::Gemini]),
     (VendorKind::Azure, "azure", &[Wire::Responses, Wire::Chat]),
+    (VendorKind::Bedrock, "bedrock", &[Wire::Messages]),
     (VendorKind::Compatible, "compatible", &[Wire::Responses, Wire::Chat]),
 ];
 
@@ -55,6 +58,7 @@ impl VendorKind {
                 CredentialKind::ClientCredentials,
             ],
             Self::Azure => &[CredentialKind::ApiKey, CredentialKind::ClientCredentials],
+            Self::Bedrock => &[CredentialKind::AwsKey],
             Self::Anthropic | Self::Gemini => &[CredentialKind::ApiKey],
         }
     }

@@ -1,6 +1,7 @@
 //! What is known of each vendor: where a call goes, how it is authorised, what an answer's head means. Does no IO.
 
 pub mod aws;
+pub mod bedrock;
 mod credential;
 mod kind;
 pub mod oauth;
@@ -11,7 +12,7 @@ mod wait;
 use std::fmt::Write as _;
 
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header, uri};
-use relay_protocol::{Endpoint, ModelPath};
+use relay_protocol::{Endpoint, EnvelopeError, ModelPath, Payload};
 
 pub use self::{
     credential::{Credential, CredentialKind, Settings},
@@ -32,6 +33,8 @@ pub struct Target {
     paths: [(Endpoint, Uri); 3],
     /// The API version of a vendor whose paths name a deployment.
     deployments: Option<String>,
+    /// Its paths and bodies are Bedrock's.
+    is_bedrock: bool,
     /// What proves that the account is ours, where it is the same for each call.
     credential: Option<(HeaderName, HeaderValue)>,
 }
@@ -46,6 +49,8 @@ pub struct Asked<'a> {
     pub model: &'a str,
     /// The client's, without its leading `?`.
     pub query: Option<&'a str>,
+    /// The answer is to be a stream.
+    pub stream: bool,
 }
 
 /// Why an account's settings make no target.
@@ -79,6 +84,7 @@ impl Target {
             VendorKind::Azure => Self::azure(base, key.unwrap_or_default(), settings),
             VendorKind::Anthropic => Self::anthropic(base, key.unwrap_or_default()),
             VendorKind::Gemini => Self::gemini(base, key.unwrap_or_default()),
+            VendorKind::Bedrock => Self::bedrock(base),
         }?;
         Ok(Self {
             credential: target.credential.filter(|_| key.is_some()),
@@ -124,6 +130,15 @@ impl Target {
         Self::at(base, prefix.unwrap_or(path), (GOOG_API_KEY, secret))
     }
 
+    /// `{base}/model/{model}/invoke`, signed.
+    /// Source: <https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_InvokeModel.html> (2026-11).
+    fn bedrock(base: &Uri) -> Result<Self, TargetError> {
+        Ok(Self {
+            is_bedrock: true,
+            ..Self::at(base, path_of(base).unwrap_or_default(), (header::AUTHORIZATION, ""))?
+        })
+    }
+
     fn at(base: &Uri, prefix: &str, (name, value): (HeaderName, &str)) -> Result<Self, TargetError> {
         let scheme = base.scheme().cloned().ok_or(TargetError::BaseUrl)?;
         if scheme != uri::Scheme::HTTPS && scheme != uri::Scheme::HTTP {
@@ -144,6 +159,7 @@ impl Target {
                 .map(|endpoint| (endpoint, path(prefix, of_version(endpoint), None))),
             prefix: prefix.to_owned(),
             deployments: None,
+            is_bedrock: false,
             credential: Some((name, credential)),
         })
     }
@@ -160,7 +176,11 @@ impl Target {
             path: asked,
             model,
             query,
+            stream,
         } = asked;
+        if self.is_bedrock {
+            return bedrock::path(&self.prefix, endpoint, model, stream);
+        }
         if let Some(version) = &self.deployments {
             return self.deployment(endpoint, model, version);
         }
@@ -175,6 +195,22 @@ impl Target {
             || path(&self.prefix, of_version(endpoint), query),
             |(_, path)| path.clone(),
         )
+    }
+
+    /// Whether bodies are edited for the vendor, and so must be plain.
+    pub const fn edits_bodies(&self) -> bool {
+        self.is_bedrock
+    }
+
+    /// The body of a call as its vendor wants it, with the head that fits.
+    ///
+    /// # Errors
+    /// The body cannot be edited.
+    pub fn body(&self, asked: &Asked<'_>, headers: &mut HeaderMap, body: Payload) -> Result<Payload, EnvelopeError> {
+        if self.is_bedrock {
+            return bedrock::body(asked.endpoint, asked.stream, &body, headers);
+        }
+        Ok(body)
     }
 
     /// The path of a call to a deployment, which has the model's name. The client's query is left out: the version in it is
@@ -270,11 +306,12 @@ const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 const GOOG_API_KEY: HeaderName = HeaderName::from_static("x-goog-api-key");
 const AZURE_KEY: HeaderName = HeaderName::from_static("api-key");
 
-static REQUEST_IDS: [HeaderName; 4] = [
+static REQUEST_IDS: [HeaderName; 5] = [
     HeaderName::from_static("x-request-id"),
     HeaderName::from_static("x-oai-request-id"),
     HeaderName::from_static("request-id"),
     HeaderName::from_static("apim-request-id"),
+    HeaderName::from_static("x-amzn-requestid"),
 ];
 
 /// The vendor's own id of a call, for reconciliation.
@@ -299,6 +336,7 @@ mod tests {
             path: endpoint.path(),
             model: "gpt-5.5",
             query,
+            stream: false,
         })
     }
 
@@ -318,6 +356,7 @@ mod tests {
             path: asked,
             model: "own/model",
             query,
+            stream: false,
         });
         (path.to_string(), headers)
     }
@@ -364,6 +403,7 @@ mod tests {
             path: endpoint.path(),
             model: "my gpt/5",
             query,
+            stream: false,
         };
         for base in ["https://r.openai.azure.com", "https://r.openai.azure.com/openai/v1/"] {
             let v1 = at(VendorKind::Azure, base, &Settings::default());

@@ -1,16 +1,17 @@
 //! The cheapest call that shows whether an account works, and what its answer says. Does no IO.
 
-use http::{HeaderName, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use relay_protocol::Endpoint;
 use serde::Deserialize;
 
-use super::VendorKind;
+use super::{Trouble, VendorKind, bedrock};
 
-/// The list of models, which costs nothing.
+/// The list of models, which costs nothing; at Bedrock, where a key may not read it, one token of a model.
 pub const fn endpoint(vendor: VendorKind) -> Endpoint {
     match vendor {
         VendorKind::OpenAi | VendorKind::Azure | VendorKind::Compatible | VendorKind::Anthropic => Endpoint::Models,
         VendorKind::Gemini => Endpoint::GeminiModels,
+        VendorKind::Bedrock => Endpoint::Messages,
     }
 }
 
@@ -19,9 +20,14 @@ pub fn headers(vendor: VendorKind) -> Option<(HeaderName, HeaderValue)> {
     let version = HeaderName::from_static("anthropic-version");
     match vendor {
         VendorKind::Anthropic => Some((version, HeaderValue::from_static("2023-06-01"))),
-        VendorKind::OpenAi | VendorKind::Azure | VendorKind::Compatible | VendorKind::Gemini => None,
+        VendorKind::OpenAi | VendorKind::Azure | VendorKind::Compatible | VendorKind::Gemini | VendorKind::Bedrock => {
+            None
+        }
     }
 }
+
+/// What is asked where the call is not a list of models.
+pub const ONE_TOKEN: &str = r#"{"max_tokens":1,"messages":[{"role":"user","content":"Hi"}]}"#;
 
 /// Why an account does not work, as far as its vendor's answer tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,40 +96,46 @@ impl Fault {
     }
 
     /// The fault that a status tells; none for a success.
-    pub fn of(status: StatusCode) -> Option<Self> {
+    pub fn of(status: StatusCode, headers: &HeaderMap) -> Option<Self> {
+        let trouble = Trouble::of(status, headers);
         match status.as_u16() {
             200..=299 => None,
             300..=399 => Some(Self::Redirected),
-            401 => Some(Self::Unauthorized),
+            _ if trouble == Some(Trouble::Credential) => Some(Self::Unauthorized),
+            _ if trouble == Some(Trouble::Limited) => Some(Self::RateLimited),
             403 => Some(Self::Forbidden),
             404 => Some(Self::NotFound),
-            429 => Some(Self::RateLimited),
             500.. => Some(Self::Failing),
             _ => Some(Self::Refused),
         }
     }
 }
 
-/// How many models a list names.
+/// How many models a list names; one where a model itself answered.
 ///
 /// # Errors
 /// What the status tells, or that the body is no such list.
-pub fn models(status: StatusCode, body: &[u8]) -> Result<usize, Fault> {
-    // Google's list has other names.
+pub fn models(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Result<usize, Fault> {
+    // Google's list has other names, and a message is of a model.
     #[derive(Deserialize)]
     struct List {
         data: Option<Vec<Model>>,
         models: Option<Vec<Model>>,
+        role: Option<String>,
+        usage: Option<serde::de::IgnoredAny>,
     }
     #[derive(Deserialize)]
     struct Model {
         id: Option<String>,
         name: Option<String>,
     }
-    if let Some(fault) = Fault::of(status) {
+    if let Some(fault) = Fault::of(status, headers) {
         return Err(fault);
     }
     let list: List = serde_json::from_slice(body).map_err(|_| Fault::NotTheVendor)?;
+    if list.role.as_deref() == Some("assistant") && list.usage.is_some() {
+        return Ok(1);
+    }
     let models = list.data.or(list.models).ok_or(Fault::NotTheVendor)?;
     let is_named = |model: &Model| model.id.is_some() || model.name.is_some();
     if models.iter().all(is_named) {
@@ -165,13 +177,27 @@ pub fn code(body: &[u8]) -> Option<String> {
         Error::Named { .. } => return None,
         Error::Word(word) => word,
     };
-    let is_word = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'_' | b'-' | b'.');
-    ((1..=64).contains(&said.len()) && said.bytes().all(is_word)).then_some(said)
+    is_word(&said).then_some(said)
+}
+
+/// The same, of vendors that name their refusals in the head.
+pub fn name(headers: &HeaderMap, body: &[u8]) -> Option<String> {
+    let named = bedrock::error_type(headers).filter(|kind| is_word(kind));
+    named.map(str::to_owned).or_else(|| code(body))
+}
+
+fn is_word(text: &str) -> bool {
+    let is_plain = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'_' | b'-' | b'.');
+    (1..=64).contains(&text.len()) && text.bytes().all(is_plain)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn models(status: StatusCode, body: &[u8]) -> Result<usize, Fault> {
+        super::models(status, &HeaderMap::new(), body)
+    }
 
     #[test]
     fn a_page_of_somebody_else_is_no_list_of_models() {
@@ -181,6 +207,8 @@ mod tests {
         );
         let google = br#"{"models":[{"name":"models/a","displayName":"A"},{"name":"models/b"}]}"#;
         assert_eq!(models(StatusCode::OK, google), Ok(2));
+        let message = br#"{"role":"assistant","content":[],"usage":{"output_tokens":1}}"#;
+        assert_eq!(models(StatusCode::OK, message), Ok(1));
         for body in [&b"<html>"[..], b"", b"{}", br#"{"data":[1]}"#] {
             assert_eq!(models(StatusCode::OK, body), Err(Fault::NotTheVendor));
         }

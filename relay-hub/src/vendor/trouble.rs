@@ -5,7 +5,10 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderName, StatusCode, header};
 use serde::Deserialize;
 
-use super::wait::{number, reset};
+use super::{
+    bedrock,
+    wait::{number, reset},
+};
 
 /// What is wrong with an account, or with its vendor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -55,8 +58,15 @@ impl Trouble {
         }
     }
 
-    /// What a status says. One that is the request's fault says nothing of the account.
-    pub fn of(status: StatusCode) -> Option<Self> {
+    /// What the head of an answer says. A refusal that is the request's fault says nothing of the account. Amazon names
+    /// its errors, and some by a status that means something else elsewhere.
+    pub fn of(status: StatusCode, headers: &HeaderMap) -> Option<Self> {
+        if status.is_success() {
+            return None;
+        }
+        if let Some(named) = bedrock::trouble(headers) {
+            return Some(named);
+        }
         match status.as_u16() {
             401 => Some(Self::Credential),
             403 => Some(Self::Forbidden),
@@ -214,13 +224,11 @@ mod tests {
 
     #[test]
     fn what_is_the_request_s_fault_says_nothing_of_the_account() {
+        let of = |status| Trouble::of(StatusCode::from_u16(status).unwrap(), &HeaderMap::new());
         for status in [200, 301, 400, 404, 408, 413, 422] {
-            assert_eq!(Trouble::of(StatusCode::from_u16(status).unwrap()), None, "{status}");
+            assert_eq!(of(status), None, "{status}");
         }
-        assert_eq!(
-            Trouble::of(StatusCode::from_u16(529).unwrap()),
-            Some(Trouble::Overloaded)
-        );
+        assert_eq!(of(529), Some(Trouble::Overloaded));
         assert!(!Trouble::Credential.may_move() && !Trouble::Forbidden.may_move() && Trouble::Limited.may_move());
     }
 }

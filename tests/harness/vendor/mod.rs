@@ -1,7 +1,8 @@
 //! A vendor that speaks what OpenAI, Anthropic and Google speak, on loopback, as scripted: Responses (unary, SSE,
-//! WebSocket), compact, chat completions and models; Messages; Gemini as events and as one array. Keeps the bytes it got and sent, and a truth log of what it would bill.
+//! WebSocket), compact, chat completions and models; Messages, also as Bedrock offers it; Gemini as events and as one array. Keeps the bytes it got and sent, and a truth log of what it would bill.
 //! Knows nothing of the relay.
 
+pub mod bedrock;
 mod bench;
 mod render;
 mod script;

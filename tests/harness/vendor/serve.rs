@@ -24,7 +24,7 @@ use super::render::{self, Turn};
 use super::script::{Answer, Break, Output, Script, Upgrade, Usage};
 use super::truth::{Ended, Entry};
 use super::wire::{Control, Wire};
-use super::{Call, Sent, Shared, bench, soak, socket};
+use super::{Call, Sent, Shared, bedrock, bench, soak, socket};
 
 /// Why a connection ends without an answer: hyper drops it, and `Control` has said how.
 #[derive(Debug, Clone, Copy)]
@@ -102,14 +102,17 @@ async fn handle(
     let guard = shared.guard.lock().expect("no holder panics").clone();
     let target = head.uri.path_and_query().map_or("", |target| target.as_str());
     let is_accepted = guard.is_none_or(|accepts| accepts(&head.method, target, &head.headers, &body));
+    let is_bedrock = matches!(Kind::of(&path), Kind::Bedrock | Kind::Count("inputTokens"));
+    let unfit = if is_bedrock { bedrock::unfit(&path, &head.headers, &body) } else { None };
     let script = match (&head.method, path.as_str()) {
+        _ if !is_accepted && is_bedrock => bedrock::wrong_signature(&head.headers),
         _ if !is_accepted => Script::error(401, "invalid_request_error", Some("invalid_api_key"), "No."),
         (&Method::GET, "/v1beta/models") => {
             Script::json(200, &json!({"models": [{"name": "models/gemini-3.8-flash"}]}))
         }
         (&Method::GET, path) if path.ends_with("/models") => shared.models.lock().expect("no holder panics").clone(),
         (&Method::HEAD | &Method::GET, _) => Script::error(404, "invalid_request_error", None, "Not found"),
-        _ => shared.script_for(&asked.model),
+        _ => unfit.unwrap_or_else(|| shared.script_for(&asked.model)),
     };
     let number = shared.truth.open(asked.entry(&shared, &path, &script, false));
     let sent = Sent::default();
@@ -195,13 +198,16 @@ impl Asked {
             self.stream = method == "streamGenerateContent";
             self.as_events = query.is_some_and(|query| query.split('&').any(|pair| pair == "alt=sse"));
         }
+        if let Some((model, stream)) = bedrock::asked(path) {
+            (self.model, self.stream) = (model, stream);
+        }
         self
     }
 
     pub(super) fn entry(&self, shared: &Shared, path: &str, script: &Script, socket: bool) -> Entry {
         let prefix = match Kind::of(path) {
             Kind::Chat => "chatcmpl-",
-            Kind::Messages => "msg_",
+            Kind::Messages | Kind::Bedrock => "msg_",
             Kind::Gemini => "g-",
             Kind::Responses | Kind::Compact | Kind::Count(_) => "resp_",
         };
@@ -289,6 +295,8 @@ enum Kind {
     Compact,
     Chat,
     Messages,
+    /// The same in frames.
+    Bedrock,
     Gemini,
     /// How many tokens an input has, under this name.
     Count(&'static str),
@@ -300,6 +308,8 @@ impl Kind {
             path if path.ends_with("/chat/completions") => Self::Chat,
             path if path.ends_with("/compact") => Self::Compact,
             path if path.ends_with("/messages") => Self::Messages,
+            path if path.ends_with("/invoke") || path.ends_with("/invoke-with-response-stream") => Self::Bedrock,
+            path if path.ends_with("/count-tokens") => Self::Count("inputTokens"),
             path if path.ends_with("/count_tokens") => Self::Count("input_tokens"),
             path if path.ends_with(":countTokens") => Self::Count("totalTokens"),
             path if path.ends_with("enerateContent") => Self::Gemini,
@@ -470,7 +480,8 @@ fn chunks(shared: &Shared, asked: &Asked, number: usize, path: &str, script: &Sc
         (Kind::Compact, _) => pretty(render::compact_body(&turn)),
         (Kind::Count(name), _) => pretty(json!({name: COUNTED})),
         (Kind::Messages, true) => frames(render::messages::events(&turn)),
-        (Kind::Messages, false) => pretty(render::messages::body(&turn)),
+        (Kind::Bedrock, true) => (bedrock::FRAMES, bedrock::frames(&render::messages::events(&turn))),
+        (Kind::Messages | Kind::Bedrock, false) => pretty(render::messages::body(&turn)),
         (Kind::Gemini, true) => {
             let pieces = render::gemini::stream(&render::gemini::chunks(&turn), asked.as_events);
             let kind = if asked.as_events {

@@ -25,9 +25,9 @@ pub(in crate::cli) struct Add {
     /// Which vendor.
     #[arg(long, value_parser = VendorKind::NAMES)]
     vendor: String,
-    /// Where its API begins, such as https://api.openai.com.
-    #[arg(long, value_name = "URL")]
-    base_url: String,
+    /// Where its API begins, such as https://api.openai.com. Bedrock's follows from --aws-region.
+    #[arg(long, value_name = "URL", required_unless_present = "aws_region")]
+    base_url: Option<String>,
     #[command(flatten)]
     credential: CredentialWords,
     /// Azure: name deployments, by this version of the API, instead of the v1 API.
@@ -48,14 +48,16 @@ pub(super) async fn run(desk: &mut Desk<'_>, words: Add) -> Result<(), Failure> 
     let vendor = VendorKind::parse(&words.vendor).ok_or_else(|| Failure::usage("there is no such vendor"))?;
     let mut problems = Problems::new();
     let mut base_url = String::new();
-    match parse_url("base URL", &words.base_url, words.allow_private) {
+    let given = words.base_url.clone();
+    let given = given.unwrap_or_else(|| words.credential.bedrock_url());
+    match parse_url("base URL", &given, words.allow_private) {
         Ok(url) => base_url = url,
         Err(failure) => failure.note("--base-url", &mut problems)?,
     }
     let mut settings = settings(&words, vendor, &mut problems);
     let given = words
         .credential
-        .read(vendor, words.allow_private, &mut settings, &mut problems)?;
+        .read(vendor, (&base_url, words.allow_private), &mut settings, &mut problems)?;
     if !problems.is_empty() {
         return Err(problems.into());
     }
@@ -123,7 +125,7 @@ fn has_websocket(vendor: VendorKind, settings: &Settings) -> bool {
     let speaks = settings.wires().is_none_or(|wires| wires.contains(&Wire::Responses));
     match vendor {
         VendorKind::OpenAi | VendorKind::Compatible => speaks,
-        VendorKind::Azure | VendorKind::Anthropic | VendorKind::Gemini => false,
+        VendorKind::Azure | VendorKind::Anthropic | VendorKind::Gemini | VendorKind::Bedrock => false,
     }
 }
 

@@ -38,7 +38,7 @@ pub(super) struct CredentialWords {
     /// AWS: the access key's id.
     #[arg(long, value_name = "ID")]
     key_id: Option<String>,
-    /// AWS: the region of the models, such as eu-central-1.
+    /// AWS: the region of the models, such as eu-central-1. Without it, what the base URL names.
     #[arg(long)]
     aws_region: Option<String>,
     #[command(flatten)]
@@ -94,7 +94,7 @@ impl CredentialWords {
     pub(super) fn read(
         &self,
         vendor: VendorKind,
-        allows_private: bool,
+        (base_url, allows_private): (&str, bool),
         settings: &mut Settings,
         problems: &mut Problems,
     ) -> Result<Given, Failure> {
@@ -114,7 +114,7 @@ impl CredentialWords {
             CredentialKind::RefreshToken | CredentialKind::ClientCredentials => {
                 self.read_grant(vendor, allows_private, settings, problems)?;
             }
-            CredentialKind::AwsKey => self.read_aws(settings, problems),
+            CredentialKind::AwsKey => self.read_aws(base_url, settings, problems),
         }
         let SecretFrom {
             secret_env,
@@ -139,6 +139,12 @@ impl CredentialWords {
             secret,
             more: client.or(session),
         })
+    }
+
+    /// Where the models of the region are.
+    pub(super) fn bedrock_url(&self) -> String {
+        let region = self.aws_region.as_deref().unwrap_or_default();
+        format!("https://bedrock-runtime.{region}.amazonaws.com")
     }
 
     /// Words that belong to another kind of credential are a mistake, not decoration.
@@ -217,16 +223,52 @@ impl CredentialWords {
         Ok(())
     }
 
-    fn read_aws(&self, settings: &mut Settings, problems: &mut Problems) {
+    fn read_aws(&self, base_url: &str, settings: &mut Settings, problems: &mut Problems) {
         let is_word =
             |text: &&String| text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') && !text.is_empty();
         settings.key_id = self.key_id.as_ref().filter(is_word).cloned();
-        settings.region = self.aws_region.as_ref().filter(is_word).cloned();
+        let named = self.aws_region.clone().or_else(|| region_of(base_url));
+        settings.region = named.as_ref().filter(is_word).cloned();
         if settings.key_id.is_none() {
             problems.push("--key-id", "is missing, or no access key's id", "such as AKIA…");
         }
         if settings.region.is_none() {
             problems.push("--aws-region", "is missing, or no region", "such as eu-central-1");
+        }
+    }
+}
+
+/// The region in one of Bedrock's own names: `bedrock-runtime.eu-central-1.amazonaws.com`, also of its FIPS endpoints.
+fn region_of(base_url: &str) -> Option<String> {
+    let host = base_url.strip_prefix("https://")?.split(['/', ':']).next()?;
+    let (service, rest) = host.split_once('.')?;
+    let (region, domain) = rest.split_once('.')?;
+    let is_amazons = domain == "amazonaws.com" || domain == "amazonaws.com.cn";
+    let is_fit = is_amazons && matches!(service, "bedrock-runtime" | "bedrock-runtime-fips");
+    is_fit.then(|| region.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_region_is_read_from_bedrocks_own_names_alone() {
+        let region = |url| region_of(url);
+        assert_eq!(
+            region("https://bedrock-runtime.eu-central-1.amazonaws.com/").as_deref(),
+            Some("eu-central-1")
+        );
+        assert_eq!(
+            region("https://bedrock-runtime-fips.us-east-1.amazonaws.com").as_deref(),
+            Some("us-east-1")
+        );
+        for other in [
+            "https://bedrock.eu-central-1.amazonaws.com",
+            "https://bedrock-runtime.x.example.com",
+            "http://127.0.0.1:9",
+        ] {
+            assert_eq!(region(other), None, "{other}");
         }
     }
 }

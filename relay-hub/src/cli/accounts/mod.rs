@@ -29,10 +29,13 @@ pub(super) enum Account {
         name: String,
     },
     /// Make a small call with an account, and tell what failed. The call is one that costs nothing where the vendor has
-    /// such a call: the list of its models.
+    /// such a call: the list of its models. Bedrock has none, and is asked for one token of a model.
     Test {
         /// Name or id.
         name: String,
+        /// Bedrock: the model to ask, as Bedrock names it.
+        #[arg(long)]
+        model: Option<String>,
     },
     /// Take an account out of use. Running calls go on, new ones go to another account or are refused.
     Disable {
@@ -67,7 +70,7 @@ pub(super) async fn run(desk: &mut Desk<'_>, command: Account) -> Result<(), Fai
         Account::Add(words) => add::run(desk, *words).await,
         Account::List => list(desk).await,
         Account::Show { name } => show(desk, &name).await,
-        Account::Test { name } => Box::pin(probe::run(desk, &name)).await,
+        Account::Test { name, model } => Box::pin(probe::run(desk, &name, model.as_deref())).await,
         Account::Disable { name } => set_disabled(desk, &name, Some(now_ms())).await,
         Account::Enable { name } => set_disabled(desk, &name, None).await,
         Account::Set(words) => sharing::set(desk, &words).await,

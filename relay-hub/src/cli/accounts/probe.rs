@@ -8,8 +8,9 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response, header};
+use http::{HeaderMap, Method, Request, Response, header};
 use http_body_util::{BodyExt, Full, Limited};
+use relay_protocol::Payload;
 use relay_shared::tasks::Tasks;
 use serde_json::json;
 
@@ -23,7 +24,7 @@ use crate::{
     seal::Sealer,
     store::ways,
     token::{FetchError, Fetcher},
-    vendor::{Asked, oauth::TokenError, probe},
+    vendor::{Asked, Credential, Target, VendorKind, oauth::TokenError, probe},
 };
 
 /// The whole test ends within this.
@@ -39,7 +40,7 @@ struct Works {
     local: std::net::IpAddr,
 }
 
-pub(super) async fn run(desk: &mut Desk<'_>, name: &str) -> Result<(), Failure> {
+pub(super) async fn run(desk: &mut Desk<'_>, name: &str, model: Option<&str>) -> Result<(), Failure> {
     let config = Config::load(&desk.data, &Overrides::default())?;
     let store = desk.store().await?;
     let row = find(&store, name).await?;
@@ -49,6 +50,17 @@ pub(super) async fn run(desk: &mut Desk<'_>, name: &str) -> Result<(), Failure> 
     let account = directory::open_account(row, ways.collect(), &sealer).ok_or_else(|| {
         Failure::fixable("the account or one of its ways out cannot be used").hint("remove it and add it again")
     })?;
+    let model = match (account.vendor, model) {
+        (VendorKind::Bedrock, None) => {
+            return Err(Failure::usage("Bedrock has no list of models that this key may read")
+                .hint("name a model with --model: it is asked for one token"));
+        }
+        (VendorKind::Bedrock, Some(model)) => model,
+        (_, None) => "",
+        (_, Some(_)) => {
+            return Err(Failure::usage("this vendor is asked for its list of models").hint("leave --model out"));
+        }
+    };
     // A server's own part of the process does this at its start.
     drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
     let tasks = Tasks::new();
@@ -58,7 +70,7 @@ pub(super) async fn run(desk: &mut Desk<'_>, name: &str) -> Result<(), Failure> 
         sealer: Arc::new(sealer),
     };
     let began = Instant::now();
-    let made = tokio::time::timeout(PATIENCE, call(&account, &fetcher)).await;
+    let made = tokio::time::timeout(PATIENCE, call(&account, &fetcher, model)).await;
     let took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
     tasks.shutdown(Duration::from_secs(1)).await;
     let made = made.unwrap_or_else(|_| {
@@ -78,7 +90,7 @@ pub(super) async fn run(desk: &mut Desk<'_>, name: &str) -> Result<(), Failure> 
     Ok(desk.print.done(&json, &line)?)
 }
 
-async fn call(account: &Account, fetcher: &Fetcher) -> Result<Works, Failure> {
+async fn call(account: &Account, fetcher: &Fetcher, model: &str) -> Result<Works, Failure> {
     let target = account.target();
     let target = target.map_err(|error| Failure::from_error(&error).hint("remove the account and add it again"))?;
     let ways = fetcher.egress.ways(Exits {
@@ -94,15 +106,8 @@ async fn call(account: &Account, fetcher: &Fetcher) -> Result<Works, Failure> {
         let issued = fetcher.fetch(account).await.map_err(|error| no_token(&error))?;
         headers.insert(header::AUTHORIZATION, issued.authorization);
     }
-    let mut request = Request::new(Full::new(Bytes::new()));
-    *request.uri_mut() = target.path(Asked {
-        endpoint: probe::endpoint(account.vendor),
-        path: probe::endpoint(account.vendor).path(),
-        model: "",
-        query: None,
-    });
-    *request.headers_mut() = headers;
-    let asked = format!("GET {}", request.uri());
+    let request = request(account, &target, headers, model)?;
+    let asked = format!("{} {}", request.method(), request.uri());
     let route = ways.route(None).map_err(|error| unreached(&error))?;
     let answer = route.call(request).await.map_err(|error| unreached(&error))?;
     let (way, local) = answer.body().left_by();
@@ -116,14 +121,45 @@ async fn call(account: &Account, fetcher: &Fetcher) -> Result<Works, Failure> {
     })
 }
 
+/// A question for the list of models, or for one token of this one.
+fn request(
+    account: &Account,
+    target: &Target,
+    mut headers: HeaderMap,
+    model: &str,
+) -> Result<Request<Full<Bytes>>, Failure> {
+    let set_up_wrongly = |error: &dyn Error| Failure::fixable(error.to_string()).hint("remove the account and add it again");
+    let asked = Asked {
+        endpoint: probe::endpoint(account.vendor),
+        path: probe::endpoint(account.vendor).path(),
+        model,
+        query: None,
+        stream: false,
+    };
+    let mut request = Request::new(Full::new(Bytes::new()));
+    *request.uri_mut() = target.path(asked);
+    if let Credential::AwsKey(signer) = &account.credential {
+        let body = Payload::new(Bytes::from_static(probe::ONE_TOKEN.as_bytes()));
+        let body = target.body(&asked, &mut headers, body);
+        let body = body.map_err(|error| set_up_wrongly(&error))?.into_bytes();
+        let path = request.uri().path();
+        let signed = signer.sign(&Method::POST, path, &mut headers, &body, jiff::Timestamp::now());
+        signed.map_err(|error| set_up_wrongly(&error))?;
+        *request.method_mut() = Method::POST;
+        *request.body_mut() = Full::new(body);
+    }
+    *request.headers_mut() = headers;
+    Ok(request)
+}
+
 async fn judge(answer: Response<Answer>, asked: &str) -> Result<usize, Failure> {
     let (head, body) = answer.into_parts();
     // What is too long, or breaks off, is no list.
     let body = Limited::new(body, MOST).collect().await;
     let body = body.map_or_else(|_| Bytes::new(), |body| body.to_bytes());
-    probe::models(head.status, &body).map_err(|fault| {
+    probe::models(head.status, &head.headers, &body).map_err(|fault| {
         let status = head.status.as_u16();
-        let code = probe::code(&body).map(|code| format!(" `{code}`"));
+        let code = probe::name(&head.headers, &body).map(|code| format!(" `{code}`"));
         let (meaning, code) = (fault.meaning(), code.unwrap_or_default());
         let told = format!("{asked}: the vendor answered {status}{code}: {meaning}");
         let failure = Failure::fixable(told).kind(fault.name());

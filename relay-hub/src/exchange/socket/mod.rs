@@ -154,6 +154,7 @@ fn upgrade_request(
         // A socket is opened before its first call names a model.
         model: "",
         query: head.uri.query(),
+        stream: true,
     });
     *request.headers_mut() = headers;
     Ok(request)

@@ -1,3 +1,4 @@
-//! What Amazon's services ask of their callers, whichever service it is: signed requests. Does no IO.
+//! What Amazon's services ask of their callers, whichever service it is: signed requests, answers in frames. Does no IO.
 
+pub mod event_stream;
 pub mod sigv4;
