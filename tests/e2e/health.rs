@@ -177,7 +177,11 @@ async fn account(world: &World, name: &str, tenant: &str, row: &Row) {
     };
     let secret = world.scratch().join("vendor-secret").display().to_string();
     let words = ["account", "add", name, "--vendor", vendor, "--base-url", &base_url];
-    let of_key: &[&str] = if is_bedrock { &["--key-id", "AKID", "--aws-region", "eu-west-1"] } else { &[] };
+    let of_key: &[&str] = if is_bedrock {
+        &["--key-id", "AKID", "--aws-region", "eu-west-1"]
+    } else {
+        &[]
+    };
     let words = [&words[..], of_key, &["--secret-file", &secret]].concat();
     world.hub.command(&words).await.succeeded();
     let words = ["account", "share", name, "--with", tenant];
@@ -204,7 +208,10 @@ async fn client(world: &World, tenant: &str) -> Client {
 fn outcome(answer: &Whole) -> String {
     let status = answer.status.as_u16();
     let text = answer.text();
-    match (&answer.cut, text.contains("response.failed") || text.contains("event: error")) {
+    match (
+        &answer.cut,
+        text.contains("response.failed") || text.contains("event: error"),
+    ) {
         (_, true) => format!("{status} failed"),
         (Some(_), false) => format!("{status} cut"),
         (None, false) => status.to_string(),

@@ -56,7 +56,7 @@ impl Losses {
         }
     }
 
-    /// The same in the words of the client's wire, where a writer used a word of [`said`].
+    /// The same in the words of the client's wire, where a writer used a word that has one there.
     #[must_use]
     pub fn spelled(self, client: Wire) -> Self {
         let mut spelled = Self {

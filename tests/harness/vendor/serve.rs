@@ -103,7 +103,11 @@ async fn handle(
     let target = head.uri.path_and_query().map_or("", |target| target.as_str());
     let is_accepted = guard.is_none_or(|accepts| accepts(&head.method, target, &head.headers, &body));
     let is_bedrock = matches!(Kind::of(&path), Kind::Bedrock | Kind::Count("inputTokens"));
-    let unfit = if is_bedrock { bedrock::unfit(&path, &head.headers, &body) } else { None };
+    let unfit = if is_bedrock {
+        bedrock::unfit(&path, &head.headers, &body)
+    } else {
+        None
+    };
     let script = match (&head.method, path.as_str()) {
         _ if !is_accepted && is_bedrock => bedrock::wrong_signature(&head.headers),
         _ if !is_accepted => Script::error(401, "invalid_request_error", Some("invalid_api_key"), "No."),

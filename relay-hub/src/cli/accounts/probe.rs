@@ -128,7 +128,8 @@ fn request(
     mut headers: HeaderMap,
     model: &str,
 ) -> Result<Request<Full<Bytes>>, Failure> {
-    let set_up_wrongly = |error: &dyn Error| Failure::fixable(error.to_string()).hint("remove the account and add it again");
+    let set_up_wrongly =
+        |error: &dyn Error| Failure::fixable(error.to_string()).hint("remove the account and add it again");
     let asked = Asked {
         endpoint: probe::endpoint(account.vendor),
         path: probe::endpoint(account.vendor).path(),
