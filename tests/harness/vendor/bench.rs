@@ -9,9 +9,10 @@ use http::{HeaderValue, Response, header};
 use tokio::sync::mpsc;
 
 use super::Shared;
+use super::asked::Asked;
 use super::render::{self, Turn};
+use super::reply::{Reply, json_reply};
 use super::script::{Break, Ending, Output, PLAIN, Usage};
-use super::serve::{Asked, Reply};
 use super::wire::Control;
 
 const USAGE: Usage = Usage {
@@ -84,7 +85,7 @@ fn unary(shared: &Shared, path: &str, asked: &Asked) -> Response<Reply> {
         true => render::chat_body(&turn),
         false => render::responses_body(&turn),
     };
-    super::serve::json_reply(http::StatusCode::OK, &body)
+    json_reply(http::StatusCode::OK, &body)
 }
 
 struct Stream {

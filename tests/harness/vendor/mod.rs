@@ -2,9 +2,12 @@
 //! WebSocket), compact, chat completions and models; Messages, also as Bedrock offers it; Gemini as events and as one array. Keeps the bytes it got and sent, and a truth log of what it would bill.
 //! Knows nothing of the relay.
 
+mod answer;
+mod asked;
 pub mod bedrock;
 mod bench;
 mod render;
+mod reply;
 mod script;
 mod serve;
 pub mod soak;

@@ -10,9 +10,10 @@ use serde_json::json;
 use tokio::sync::mpsc;
 
 use super::Shared;
+use super::asked::Asked;
 use super::render::{self, Turn};
+use super::reply::{Reply, Scripted, json_reply};
 use super::script::{Break, Ending, Output, PLAIN, Usage};
-use super::serve::{Asked, Reply, Scripted};
 use super::wire::Control;
 
 /// How a call shall end.
@@ -128,7 +129,7 @@ fn answer(
     if order.kind == Kind::Error {
         let status = [400, 429, 500, 503][order.seed as usize % 4];
         let error = json!({"error": {"message": "no", "type": "soak", "param": null, "code": null}});
-        return super::serve::json_reply(StatusCode::from_u16(status).expect("a status"), &error);
+        return json_reply(StatusCode::from_u16(status).expect("a status"), &error);
     }
     let is_chat = path.ends_with("/chat/completions");
     let id = format!("{}soak{number:016x}", if is_chat { "chatcmpl-" } else { "resp_" });
@@ -142,8 +143,8 @@ fn answer(
         ending: &ending(order.kind),
     };
     match (asked.stream, is_chat) {
-        (false, true) => super::serve::json_reply(StatusCode::OK, &render::chat_body(&turn)),
-        (false, false) => super::serve::json_reply(StatusCode::OK, &render::responses_body(&turn)),
+        (false, true) => json_reply(StatusCode::OK, &render::chat_body(&turn)),
+        (false, false) => json_reply(StatusCode::OK, &render::responses_body(&turn)),
         (true, true) => {
             let chunks = render::chat_chunks(&turn, asked.include_usage);
             let writes = chunks.iter().map(|chunk| format!("data: {chunk}\n\n")).collect();

@@ -11,9 +11,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::sync::mpsc;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
+use super::asked::Asked;
 use super::render::{self, Turn};
+use super::reply::{Reply, pace};
 use super::script::{Answer, Script, SocketFault, Usage};
-use super::serve::{Asked, Reply, pace};
 use super::truth::Ended;
 use super::wire::Control;
 use super::{Call, Sent, Shared, SocketLog};
