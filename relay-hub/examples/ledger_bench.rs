@@ -227,6 +227,7 @@ fn row(wish: &Reserve) -> UsageRow {
         call: wish.call,
         tenant: wish.tenant.clone(),
         by: wish.by.clone(),
+        project: None,
         account: None,
         choice: ledger::Choice::Only,
         egress: Some("direct".into()),

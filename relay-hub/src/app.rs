@@ -26,7 +26,7 @@ use crate::{
     admission::{Admission, Bounds, Defaults},
     ca::{Authority, CaError, ServerIdentity, load_quic_key},
     catalogue::Catalogue,
-    config::{Config, Limits, on_this_machine},
+    config::{Config, Limits, PublicRules, on_this_machine},
     country::{Countries, CountryError},
     credit::{self, Credit},
     directory::{Directory, DirectoryHandle},
@@ -88,6 +88,7 @@ pub struct Running {
     pub metrics: Option<SocketAddr>,
     exchange: Arc<Exchange>,
     port: Tunnel,
+    rules: Arc<PublicRules>,
     drain: CancellationToken,
     patience: Duration,
     /// Connections and calls: ended first.
@@ -144,6 +145,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         metrics: None,
         exchange,
         port,
+        rules: Arc::new(config.public.clone()),
         drain,
         patience: config.limits.drain_timeout,
         front,
@@ -301,6 +303,7 @@ impl Running {
         let public = Public {
             listener,
             tls,
+            rules: self.rules.clone(),
             drain: self.drain.clone(),
         };
         self.front.spawn(

@@ -105,6 +105,40 @@ id!(
     CodeId, "code_", "code"
 );
 
+/// A part of a tenant's calls, in the tenant's own words: a product, a team, a customer. It need not be made first.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Project(Arc<str>);
+
+impl Project {
+    /// What a project is called.
+    pub const NAMES: &str = "1 to 64 of a-z, 0-9 and -";
+
+    /// `None` where the text is no such name.
+    pub fn parse(text: &str) -> Option<Self> {
+        let is_good = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+        let fits = (1..=LONGEST_PROJECT).contains(&text.len()) && text.bytes().all(is_good);
+        fits.then(|| Self(text.into()))
+    }
+
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Project {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for Project {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+const LONGEST_PROJECT: usize = 64;
 const NAME_LENGTH: usize = 16;
 const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
 const IN_ALPHABET: [bool; 256] = {
@@ -143,6 +177,16 @@ mod tests {
     fn an_id_reads_back() {
         let id = TenantId::random();
         assert_eq!(TenantId::parse(id.as_str()), Ok(id));
+    }
+
+    #[test]
+    fn a_project_is_a_short_plain_word() {
+        for good in ["a", "0", "web-shop-2", &"p".repeat(64)] {
+            assert_eq!(Project::parse(good).unwrap().as_str(), good);
+        }
+        for bad in ["", "A", "a b", "a_b", "a/b", "a%2fb", "ä", "a.b", &"p".repeat(65)] {
+            assert!(Project::parse(bad).is_none(), "{bad}");
+        }
     }
 
     #[test]

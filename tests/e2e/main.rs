@@ -20,6 +20,7 @@ mod crash;
 mod credit;
 #[cfg(target_os = "linux")]
 mod disk;
+mod doors;
 mod endings;
 mod extension;
 mod faults;

@@ -9,7 +9,7 @@ use http::{HeaderValue, Request, Response, StatusCode, Uri};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
-use relay_protocol::{Code, Endpoint, Refusal, Wire};
+use relay_protocol::{Code, Endpoint, Prefix, Refusal, Wire};
 use relay_shared::call::CallId;
 use relay_shared::tasks::Tasks;
 use relay_shared::tls::HUB_NAME;
@@ -89,12 +89,7 @@ impl<U: Uplink> Forward<U> {
         let upload = Upload::new(body, self.tasks.clone());
         let mut sent = Request::new(upload.boxed_unsync());
         *sent.method_mut() = head.method;
-        // A path that has a model in it goes as it came.
-        let path = match endpoint.wire() {
-            Wire::Gemini => head.uri.path(),
-            Wire::Responses | Wire::Chat | Wire::Messages => endpoint.path(),
-        };
-        *sent.uri_mut() = hub_uri(path, head.uri.query());
+        *sent.uri_mut() = hub_uri(hub_path(endpoint, head.uri.path()), head.uri.query());
         *sent.headers_mut() = head::to_hub(&head.headers, call);
         match self.uplink.send(sent).await {
             Ok(answer) => self.answer(answer, wire, call, wants_events, running),
@@ -154,6 +149,15 @@ fn has_events(headers: &HeaderMap, wants_events: bool) -> bool {
 fn is_events(value: &HeaderValue) -> bool {
     let media = value.as_bytes().split(|byte| *byte == b';').next().unwrap_or_default();
     media.trim_ascii().eq_ignore_ascii_case(b"text/event-stream")
+}
+
+/// A path that has a model in it, or something in front, goes as it came.
+fn hub_path(endpoint: Endpoint, path: &str) -> &str {
+    let is_plain = Prefix::split(path).0.is_empty();
+    match endpoint.wire() {
+        Wire::Responses | Wire::Chat | Wire::Messages if is_plain => endpoint.path(),
+        Wire::Responses | Wire::Chat | Wire::Messages | Wire::Gemini => path,
+    }
 }
 
 fn hub_uri(path: &str, query: Option<&str>) -> Uri {

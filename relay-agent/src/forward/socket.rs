@@ -35,7 +35,7 @@ use super::calls::Running;
 use super::events::lost;
 use super::frames::FrameWalk;
 use super::uplink::{BoxError, Uplink};
-use super::{Forward, LocalBody, head, hub_uri, refused, text, unanswered};
+use super::{Forward, LocalBody, head, hub_path, hub_uri, refused, text, unanswered};
 use crate::tunnel::LinkDown;
 
 impl<U: Uplink> Forward<U> {
@@ -377,7 +377,10 @@ fn accept_key(headers: &HeaderMap) -> Option<HeaderValue> {
 fn as_call(request: &Request<Incoming>, call: CallId, upload: SocketUpload) -> Request<OutBody> {
     let mut sent = Request::new(upload.boxed_unsync());
     *sent.method_mut() = Method::POST;
-    *sent.uri_mut() = hub_uri(Endpoint::Responses.path(), request.uri().query());
+    *sent.uri_mut() = hub_uri(
+        hub_path(Endpoint::Responses, request.uri().path()),
+        request.uri().query(),
+    );
     *sent.headers_mut() = head::to_hub(request.headers(), call);
     for name in [CONTENT_LENGTH, CONTENT_TYPE] {
         sent.headers_mut().remove(name);

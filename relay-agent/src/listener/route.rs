@@ -5,7 +5,7 @@ use std::future::Future;
 use http::header::{ALLOW, CONNECTION, HeaderMap};
 use http::{HeaderValue, Method, Request, Response};
 use hyper::body::Incoming;
-use relay_protocol::{Code, Endpoint, Refusal, Wire};
+use relay_protocol::{Code, Endpoint, Prefix, Refusal, Wire};
 use relay_shared::call::CallId;
 use relay_shared::http::take_key;
 use relay_shared::secret::Secret;
@@ -39,7 +39,8 @@ impl<U: Uplink, C: Control> Router<U, C> {
         }
         let in_address = take_key(&mut head.uri);
         let path = head.uri.path();
-        let (endpoint, wire) = (Endpoint::parse(path), Wire::of_path(path));
+        let (prefix, rest) = Prefix::split(path);
+        let (endpoint, wire) = (prefix.endpoint(rest), prefix.wire(rest));
         // A probe whether anyone is here. Nothing is told and nothing is done, so it needs no key and no hub.
         if head.method == Method::HEAD && endpoint.is_some() {
             return Response::new(text(""));
@@ -132,7 +133,8 @@ fn no_key() -> Refusal {
 
 fn no_such_path() -> Refusal {
     Refusal::new(Code::NotFound, "There is no such path here.").hint(
-        "Served: /v1/responses, /v1/chat/completions, /v1/messages, /v1beta/models/MODEL:generateContent, /v1/models.",
+        "Served: /v1/responses, /v1/chat/completions, /v1/messages, /v1beta/models/MODEL:generateContent, /v1/models, \
+         each also behind /api/PROJECT, /openai, /claude or /gemini.",
     )
 }
 

@@ -61,6 +61,7 @@ impl World {
         let caller = Caller {
             tenant: directory.load().tenants[&tenant].clone(),
             by: By::Key(key),
+            project: None,
         };
         let admission = Admission::start(ledger, directory.clone(), &hub.store, defaults(0))
             .await

@@ -26,6 +26,7 @@ fn caller() -> Caller {
     Caller {
         tenant: Arc::new(tenant),
         by: By::Key(KeyId::random()),
+        project: None,
     }
 }
 

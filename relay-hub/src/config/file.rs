@@ -20,6 +20,7 @@ pub(super) struct File {
     pub(super) metrics: Metrics,
     pub(super) limits: Limits,
     pub(super) aliases: BTreeMap<String, Spanned<String>>,
+    pub(super) hosts: BTreeMap<String, Spanned<String>>,
     pub(super) egress: Egress,
     pub(super) countries: Countries,
     pub(super) log: Log,

@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use relay_protocol::Tokens;
+use relay_protocol::{Family, Tokens};
 use relay_shared::config::Problems;
 
 pub use layout::DataDir;
@@ -79,6 +79,8 @@ pub struct Config {
     pub tunnel: Listen,
     /// The public entrance, with API keys.
     pub https: Option<Https>,
+    /// What both public entrances heed of a request's head.
+    pub public: PublicRules,
     /// A plain entrance for tests and local proxies; loopback only.
     pub http: Option<SocketAddr>,
     /// Where figures are scraped; loopback only.
@@ -113,6 +115,13 @@ pub struct Https {
     pub certificate: PathBuf,
     /// Its private key, PEM.
     pub key: PathBuf,
+}
+
+/// What the public entrances heed of a request's head.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PublicRules {
+    /// Names of hosts, in small letters, that serve the dialects of one vendor alone.
+    pub hosts: BTreeMap<String, Family>,
 }
 
 /// Bounds of every wait and every buffer.

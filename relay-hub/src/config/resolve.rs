@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use relay_protocol::Tokens;
+use relay_protocol::{Family, Tokens};
 use relay_shared::{
     config::{self, Problems},
     tls::{self, TlsError},
@@ -17,7 +17,7 @@ use relay_shared::{
 use toml::Spanned;
 
 use super::{
-    Config, DataDir, Door, Egress, Https, Limits, Listen, Log, Overrides,
+    Config, DataDir, Door, Egress, Https, Limits, Listen, Log, Overrides, PublicRules,
     file::{self, Entry, File},
     value::{Read, Size},
 };
@@ -40,6 +40,7 @@ pub(super) fn resolve(data: &DataDir, text: &str, overrides: &Overrides) -> Resu
         metrics,
         limits,
         aliases,
+        hosts,
         egress,
         countries,
         log,
@@ -47,6 +48,9 @@ pub(super) fn resolve(data: &DataDir, text: &str, overrides: &Overrides) -> Resu
     let config = Config {
         tunnel: reader.tunnel(tunnel, overrides),
         https: reader.https(data, https, overrides),
+        public: PublicRules {
+            hosts: reader.hosts(hosts),
+        },
         http: reader.http(http, overrides),
         metrics: reader.metrics(metrics),
         limits: reader.limits(limits),
@@ -255,6 +259,32 @@ impl Reader<'_> {
         file.into_iter()
             .map(|(name, target)| (name, target.into_inner()))
             .collect()
+    }
+
+    fn hosts(&mut self, file: BTreeMap<String, Spanned<String>>) -> BTreeMap<String, Family> {
+        let mut hosts = BTreeMap::new();
+        for (name, entry) in file {
+            let key = format!("hosts.\"{name}\"");
+            let host = host_and_port(&name).and_then(|(host, port)| port.is_none().then_some(host));
+            let family = Family::parse(entry.get_ref());
+            if host.is_none() {
+                let hint = "write a name without a port, such as hosts.\"claude.example.com\" = \"anthropic\"";
+                self.wrong(&key, &entry, format!("`{name}` is no host"), hint);
+            }
+            if family.is_none() {
+                let names = Family::ALL.map(Family::name).join(", ");
+                let problem = format!("`{}` is no protocol", entry.get_ref());
+                self.wrong(&key, &entry, problem, format!("there are {names}"));
+            }
+            let known = host.zip(family);
+            let known = known.map(|(host, family)| (host.trim_end_matches('.').to_ascii_lowercase(), family));
+            if let Some((host, family)) = known
+                && hosts.insert(host, family).is_some()
+            {
+                self.wrong(&key, &entry, "the host is there twice", "name each host once");
+            }
+        }
+        hosts
     }
 
     fn egress(&mut self, file: file::Egress) -> Egress {

@@ -1,6 +1,7 @@
 //! The entrances: a request becomes an [`Inbound`], whichever way it came. Knows transports and credentials' places;
 //! knows no tenant.
 
+mod address;
 mod http1;
 mod metrics;
 mod public;
@@ -14,9 +15,10 @@ use base64::Engine;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use hyper::upgrade::OnUpgrade;
-use relay_protocol::{Code, Endpoint, Refusal, Wire};
+use relay_protocol::{Code, Endpoint, Family, Refusal};
 use relay_shared::{call::CallId, http::take_key, secret::Secret};
 
+use self::address::Address;
 pub use self::{
     metrics::{Figures, serve_metrics},
     public::{Public, bind, serve_public},
@@ -27,7 +29,7 @@ use crate::{
         self, Exchange, Inbound, SocketClient,
         body::{ClientBody, ReplyBody},
     },
-    identity::Credential,
+    identity::{Credential, Proof},
     ledger::Link,
 };
 
@@ -35,7 +37,9 @@ use crate::{
 struct Arrival {
     head: http::request::Parts,
     body: ClientBody,
-    credential: Option<Credential>,
+    credential: Option<Proof>,
+    /// What its host is bound to.
+    host: Option<Family>,
     socket: Option<SocketClient>,
     call: CallId,
     address: IpAddr,
@@ -51,6 +55,7 @@ async fn admit(exchange: &Arc<Exchange>, arrival: Arrival) -> Response<ReplyBody
         mut head,
         body,
         credential,
+        host,
         socket,
         call,
         address,
@@ -58,21 +63,26 @@ async fn admit(exchange: &Arc<Exchange>, arrival: Arrival) -> Response<ReplyBody
         is_socket_post,
     } = arrival;
     // Before anything else sees the address.
-    let credential = match (take_key(&mut head.uri), credential) {
-        (Some(key), None) => Some(Credential::Key(key)),
-        (_, credential) => credential,
+    let proof = match (take_key(&mut head.uri), credential) {
+        (Some(key), None) => Some(Proof::Key(key)),
+        (_, proof) => proof,
     };
-    let path = head.uri.path();
-    if path == "/healthz" {
+    if head.uri.path() == "/healthz" {
         return health(exchange, &head.method);
     }
-    let wire = Wire::of_path(path);
+    let is_redeem = head.uri.path() == exchange::REDEEM;
+    let Address {
+        wire,
+        project,
+        endpoint,
+    } = Address::take(&mut head, host);
+    let credential = proof.map(|proof| Credential { proof, project });
     let refuse = |code, message: &str| exchange::refusal(&Refusal::new(code, message).into(), wire, call);
     if head_size(&head) > exchange.limits.head_bytes {
         exchange.discard(body);
         return refuse(Code::HeadTooLarge, "The request's head is over the limit.");
     }
-    if path == exchange::REDEEM {
+    if is_redeem {
         if head.method == Method::POST {
             return exchange.redeem(credential, &head.headers, body, call).await;
         }
@@ -83,9 +93,12 @@ async fn admit(exchange: &Arc<Exchange>, arrival: Arrival) -> Response<ReplyBody
             .insert(header::ALLOW, HeaderValue::from_static("POST"));
         return response;
     }
-    let Some(endpoint) = Endpoint::parse(path) else {
-        exchange.discard(body);
-        return refuse(Code::NotFound, "The relay has no such path.");
+    let endpoint = match endpoint {
+        Ok(endpoint) => endpoint,
+        Err(refusal) => {
+            exchange.discard(body);
+            return exchange::refusal(&refusal.into(), wire, call);
+        }
     };
     let allowed = allowed(endpoint, socket.is_some());
     let is_allowed = if is_socket_post {
@@ -106,6 +119,7 @@ async fn admit(exchange: &Arc<Exchange>, arrival: Arrival) -> Response<ReplyBody
             Inbound {
                 call,
                 endpoint,
+                wire,
                 credential,
                 head,
                 socket,
@@ -155,7 +169,7 @@ fn head_size(head: &http::request::Parts) -> usize {
 }
 
 /// An API key from whichever header the client's library puts it in.
-fn api_key(headers: &HeaderMap) -> Option<Credential> {
+fn api_key(headers: &HeaderMap) -> Option<Proof> {
     let bearer = headers.get(header::AUTHORIZATION).and_then(|value| {
         let (scheme, key) = value.to_str().ok()?.split_once(' ')?;
         scheme.eq_ignore_ascii_case("bearer").then(|| key.trim().to_owned())
@@ -165,7 +179,7 @@ fn api_key(headers: &HeaderMap) -> Option<Credential> {
             .iter()
             .find_map(|name| headers.get(*name)?.to_str().ok().map(|key| key.trim().to_owned()))
     };
-    bearer.or_else(named).map(|key| Credential::Key(Secret::new(key)))
+    bearer.or_else(named).map(|key| Proof::Key(Secret::new(key)))
 }
 
 /// A WebSocket handshake (RFC 6455, 4.2.1), with the answer to its key.
@@ -216,7 +230,7 @@ mod tests {
             let mut headers = HeaderMap::new();
             headers.insert(name, HeaderValue::from_static(value));
             assert!(
-                matches!(api_key(&headers), Some(Credential::Key(key)) if key.expose() == "rk_1"),
+                matches!(api_key(&headers), Some(Proof::Key(key)) if key.expose() == "rk_1"),
                 "{name}"
             );
         }

@@ -20,11 +20,14 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Arrival, admit, api_key,
+    Arrival,
+    address::bound,
+    admit, api_key,
     http1::{self, WAITS},
     socket_upgrade,
 };
 use crate::{
+    config::PublicRules,
     exchange::{
         Exchange,
         body::{ClientBody, ReplyBody},
@@ -46,6 +49,8 @@ pub struct Public {
     pub listener: TcpListener,
     /// `None`: plain HTTP, on loopback only.
     pub tls: Option<Arc<rustls::ServerConfig>>,
+    /// What it heeds of a request's head.
+    pub rules: Arc<PublicRules>,
     /// Cancelled when no new connection is taken and idle ones are closed.
     pub drain: CancellationToken,
 }
@@ -67,6 +72,7 @@ pub async fn serve_public(public: Public, exchange: Arc<Exchange>, tasks: Tasks)
         }
         let connection = Connection {
             exchange: exchange.clone(),
+            rules: public.rules.clone(),
             from: from.ip(),
             drain: public.drain.clone(),
         };
@@ -89,6 +95,7 @@ const PREFACE: [u8; 4] = *b"PRI ";
 
 struct Connection {
     exchange: Arc<Exchange>,
+    rules: Arc<PublicRules>,
     from: IpAddr,
     drain: CancellationToken,
 }
@@ -113,13 +120,13 @@ impl Connection {
     }
 
     async fn speak(self, version: Version, io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, link: Link) {
-        let (exchange, from) = (self.exchange, self.from);
+        let (exchange, rules, from) = (self.exchange, self.rules, self.from);
         let head_bytes = exchange.limits.head_bytes;
         let (io, written) = Telling::new(io);
         let service = service_fn(move |request: Request<Incoming>| {
             let (version, written) = (request.version(), written.clone());
             // Boxed: a connection would keep the room of the future for as long as its answer streams.
-            let answer = Box::pin(answer(exchange.clone(), request, from, link));
+            let answer = Box::pin(answer(exchange.clone(), rules.clone(), request, from, link));
             answer.map_ok(move |answer| answer.map(|body| InTurn::new(body, version, written)))
         });
         match version {
@@ -177,6 +184,7 @@ fn http2(head_bytes: usize) -> http2::Builder<TokioExecutor> {
 
 async fn answer(
     exchange: Arc<Exchange>,
+    rules: Arc<PublicRules>,
     mut request: Request<Incoming>,
     address: IpAddr,
     link: Link,
@@ -186,6 +194,7 @@ async fn answer(
     let body = InBody::hyper(body, head.version);
     let arrival = Arrival {
         credential: api_key(&head.headers),
+        host: bound(&rules.hosts, &head),
         socket: socket_upgrade(&head, upgrade),
         head,
         body: ClientBody::Public(Box::new(body)),

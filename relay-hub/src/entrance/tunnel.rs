@@ -20,7 +20,7 @@ use super::{Arrival, admit};
 use crate::{
     enrolment::Enrolment,
     exchange::{Exchange, SocketClient, body::ClientBody},
-    identity::Credential,
+    identity::Proof,
     ledger::Link,
 };
 
@@ -40,7 +40,8 @@ async fn answer(exchange: Arc<Exchange>, request: Request<InBody>, peer: Peer) -
         .get(CALL_ID)
         .and_then(|id| CallId::parse(id.to_str().ok()?));
     let arrival = Arrival {
-        credential: Some(Credential::Device((*peer.identity).clone())),
+        credential: Some(Proof::Device((*peer.identity).clone())),
+        host: None,
         socket: is_socket.then_some(SocketClient::Bodies),
         head,
         body: ClientBody::Tunnel(Box::new(body)),

@@ -51,12 +51,6 @@ pub use self::{redeem::REDEEM, socket::SocketClient};
 
 /// The name under which a client and an operator find a call again.
 const CALL_ID: HeaderName = HeaderName::from_static("relay-call-id");
-/// What only clients of Anthropic's and of Google's say.
-static OF_ANTHROPIC: [HeaderName; 1] = [HeaderName::from_static("anthropic-version")];
-static OF_GOOGLE: [HeaderName; 2] = [
-    HeaderName::from_static("x-goog-api-client"),
-    HeaderName::from_static("x-goog-api-key"),
-];
 /// Where a vendor tells which model answered.
 const TOLD_MODEL: HeaderName = HeaderName::from_static("openai-model");
 /// A refused client has this long to finish its body.
@@ -97,6 +91,8 @@ const fn keepalive(link: Link) -> Option<Duration> {
 pub struct Inbound {
     pub call: CallId,
     pub endpoint: Endpoint,
+    /// The dialect in which to answer: a list of models is asked for by the same path in three.
+    pub wire: Wire,
     pub credential: Option<Credential>,
     pub head: http::request::Parts,
     /// The client asks for a WebSocket.
@@ -108,16 +104,6 @@ pub struct Inbound {
 }
 
 impl Inbound {
-    /// The dialect in which to answer: a list of models is asked for by the same path in three.
-    fn wire(&self) -> Wire {
-        let says = |names: &[HeaderName]| names.iter().any(|name| self.head.headers.contains_key(name));
-        match self.endpoint {
-            Endpoint::Models if says(&OF_ANTHROPIC) => Wire::Messages,
-            Endpoint::Models if says(&OF_GOOGLE) => Wire::Gemini,
-            endpoint => endpoint.wire(),
-        }
-    }
-
     /// What admission decides by before the body.
     fn asks(&self) -> Head {
         Head {
@@ -167,7 +153,7 @@ impl Exchange {
     /// Serves one call. A refusal is an answer too: in the client's dialect, with the call's id.
     pub async fn serve(self: &Arc<Self>, inbound: Inbound, mut body: ClientBody) -> Response<ReplyBody> {
         fault::point("accepted");
-        let (call, wire) = (inbound.call, inbound.wire());
+        let (call, wire) = (inbound.call, inbound.wire);
         let mut record = None;
         let outcome = match (inbound.endpoint, &inbound.socket) {
             (endpoint, _) if endpoint.lists_models() => self.models(inbound).await,

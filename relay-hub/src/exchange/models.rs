@@ -14,7 +14,7 @@ impl Exchange {
     /// `GET /v1/models`: the list of Anthropic's for its clients, of Google's for theirs, of OpenAI's for others, or Codex's
     /// catalogue when the query names a `client_version`. `GET /v1beta/models`: Google's.
     pub(super) async fn models(&self, inbound: Inbound) -> Result<Response<ReplyBody>, Refused> {
-        let (asks, wire) = (inbound.asks(), inbound.wire());
+        let (asks, wire) = (inbound.asks(), inbound.wire);
         let caller = self.identify(inbound.credential).await?;
         let rules = self.admission.check(&caller, &asks)?;
         let models = self.catalogue.models(&caller).into_iter();

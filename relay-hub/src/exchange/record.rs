@@ -38,6 +38,7 @@ impl Record {
             call,
             tenant: caller.tenant_id().clone(),
             by: caller.by.clone(),
+            project: caller.project.clone(),
             account: None,
             choice: Choice::Only,
             egress: None,

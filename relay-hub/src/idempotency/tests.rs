@@ -78,6 +78,7 @@ fn caller() -> Caller {
     Caller {
         tenant,
         by: By::Key(KeyId::random()),
+        project: None,
     }
 }
 

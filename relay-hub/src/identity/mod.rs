@@ -12,14 +12,28 @@ use relay_shared::{
 
 use crate::{
     directory::{Directory, DirectoryHandle, Tenant},
-    ids::{DeviceId, KeyId, TenantId},
+    ids::{DeviceId, KeyId, Project, TenantId},
     limit::Scope,
     refusal::Refused,
     store::{keys::KeyText, millis},
 };
 
-/// What a client shows.
-pub enum Credential {
+/// What a client shows of itself.
+pub struct Credential {
+    /// Who it is.
+    pub proof: Proof,
+    /// For which of its projects it calls.
+    pub project: Option<Project>,
+}
+
+impl From<Proof> for Credential {
+    fn from(proof: Proof) -> Self {
+        Self { proof, project: None }
+    }
+}
+
+/// By what it is known.
+pub enum Proof {
     /// An API key's text, as it came.
     Key(Secret<String>),
     /// A verified device certificate.
@@ -58,6 +72,8 @@ pub struct Caller {
     pub tenant: Arc<Tenant>,
     /// With what.
     pub by: By,
+    /// For which of the tenant's projects, in its own words.
+    pub project: Option<Project>,
 }
 
 impl Caller {
@@ -112,6 +128,7 @@ impl Identity {
             &directory,
             tenant,
             caller.by.clone(),
+            caller.project.clone(),
             millis(SystemClock.wall()),
         )?)
     }
@@ -154,8 +171,8 @@ impl From<Stranger> for Refused {
 }
 
 fn look_up(directory: &Directory, credential: &Credential, now_ms: i64) -> Result<Caller, Stranger> {
-    let (tenant, by) = match credential {
-        Credential::Key(text) => {
+    let (tenant, by) = match &credential.proof {
+        Proof::Key(text) => {
             let shown = KeyText::read(text.expose()).ok_or(Stranger::Malformed)?;
             let known = directory.keys.get(&shown.id);
             // An unknown id is compared too, so that the time tells nothing.
@@ -167,7 +184,7 @@ fn look_up(directory: &Directory, credential: &Credential, now_ms: i64) -> Resul
             }
             (&key.tenant, By::Key(key.id.clone()))
         }
-        Credential::Device(identity) => {
+        Proof::Device(identity) => {
             let id = DeviceId::parse(&identity.device).map_err(|_| Stranger::Malformed)?;
             let device = directory.devices.get(&id).ok_or(Stranger::Unknown)?;
             if device.tenant.as_str() != identity.tenant {
@@ -179,10 +196,16 @@ fn look_up(directory: &Directory, credential: &Credential, now_ms: i64) -> Resul
             (&device.tenant, By::Device(device.id.clone()))
         }
     };
-    admitted(directory, tenant, by, now_ms)
+    admitted(directory, tenant, by, credential.project.clone(), now_ms)
 }
 
-fn admitted(directory: &Directory, tenant: &TenantId, by: By, now_ms: i64) -> Result<Caller, Stranger> {
+fn admitted(
+    directory: &Directory,
+    tenant: &TenantId,
+    by: By,
+    project: Option<Project>,
+    now_ms: i64,
+) -> Result<Caller, Stranger> {
     let tenant = directory.tenants.get(tenant).ok_or(Stranger::Unknown)?;
     if tenant.is_suspended {
         return Err(Stranger::Suspended);
@@ -200,6 +223,7 @@ fn admitted(directory: &Directory, tenant: &TenantId, by: By, now_ms: i64) -> Re
     Ok(Caller {
         tenant: tenant.clone(),
         by,
+        project,
     })
 }
 

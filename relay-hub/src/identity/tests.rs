@@ -11,7 +11,7 @@ async fn identity(hub: &TestHub, tasks: &Tasks) -> Identity {
 }
 
 fn key(text: &str) -> Credential {
-    Credential::Key(Secret::new(text.to_owned()))
+    Proof::Key(Secret::new(text.to_owned())).into()
 }
 
 async fn code(identity: &Identity, credential: &Credential) -> Option<Code> {
@@ -86,11 +86,11 @@ async fn a_device_is_known_by_its_own_tenant_only() {
     let device = add_device(&hub.store, &tenant).await;
     let shown = |tenant: &TenantId| {
         let (tenant, device) = (tenant.to_string(), device.to_string());
-        Credential::Device(DeviceIdentity {
+        Credential::from(Proof::Device(DeviceIdentity {
             tenant,
             device,
             serial: "1".into(),
-        })
+        }))
     };
     assert_eq!(code(&identity, &shown(&tenant)).await, None);
     assert_eq!(code(&identity, &shown(&other)).await, Some(Code::InvalidKey));

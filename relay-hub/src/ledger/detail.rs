@@ -6,6 +6,7 @@ use relay_protocol::{Tokens, ToolCalls, Usage};
 use serde::{Deserialize, Serialize};
 
 use super::{choice::Choice, row::UsageRow};
+use crate::ids::Project;
 
 /// Something an operator should know of a bill.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -112,6 +113,8 @@ static BILLS: [AtomicU64; Flag::ALL.len()] = [const { AtomicU64::new(0) }; Flag:
 #[derive(Serialize)]
 struct Detail<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
+    project: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     tier: Option<&'a str>,
     #[serde(skip_serializing_if = "is_none")]
     cache_write_long: Tokens,
@@ -139,7 +142,8 @@ fn is_none(tokens: &Tokens) -> bool {
 /// The text of a row's `detail`; `None` for a plain call, which is nearly every one.
 pub(super) fn detail(row: &UsageRow) -> Option<String> {
     let usage = row.usage.map(|(usage, _)| usage).unwrap_or_default();
-    if row.tier.is_none() && row.flags.is_empty() && row.choice == Choice::Only && usage.is_plain() {
+    let has_none = row.tier.is_none() && row.project.is_none();
+    if has_none && row.flags.is_empty() && row.choice == Choice::Only && usage.is_plain() {
         return None;
     }
     let Usage {
@@ -156,6 +160,7 @@ pub(super) fn detail(row: &UsageRow) -> Option<String> {
         tools,
     } = usage;
     serde_json::to_string(&Detail {
+        project: row.project.as_ref().map(Project::as_str),
         tier: row.tier.as_deref(),
         cache_write_long,
         input_audio,

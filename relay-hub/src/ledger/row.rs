@@ -8,7 +8,7 @@ use relay_shared::call::CallId;
 use super::{choice::Choice, detail::Flags};
 use crate::{
     identity::By,
-    ids::{AccountId, TenantId},
+    ids::{AccountId, Project, TenantId},
     money::Nanos,
 };
 
@@ -21,6 +21,8 @@ pub struct UsageRow {
     pub tenant: TenantId,
     /// With what it called.
     pub by: By,
+    /// For which of its projects.
+    pub project: Option<Project>,
     /// The vendor account that served it.
     pub account: Option<AccountId>,
     /// Why that one.

@@ -113,6 +113,7 @@ pub(super) fn row(wish: &Reserve, ending: Ending) -> UsageRow {
         call: wish.call,
         tenant: wish.tenant.clone(),
         by: wish.by.clone(),
+        project: None,
         account: None,
         choice: Choice::Only,
         egress: Some("direct".into()),

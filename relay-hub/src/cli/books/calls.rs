@@ -22,7 +22,7 @@ use crate::store::{
 pub(super) struct Calls {
     #[command(flatten)]
     which: Which,
-    /// Sums instead of calls, by what they have in common: tenant, key, device, model, upstream_model, account,
+    /// Sums instead of calls, by what they have in common: tenant, key, device, project, model, upstream_model, account,
     /// endpoint, ending, day, month, with commas between them; or total.
     #[arg(long, value_name = "WHAT")]
     by: Option<String>,
@@ -248,7 +248,7 @@ fn shown(call: &CallRow) -> Vec<String> {
 type Column = (&'static str, fn(&CallRow) -> Cell);
 
 /// The columns of CSV. Programs name them: they are added at the end and never renamed.
-const COLUMNS: [Column; 32] = [
+const COLUMNS: [Column; 33] = [
     ("call", |c| c.call.as_str().into()),
     ("started", |c| Cell::Text(moment(c.started_ms))),
     ("started_ms", |c| Cell::Number(c.started_ms)),
@@ -285,6 +285,7 @@ const COLUMNS: [Column; 32] = [
             .map_or(Cell::Empty, |detail| Cell::Text(detail.to_string()))
     }),
     ("local_address", |c| c.local_address.as_deref().into()),
+    ("project", |c| c.project.as_deref().into()),
 ];
 
 const USUAL: [Group; 2] = [Group::Tenant, Group::Model];
@@ -328,6 +329,7 @@ mod tests {
             call,
             tenant: tenant.clone(),
             by,
+            project: None,
             account: None,
             choice: Choice::Only,
             egress: Some("direct".into()),

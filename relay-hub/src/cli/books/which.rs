@@ -6,7 +6,7 @@ use relay_shared::config::Problems;
 
 use super::super::{Desk, Failure, now_ms, there_are, typed};
 use crate::{
-    ids::{AccountId, DeviceId, KeyId, TenantId},
+    ids::{AccountId, DeviceId, KeyId, Project, TenantId},
     store::{Store, accounts, devices, keys, usage::Filter},
 };
 
@@ -33,6 +33,9 @@ pub(super) struct Which {
     /// The id of a device.
     #[arg(long, value_name = "ID")]
     device: Option<String>,
+    /// The tenant's project, as it stands in the path or in the app token.
+    #[arg(long)]
+    project: Option<String>,
     /// The name asked for or the vendor's.
     #[arg(long)]
     model: Option<String>,
@@ -82,6 +85,7 @@ impl Which {
             tenant,
             key,
             device,
+            project,
             model,
             account,
             window,
@@ -97,8 +101,14 @@ impl Which {
             (None, Some(device)) => known_device(store, device, problems).await?,
             (None, None) => None,
         };
+        let named = project.as_deref().map(|name| (name, Project::parse(name)));
+        if let Some((name, None)) = &named {
+            let problem = format!("`{}` is no project", typed(name));
+            problems.push("--project", problem, Project::NAMES);
+        }
         let (since_ms, until_ms) = window.read(problems);
         Ok(Filter {
+            project: named.and_then(|(_, project)| project),
             tenant,
             caller,
             model: model.clone(),

@@ -52,10 +52,11 @@ fn every_example_of_the_template_can_be_used() {
         .filter_map(|line| line.strip_prefix("# "))
         .filter(is_setting)
         .collect();
-    assert_eq!(examples.len(), 4);
+    assert_eq!(examples.len(), 5);
     let config = resolve(&DataDir::new(home.path()), &examples.join("\n"), &Overrides::default()).unwrap();
     assert_eq!(config.tunnel.advertise.as_deref(), Some("relay.example.com:8443"));
     assert_eq!(config.aliases["fast"], "gpt-5-mini");
+    assert_eq!(config.public.hosts["claude.example.com"], Family::Anthropic);
     assert_eq!(config.egress.extra_ca, Some(home.path().join("company-ca.pem")));
     assert_eq!(config.countries, Some(home.path().join("countries.mmdb")));
 }
@@ -107,6 +108,24 @@ fn broken_syntax_and_a_repeated_key_name_their_line() {
     assert!(problems("[tunnel\nlisten = 1")[0].contains("line 1"));
     let twice = problems("[aliases]\na = 'x'\na = 'y'\n");
     assert!(twice[0].contains("line 3"), "{twice:?}");
+}
+
+#[test]
+fn a_host_is_bound_by_its_name_and_every_wrong_one_is_told() {
+    let config = read("[hosts]\n'Claude.Example.com.' = 'anthropic'\n'10.0.0.1' = 'openai'").unwrap();
+    let hosts: Vec<_> = config.public.hosts.into_iter().collect();
+    let expected = [("10.0.0.1", Family::OpenAi), ("claude.example.com", Family::Anthropic)];
+    assert_eq!(hosts, expected.map(|(name, family)| (name.to_owned(), family)));
+    let told = problems(
+        "[hosts]\n'a.example:443' = 'openai'\n'b.example' = 'claude'\n'c d' = 'x'\n\
+         'e.example' = 'gemini'\n'E.example' = 'gemini'",
+    );
+    assert_eq!(told.len(), 5, "{told:#?}");
+    assert!(
+        told.iter()
+            .any(|line| line.contains("there are openai, anthropic, gemini")),
+        "{told:#?}"
+    );
 }
 
 #[test]

@@ -54,6 +54,7 @@ impl Exchange {
         let Inbound {
             call,
             endpoint,
+            wire: _,
             credential,
             head,
             socket,

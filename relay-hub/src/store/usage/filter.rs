@@ -2,7 +2,7 @@
 
 use sqlx::{QueryBuilder, Sqlite};
 
-use crate::ids::{AccountId, TenantId};
+use crate::ids::{AccountId, Project, TenantId};
 
 /// What is not named does not narrow.
 #[derive(Debug, Clone, Default)]
@@ -11,6 +11,8 @@ pub struct Filter {
     pub tenant: Option<TenantId>,
     /// The id of a key or a device.
     pub caller: Option<String>,
+    /// For which of its projects.
+    pub project: Option<Project>,
     /// The name asked for or the vendor's.
     pub model: Option<String>,
     /// The vendor account.
@@ -29,6 +31,7 @@ impl Filter {
         let Self {
             tenant,
             caller,
+            project,
             model,
             account,
             since_ms,
@@ -38,6 +41,10 @@ impl Filter {
         let same = [
             (" AND u.tenant = ", tenant.as_ref().map(TenantId::as_str)),
             (" AND u.caller = ", caller.as_deref()),
+            (
+                " AND json_extract(u.detail, '$.project') = ",
+                project.as_ref().map(Project::as_str),
+            ),
             (" AND u.account = ", account.as_ref().map(AccountId::as_str)),
         ];
         for (condition, value) in same {

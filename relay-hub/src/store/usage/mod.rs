@@ -32,6 +32,8 @@ pub struct CallRow {
     pub tenant_name: Option<String>,
     /// The key or device it came with.
     pub by: String,
+    /// The tenant's project it was for.
+    pub project: Option<String>,
     /// The vendor account's id.
     pub account: Option<String>,
     /// Its name.
@@ -178,8 +180,16 @@ pub async fn held(store: &Store, call: CallId) -> Result<Option<Nanos>, StoreErr
     Ok(row.map(|row| row.try_get(0)).transpose()?.map(Nanos::new))
 }
 
-const CALLS: &str = "SELECT u.*, lower(hex(u.call)) AS call_hex, t.name AS tenant_name, a.name AS account_name \
+const CALLS: &str = "SELECT u.*, lower(hex(u.call)) AS call_hex, json_extract(u.detail, '$.project') AS project, \
+    t.name AS tenant_name, a.name AS account_name \
     FROM usage u LEFT JOIN tenant t ON t.id = u.tenant LEFT JOIN vendor_account a ON a.id = u.account WHERE true";
+
+/// A row's detail but for the project, which has a place of its own.
+fn rare(text: &str) -> Option<serde_json::Value> {
+    let mut detail: serde_json::Map<_, _> = serde_json::from_str(text).ok()?;
+    detail.remove("project");
+    (!detail.is_empty()).then_some(detail.into())
+}
 
 impl CallRow {
     fn read(row: &SqliteRow) -> Result<Self, StoreError> {
@@ -192,6 +202,7 @@ impl CallRow {
             tenant: row.try_get("tenant")?,
             tenant_name: row.try_get("tenant_name")?,
             by: row.try_get("caller")?,
+            project: row.try_get("project")?,
             account: row.try_get("account")?,
             egress: row.try_get("egress")?,
             local_address: row.try_get("local_address")?,
@@ -220,9 +231,7 @@ impl CallRow {
             response_id: row.try_get("response_id")?,
             link: row.try_get("link")?,
             streamed: row.try_get("streamed")?,
-            detail: row
-                .try_get::<Option<String>, _>("detail")?
-                .and_then(|text| serde_json::from_str(&text).ok()),
+            detail: row.try_get::<Option<String>, _>("detail")?.and_then(|text| rare(&text)),
         })
     }
 }

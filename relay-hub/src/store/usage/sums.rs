@@ -19,6 +19,8 @@ pub enum Group {
     Key,
     /// The device's id.
     Device,
+    /// The tenant's project.
+    Project,
     /// The model asked for.
     Model,
     /// The model at the vendor.
@@ -37,10 +39,11 @@ pub enum Group {
 
 impl Group {
     /// Every one.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Tenant,
         Self::Key,
         Self::Device,
+        Self::Project,
         Self::Model,
         Self::UpstreamModel,
         Self::Account,
@@ -56,6 +59,7 @@ impl Group {
             Self::Tenant => "tenant",
             Self::Key => "key",
             Self::Device => "device",
+            Self::Project => "project",
             Self::Model => "model",
             Self::UpstreamModel => "upstream_model",
             Self::Account => "account",
@@ -71,6 +75,7 @@ impl Group {
             Self::Tenant => "coalesce((SELECT name FROM tenant WHERE id = u.tenant), u.tenant)",
             Self::Key => "CASE WHEN substr(u.caller, 1, 4) = 'key_' THEN u.caller END",
             Self::Device => "CASE WHEN substr(u.caller, 1, 4) = 'dev_' THEN u.caller END",
+            Self::Project => "json_extract(u.detail, '$.project')",
             Self::Model => "u.model",
             Self::UpstreamModel => "u.upstream_model",
             Self::Account => "coalesce((SELECT name FROM vendor_account WHERE id = u.account), u.account)",
