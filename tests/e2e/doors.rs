@@ -1,4 +1,4 @@
-//! The doors of the relay: paths behind a project or a vendor's name, hosts bound to one vendor's wires.
+//! The doors of the relay: paths behind a project or a vendor's name, hosts bound to one vendor's wires, web pages.
 
 use bytes::Bytes;
 use http::Method;
@@ -253,5 +253,111 @@ async fn a_bound_host_serves_one_vendor_s_wires_and_refuses_in_its_words() {
     assert_eq!(open.status, 200, "{}", open.text());
     let health = get(&client, "/healthz", &[("host", "claude.example.com")]).await;
     assert_eq!(health.status, 200);
+    world.assert_sound().await;
+}
+
+const PAGE: &str = "https://app.example.com";
+
+fn cors(hub_toml: &str) -> Setup {
+    Setup {
+        hub_toml: hub_toml.to_owned(),
+        ..setup()
+    }
+}
+
+async fn send(client: &Client, method: Method, path: &str, headers: &[(&str, &str)], body: &str) -> Whole {
+    let mut request = client.request(method, path).header("content-type", "application/json");
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let request = request.body(Full::new(Bytes::from(body.to_owned()))).unwrap();
+    client.send(request).await.unwrap().rest().await
+}
+
+/// What a browser reads of an answer's head.
+fn allowed(answer: &Whole) -> Option<&str> {
+    let origin = answer.headers.get("access-control-allow-origin");
+    origin.map(|origin| origin.to_str().unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_of_a_named_origin_may_call_and_read_and_needs_no_key_to_ask() {
+    let world = cors("[public]\ncors_origins = [\"https://app.example.com\"]")
+        .start()
+        .await;
+    let base = format!("http://{}", world.hub.http());
+    let (client, stranger) = (Client::new(&base, &world.key), Client::new(&base, ""));
+    let asks = [
+        ("origin", PAGE),
+        ("access-control-request-method", "POST"),
+        (
+            "access-control-request-headers",
+            "authorization,content-type,x-stainless-lang",
+        ),
+    ];
+    let tls = Client::tls(world.hub.https(), "", &world.hub.certificate_authority(), true);
+    for (client, path) in [
+        (&stranger, "/v1/responses"),
+        (&stranger, "/api/p/claude/v1/messages"),
+        (&tls, "/responses"),
+    ] {
+        let answer = send(client, Method::OPTIONS, path, &asks, "").await;
+        assert_eq!((answer.status.as_u16(), allowed(&answer)), (204, Some(PAGE)), "{path}");
+        assert!(
+            answer.headers["access-control-allow-methods"]
+                .to_str()
+                .unwrap()
+                .contains("POST")
+        );
+        assert_eq!(answer.headers["access-control-allow-headers"], asks[2].1);
+        assert!(answer.headers.get("access-control-allow-credentials").is_none());
+        assert!(answer.body.is_empty());
+    }
+    world.vendor.next(Script::message("Hello."));
+    let answer = send(&client, Method::POST, "/v1/responses", &[("origin", PAGE)], &ask(true)).await;
+    assert_eq!((answer.status.as_u16(), allowed(&answer)), (200, Some(PAGE)));
+    assert_eq!(answer.headers["access-control-expose-headers"], "*");
+    assert_eq!(answer.headers["vary"], "origin");
+    assert!(world.vendor.posts()[0].headers.get("origin").is_none());
+    let refused = send(&stranger, Method::POST, "/v1/messages", &[("origin", PAGE)], "{}").await;
+    assert_eq!((refused.status.as_u16(), allowed(&refused)), (401, Some(PAGE)));
+    for foreign in ["https://evil.example", "null", "https://app.example.com.evil.example"] {
+        let asks = [("origin", foreign), ("access-control-request-method", "POST")];
+        let answer = send(&stranger, Method::OPTIONS, "/v1/responses", &asks, "").await;
+        assert_eq!((answer.status.as_u16(), allowed(&answer)), (405, None), "{foreign}");
+        let answer = send(&client, Method::GET, "/v1/models", &[("origin", foreign)], "").await;
+        assert_eq!(
+            (allowed(&answer), &answer.headers["vary"]),
+            (None, &"origin".parse().unwrap()),
+            "{foreign}"
+        );
+    }
+    let agent = Client::new(&format!("http://{}", world.agent.addr()), &world.agent.key);
+    for (method, body) in [(Method::OPTIONS, ""), (Method::POST, "{}")] {
+        let answer = send(&agent, method, "/v1/responses", &asks, body).await;
+        assert_eq!(
+            (answer.status.as_u16(), allowed(&answer)),
+            (403, None),
+            "never on the agent"
+        );
+    }
+    world.assert_sound().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_the_setting_no_page_may_read_anything() {
+    let world = cors("").start().await;
+    let client = Client::new(&format!("http://{}", world.hub.http()), &world.key);
+    let asks = [("origin", PAGE), ("access-control-request-method", "GET")];
+    for method in [Method::OPTIONS, Method::GET] {
+        let answer = send(&client, method.clone(), "/v1/models", &asks, "").await;
+        let names: Vec<_> = answer.headers.keys().map(|name| name.as_str()).collect();
+        assert!(
+            !names
+                .iter()
+                .any(|name| name.starts_with("access-control") || *name == "vary"),
+            "{method}: {names:?}"
+        );
+    }
     world.assert_sound().await;
 }

@@ -20,6 +20,7 @@ pub(super) struct File {
     pub(super) metrics: Metrics,
     pub(super) limits: Limits,
     pub(super) aliases: BTreeMap<String, Spanned<String>>,
+    pub(super) public: Public,
     pub(super) hosts: BTreeMap<String, Spanned<String>>,
     pub(super) egress: Egress,
     pub(super) countries: Countries,
@@ -45,6 +46,12 @@ pub(super) struct Https {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Http {
     pub(super) listen: Entry<Read<Door>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Public {
+    pub(super) cors_origins: Vec<Spanned<String>>,
 }
 
 #[derive(Debug, Default, Deserialize)]

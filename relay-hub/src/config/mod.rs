@@ -6,7 +6,7 @@ mod resolve;
 mod value;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs, io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::PathBuf,
@@ -122,6 +122,8 @@ pub struct Https {
 pub struct PublicRules {
     /// Names of hosts, in small letters, that serve the dialects of one vendor alone.
     pub hosts: BTreeMap<String, Family>,
+    /// Origins whose pages may call, as browsers write them.
+    pub cors_origins: BTreeSet<String>,
 }
 
 /// Bounds of every wait and every buffer.

@@ -1,7 +1,7 @@
 //! From what stands in `hub.toml` and on the command line to a whole [`Config`]: defaults, ranges, contradictions.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt::Display,
     fs,
     net::{Ipv4Addr, SocketAddr},
@@ -40,6 +40,7 @@ pub(super) fn resolve(data: &DataDir, text: &str, overrides: &Overrides) -> Resu
         metrics,
         limits,
         aliases,
+        public,
         hosts,
         egress,
         countries,
@@ -50,6 +51,7 @@ pub(super) fn resolve(data: &DataDir, text: &str, overrides: &Overrides) -> Resu
         https: reader.https(data, https, overrides),
         public: PublicRules {
             hosts: reader.hosts(hosts),
+            cors_origins: reader.origins(public),
         },
         http: reader.http(http, overrides),
         metrics: reader.metrics(metrics),
@@ -287,6 +289,19 @@ impl Reader<'_> {
         hosts
     }
 
+    fn origins(&mut self, file: file::Public) -> BTreeSet<String> {
+        let file::Public { cors_origins } = file;
+        for entry in &cors_origins {
+            if !is_origin(entry.get_ref()) {
+                let problem = format!("`{}` is no origin", entry.get_ref());
+                let hint = "write it as browsers do: \"https://app.example.com\", in small letters, with a port where it is not \
+                            the usual one, and nothing behind it";
+                self.wrong("public.cors_origins", entry, problem, hint);
+            }
+        }
+        cors_origins.into_iter().map(Spanned::into_inner).collect()
+    }
+
     fn egress(&mut self, file: file::Egress) -> Egress {
         let file::Egress { extra_ca } = file;
         Egress {
@@ -430,6 +445,26 @@ fn host_and_port(text: &str) -> Option<(String, Option<u16>)> {
     };
     let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
     (!host.is_empty() && host.chars().all(is_name)).then(|| (host.to_owned(), port))
+}
+
+/// `scheme://host` or `scheme://host:port` in the one spelling that browsers have for it.
+fn is_origin(text: &str) -> bool {
+    let Some((scheme, rest)) = text.split_once("://") else {
+        return false;
+    };
+    let usual = match scheme {
+        "https" => 443,
+        "http" => 80,
+        _ => return false,
+    };
+    let parts = host_and_port(rest);
+    parts.is_some_and(|(host, port)| {
+        let is_spelled = match port {
+            None => rest == host,
+            Some(port) => port != usual && rest == format!("{host}:{port}"),
+        };
+        is_spelled && !text.contains(|c: char| c.is_ascii_uppercase())
+    })
 }
 
 type IsGood = fn(&[u8]) -> Result<(), TlsError>;

@@ -2,6 +2,7 @@
 //! knows no tenant.
 
 mod address;
+mod cors;
 mod http1;
 mod metrics;
 mod public;

@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Arrival,
     address::bound,
-    admit, api_key,
+    admit, api_key, cors,
     http1::{self, WAITS},
     socket_upgrade,
 };
@@ -189,21 +189,32 @@ async fn answer(
     address: IpAddr,
     link: Link,
 ) -> Result<Response<ReplyBody>, Infallible> {
+    let page = cors::admitted(&rules.cors_origins, request.headers());
     let upgrade = request.extensions_mut().remove::<hyper::upgrade::OnUpgrade>();
     let (head, body) = request.into_parts();
-    let body = InBody::hyper(body, head.version);
-    let arrival = Arrival {
-        credential: api_key(&head.headers),
-        host: bound(&rules.hosts, &head),
-        socket: socket_upgrade(&head, upgrade),
-        head,
-        body: ClientBody::Public(Box::new(body)),
-        call: CallId::random(),
-        address,
-        link,
-        is_socket_post: false,
+    let asked = page.as_ref().and_then(|_| cors::preflight(&head));
+    let mut response = match asked {
+        Some(response) => response,
+        None => {
+            let body = InBody::hyper(body, head.version);
+            let arrival = Arrival {
+                credential: api_key(&head.headers),
+                host: bound(&rules.hosts, &head),
+                socket: socket_upgrade(&head, upgrade),
+                head,
+                body: ClientBody::Public(Box::new(body)),
+                call: CallId::random(),
+                address,
+                link,
+                is_socket_post: false,
+            };
+            admit(&exchange, arrival).await
+        }
     };
-    Ok(admit(&exchange, arrival).await)
+    if !rules.cors_origins.is_empty() {
+        cors::open(&mut response, page);
+    }
+    Ok(response)
 }
 
 /// Binds a public listener.

@@ -38,7 +38,7 @@ fn the_template_tells_the_real_defaults() {
     let of = |text: &str| resolve(&data, text, &Overrides::default()).unwrap();
     assert_eq!(of(&uncommented), of(""));
     assert_eq!(of(TEMPLATE), of(""));
-    assert_eq!(uncommented.lines().count(), 28, "{uncommented}");
+    assert_eq!(uncommented.lines().count(), 29, "{uncommented}");
 }
 
 #[test]
@@ -125,6 +125,40 @@ fn a_host_is_bound_by_its_name_and_every_wrong_one_is_told() {
         told.iter()
             .any(|line| line.contains("there are openai, anthropic, gemini")),
         "{told:#?}"
+    );
+}
+
+#[test]
+fn an_origin_is_written_as_browsers_write_it() {
+    let of = |text: &str| read(&format!("public.cors_origins = ['{text}']"));
+    for good in [
+        "https://app.example.com",
+        "http://localhost:3000",
+        "https://app.example.com:8443",
+        "http://[::1]:3000",
+        "http://127.0.0.1",
+    ] {
+        assert!(of(good).unwrap().public.cors_origins.contains(good), "{good}");
+    }
+    for bad in [
+        "*",
+        "",
+        "null",
+        "app.example.com",
+        "https://app.example.com/",
+        "https://app.example.com/path",
+        "https://App.example.com",
+        "https://app.example.com:443",
+        "https://app.example.com:08443",
+        "https://*.example.com",
+        "ftp://app.example.com",
+        "https://u@app.example.com",
+    ] {
+        assert!(of(bad).is_err(), "{bad}");
+    }
+    assert_eq!(
+        problems("[public]\ncors_origins = ['*', 'x']\ncors_origin = []").len(),
+        3
     );
 }
 
