@@ -21,6 +21,8 @@ mod credit;
 #[cfg(target_os = "linux")]
 mod disk;
 mod doors;
+#[cfg(target_os = "linux")]
+mod elsewhere;
 mod endings;
 mod extension;
 mod faults;

@@ -4,7 +4,7 @@ use std::{fs, time::Duration};
 
 use relay_tests::{
     client::Client,
-    proxy::{Kind, Login, Proxy, TlsFront},
+    proxy::{Kind, Login, Place, Proxy, TlsFront},
     world::World,
 };
 
@@ -46,7 +46,8 @@ async fn refused(world: &World) -> Vec<Duration> {
 /// Calls go by the proxy and leave by its address; a wrong login, and then its death, mean that none leaves at all.
 async fn carries(world: &World, kind: Kind, is_tls: bool, login: Login<'_>, leaves_by: &str) {
     let Some(path) = kind.find() else { return };
-    let mut proxy = Proxy::start(kind, &path, world.scratch(), login, leaves_by).await;
+    let place = Place::here(world.scratch(), leaves_by);
+    let mut proxy = Proxy::start(kind, &path, place, login).await;
     let tls = world.hub.home.join("tls");
     let front = if is_tls {
         Some(TlsFront::start(&tls.join("server.crt"), &tls.join("server.key"), proxy.addr()).await)
@@ -55,8 +56,8 @@ async fn carries(world: &World, kind: Kind, is_tls: bool, login: Login<'_>, leav
     };
     let scheme = match (kind, is_tls) {
         (Kind::Microsocks, _) => "socks5",
-        (Kind::Tinyproxy, false) => "http",
-        (Kind::Tinyproxy, true) => "https",
+        (Kind::Tinyproxy | Kind::Squid, false) => "http",
+        (Kind::Tinyproxy | Kind::Squid, true) => "https",
     };
     let at = front.as_ref().map_or(proxy.addr(), TlsFront::addr);
     let user = login.map_or_else(String::new, |(user, _)| format!("{user}@"));

@@ -5,7 +5,6 @@ use std::{
     collections::BTreeMap,
     ffi::OsString,
     fs,
-    process::{Command, Output},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -15,7 +14,7 @@ use std::{
 
 use relay_tests::{
     client::Client,
-    skip::{Need, skip},
+    namespace::{self, ip},
     world::World,
 };
 use serde_json::Value;
@@ -25,8 +24,6 @@ use crate::{ask, setup};
 const ACCOUNTS: usize = 20;
 const TENANTS: usize = 120;
 const WORKERS: usize = 16;
-/// Set within the namespace.
-const INSIDE: &str = "RELAY_INSIDE_NAMESPACE";
 const NAME: &str = "sources::no_call_leaves_by_another_address_than_its_account_s";
 
 fn address(account: usize) -> String {
@@ -36,33 +33,6 @@ fn address(account: usize) -> String {
 fn calls() -> u64 {
     let told = std::env::var_os("RELAY_WAY_CALLS");
     told.and_then(|text| text.to_str()?.parse().ok()).unwrap_or(2_000)
-}
-
-fn ip(arguments: &[&str]) {
-    let done = Command::new("ip").args(arguments).output().unwrap();
-    assert!(
-        done.status.success(),
-        "ip {arguments:?}: {}",
-        String::from_utf8_lossy(&done.stderr)
-    );
-}
-
-/// This very test again, in a namespace. None where none can be made.
-fn inside() -> Option<Output> {
-    let may = Command::new("unshare")
-        .args(["--net", "ip", "link", "set", "lo", "up"])
-        .output();
-    if !may.is_ok_and(|done| done.status.success()) {
-        skip(
-            Need::Namespace,
-            "no leave to make a network namespace with unshare and ip",
-        );
-        return None;
-    }
-    let again = std::env::current_exe().unwrap();
-    let mut command = Command::new("unshare");
-    command.arg("--net").arg(again).args(["--exact", NAME, "--nocapture"]);
-    Some(command.env(INSIDE, "1").output().unwrap())
 }
 
 /// A command of relay-hub in this process: hundreds of them, and each would take its time to start.
@@ -150,16 +120,10 @@ async fn assert_refused_without_addresses(world: &World, client: &Client) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_call_leaves_by_another_address_than_its_account_s() {
-    if std::env::var_os(INSIDE).is_none() {
-        let Some(done) = tokio::task::spawn_blocking(inside).await.unwrap() else {
-            return;
-        };
-        eprint!("{}", String::from_utf8_lossy(&done.stderr));
-        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stdout));
+    if namespace::runs_elsewhere(NAME).await {
         return;
     }
     // All of 127.0.0.0/8 is here otherwise, and none of it can be taken away.
-    ip(&["link", "set", "lo", "up"]);
     ip(&["address", "del", "127.0.0.1/8", "dev", "lo"]);
     ip(&["address", "add", "127.0.0.1/32", "dev", "lo"]);
     (0..ACCOUNTS).for_each(|account| ip(&["address", "add", &format!("{}/32", address(account)), "dev", "lo"]));

@@ -10,6 +10,7 @@ pub mod codex;
 pub mod disk;
 mod frames;
 pub mod mmdb;
+pub mod namespace;
 pub mod node;
 pub mod oauth;
 pub mod program;

@@ -5,6 +5,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use tokio::process::Command;
+
+use crate::namespace::Machine;
 use crate::program::{self, Ended, Program};
 use crate::world::World;
 
@@ -48,7 +51,17 @@ impl Node {
 
     /// Starts serving these vendors.
     pub async fn serve(&mut self, listen: SocketAddr, allow: &str, more: &[&str]) {
-        let mut command = program::command(&self.hub_program, Path::new("/"));
+        let command = program::command(&self.hub_program, Path::new("/"));
+        self.start(command, listen, allow, more).await;
+    }
+
+    /// The same on another machine.
+    pub async fn serve_on(&mut self, machine: &Machine, listen: SocketAddr, allow: &str, more: &[&str]) {
+        let command = machine.command(&self.hub_program, Path::new("/"));
+        self.start(command, listen, allow, more).await;
+    }
+
+    async fn start(&mut self, mut command: Command, listen: SocketAddr, allow: &str, more: &[&str]) {
         let listen = listen.to_string();
         command
             .args(["egress", "--listen", &listen, "--allow", allow])

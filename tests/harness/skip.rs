@@ -21,6 +21,8 @@ pub enum Need {
     Tinyproxy,
     /// The proxy microsocks.
     Microsocks,
+    /// The proxy squid.
+    Squid,
     /// The official SDKs of other vendors, from npm and PyPI.
     Sdks,
 }
@@ -34,6 +36,7 @@ impl fmt::Display for Need {
             Self::Namespace => "namespace",
             Self::Tinyproxy => "tinyproxy-bin",
             Self::Microsocks => "microsocks",
+            Self::Squid => "squid",
             Self::Sdks => "sdks",
         })
     }

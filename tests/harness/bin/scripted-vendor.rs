@@ -22,6 +22,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::Parser;
+use relay_tests::proxy::TlsFront;
 use relay_tests::vendor::{Script, Upgrade, Vendor};
 use serde_json::json;
 
@@ -46,6 +47,12 @@ struct Options {
     /// Answer upgrades to WebSocket with 426.
     #[arg(long)]
     no_websocket: bool,
+    /// Speak TLS, with the certificate of this PEM file.
+    #[arg(long, requires = "tls_key")]
+    tls_chain: Option<PathBuf>,
+    /// Its key.
+    #[arg(long, requires = "tls_chain")]
+    tls_key: Option<PathBuf>,
     /// Write the truth log to this file whenever it changes.
     #[arg(long)]
     truth_file: Option<PathBuf>,
@@ -54,9 +61,16 @@ struct Options {
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let options = Options::parse();
-    let vendor = Vendor::listen(options.listen)
+    let tls = options.tls_chain.as_ref().zip(options.tls_key.as_ref());
+    let behind = SocketAddr::from(([127, 0, 0, 1], 0));
+    let listen = if tls.is_some() { behind } else { options.listen };
+    let vendor = Vendor::listen(listen)
         .await
-        .with_context(|| format!("cannot listen on {}", options.listen))?;
+        .with_context(|| format!("cannot listen on {listen}"))?;
+    let front = match tls {
+        Some((chain, key)) => Some(TlsFront::listen(options.listen, chain, key, vendor.addr()).await),
+        None => None,
+    };
     let script = match options.tool_round {
         true => Script::tool_round(&options.command, &options.message),
         false => Script::message(&options.message),
@@ -66,7 +80,11 @@ async fn main() -> anyhow::Result<()> {
         let refusal = Script::error(426, "invalid_request_error", None, "This vendor has no WebSocket.");
         vendor.upgrades(Upgrade::Refuse(Box::new(refusal)));
     }
-    let ready = json!({"ready": true, "addr": vendor.addr(), "base_url": vendor.base_url()});
+    let (addr, base_url) = match &front {
+        Some(front) => (front.addr(), format!("https://{}/v1", front.addr())),
+        None => (vendor.addr(), vendor.base_url()),
+    };
+    let ready = json!({"ready": true, "addr": addr, "base_url": base_url});
     let mut out = std::io::stdout().lock();
     writeln!(out, "{ready}")?;
     out.flush()?;

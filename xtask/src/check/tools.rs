@@ -79,26 +79,38 @@ struct Program {
     tests: &'static str,
     /// Tells the tests where it is.
     variable: &'static str,
+    /// Its package would start it where the system starts services.
+    is_service: bool,
 }
 
-const PROGRAMS: [Program; 3] = [
+const PROGRAMS: [Program; 4] = [
     Program {
         names: &["chromium", "chromium-browser", "google-chrome"],
         package: "chromium",
         tests: "browser tests",
         variable: "RELAY_CHROMIUM",
+        is_service: false,
     },
     Program {
         names: &["tinyproxy"],
         package: "tinyproxy-bin",
         tests: "tests of ways out through HTTP proxies",
         variable: "RELAY_TINYPROXY",
+        is_service: false,
     },
     Program {
         names: &["microsocks"],
         package: "microsocks",
         tests: "tests of ways out through SOCKS proxies",
         variable: "RELAY_MICROSOCKS",
+        is_service: false,
+    },
+    Program {
+        names: &["squid"],
+        package: "squid",
+        tests: "tests of ways out through proxies that speak TLS themselves",
+        variable: "RELAY_SQUID",
+        is_service: true,
     },
 ];
 
@@ -158,7 +170,8 @@ impl Tools {
 
     fn program(&mut self, program: &Program, install: bool) -> Option<PathBuf> {
         let find = || program.names.iter().find_map(|name| paths::find(name, &[]));
-        let found = find().or_else(|| (install && apt_install(program.package)).then(find).flatten());
+        let may_install = install && !(program.is_service && Path::new("/run/systemd/system").exists());
+        let found = find().or_else(|| (may_install && apt_install(program.package)).then(find).flatten());
         match &found {
             Some(file) => say::line(&format!("{}: {}", program.package, file.display())),
             None => {
