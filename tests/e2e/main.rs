@@ -48,6 +48,7 @@ mod truncation;
 mod udp;
 mod vendors;
 mod verbatim;
+mod warm;
 mod ways;
 mod websocket;
 mod wires;

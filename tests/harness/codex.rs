@@ -169,8 +169,31 @@ impl Codex {
 
     /// Runs `codex exec` to its end.
     pub async fn exec(&self, run: &Run<'_>) -> Outcome {
-        let scratch = scratch_dir("codex");
-        let (home, work) = (scratch.path().join("home"), scratch.path().join("work"));
+        self.conversation().turn(run).await
+    }
+
+    /// One that goes on from process to process.
+    pub fn conversation(&self) -> Conversation<'_> {
+        Conversation {
+            codex: self,
+            scratch: scratch_dir("codex"),
+            resume: &[],
+        }
+    }
+}
+
+/// A conversation: a home that outlives its turns, each of which is a process of its own.
+pub struct Conversation<'a> {
+    codex: &'a Codex,
+    scratch: tempfile::TempDir,
+    /// What a turn after the first is told.
+    resume: &'static [&'static str],
+}
+
+impl Conversation<'_> {
+    /// Runs `codex exec`, and from the second turn on `codex exec resume`, to its end.
+    pub async fn turn(&mut self, run: &Run<'_>) -> Outcome {
+        let (home, work) = (self.scratch.path().join("home"), self.scratch.path().join("work"));
         fs::create_dir_all(&home).expect("a scratch directory is writable");
         fs::create_dir_all(&work).expect("a scratch directory is writable");
         fs::write(home.join("config.toml"), run.config()).expect("a scratch directory is writable");
@@ -180,13 +203,14 @@ impl Codex {
             fs::write(home.join(".env"), variables).expect("a scratch directory is writable");
         }
         let began = Instant::now();
-        let child = Command::new(&self.binary)
+        let child = Command::new(&self.codex.binary)
             .args([
                 "exec",
                 "--skip-git-repo-check",
                 "--dangerously-bypass-approvals-and-sandbox",
             ])
             .args(run.arguments)
+            .args(self.resume)
             .arg(run.prompt)
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
@@ -203,6 +227,7 @@ impl Codex {
             .await
             .expect("codex ends")
             .expect("codex starts");
+        self.resume = &["resume", "--last"];
         Outcome {
             exit_code: output.status.code(),
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),

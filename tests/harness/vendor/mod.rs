@@ -6,6 +6,7 @@ mod answer;
 mod asked;
 pub mod bedrock;
 mod bench;
+mod memory;
 mod render;
 mod reply;
 mod script;
@@ -98,6 +99,7 @@ struct Shared {
     peers: Mutex<BTreeSet<IpAddr>>,
     /// How many calls came with this credential from this address.
     sources: Mutex<BTreeMap<(String, IpAddr), u64>>,
+    memory: memory::Memory,
     changed: watch::Sender<u64>,
     pumps: tokio_util::task::TaskTracker,
 }
@@ -164,6 +166,17 @@ impl Vendor {
     /// What every upgrade gets when none is queued.
     pub fn upgrades(&self, upgrade: Upgrade) {
         *self.shared.upgrade_default.lock().expect("no holder panics") = upgrade;
+    }
+
+    /// From now on `input` and `cached` of a turn are what its prompt comes to: what the same credential sent before is in
+    /// the cache. Encrypted reasoning is accepted from the credential alone that it was given to.
+    pub fn remembers(&self) {
+        self.shared.memory.begin();
+    }
+
+    /// Every cache goes cold.
+    pub fn cools(&self) {
+        self.shared.memory.cool();
     }
 
     /// What `GET /v1/models` gets.
@@ -259,6 +272,7 @@ impl Shared {
             accepted: AtomicU64::new(0),
             peers: Mutex::default(),
             sources: Mutex::default(),
+            memory: memory::Memory::default(),
             changed: watch::Sender::new(0),
             pumps: tokio_util::task::TaskTracker::new(),
         }

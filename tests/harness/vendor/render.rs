@@ -6,6 +6,7 @@ pub(super) mod messages;
 
 use serde_json::{Value, json};
 
+use super::memory::SEALED;
 use super::script::{Ending, Extra, Output, Usage};
 
 /// A turn with all that varies from call to call decided.
@@ -342,8 +343,12 @@ fn chat_usage(usage: Usage, extra: &Extra) -> Value {
     })
 }
 
-/// An output item of one of the vendor's own tools.
+/// An output item of one of the vendor's own tools, or its reasoning, which only it can read.
 fn tool_item(id: &str, index: usize, kind: &str) -> Value {
+    if kind == "reasoning" {
+        return json!({"id": format!("rs_{id}_{index}"), "type": kind, "summary": [],
+            "encrypted_content": format!("{SEALED}{id}")});
+    }
     json!({"id": format!("tool_{id}_{index}"), "type": kind, "status": "completed", "action": {"type": "search"}})
 }
 

@@ -23,7 +23,7 @@ pub struct Usage {
 pub struct Extra {
     /// The service tier that the answer names.
     pub tier: &'static str,
-    /// Output items of the vendor's own tools, by their `type`.
+    /// Output items of the vendor's own tools, and `reasoning`, by their `type`.
     pub tools: Vec<&'static str>,
     /// More members of the details of input and output.
     pub input_details: Value,

@@ -19,7 +19,7 @@ use super::asked::{Asked, Kind};
 use super::reply::{Reply, Scripted, json_reply};
 use super::script::{Script, Upgrade};
 use super::wire::{Control, Wire};
-use super::{Call, Sent, Shared, bedrock, bench, soak, socket};
+use super::{Call, Sent, Shared, bedrock, bench, memory, soak, socket};
 
 pub(super) async fn accept(listener: TcpListener, shared: Arc<Shared>) {
     let mut connections = JoinSet::new();
@@ -101,7 +101,12 @@ async fn handle(
         (&Method::HEAD | &Method::GET, _) => Script::error(404, "invalid_request_error", None, "Not found"),
         _ => unfit.unwrap_or_else(|| shared.script_for(&asked.model)),
     };
-    let number = shared.truth.open(asked.entry(&shared, &path, &script, false));
+    let (script, read) = remembered(&shared, script, &head.headers, &body);
+    let entry = asked.entry(&shared, &path, &script, false);
+    if let Some(read) = read {
+        shared.memory.answered(&entry.response_id, read, &asked.output(&script));
+    }
+    let number = shared.truth.open(entry);
     let sent = Sent::default();
     shared.keep(Call {
         method: head.method,
@@ -125,6 +130,24 @@ async fn handle(
         script,
     )
     .await
+}
+
+/// The script with what the prompt counts, where the vendor remembers prompts.
+pub(super) fn remembered(
+    shared: &Shared,
+    mut script: Script,
+    headers: &HeaderMap,
+    body: &[u8],
+) -> (Script, Option<memory::Read>) {
+    match shared.memory.read(headers, body) {
+        Ok(read) => {
+            if let Some(read) = &read {
+                read.count(&mut script);
+            }
+            (script, read)
+        }
+        Err(refusal) => (*refusal, None),
+    }
 }
 
 fn is_upgrade(headers: &HeaderMap) -> bool {

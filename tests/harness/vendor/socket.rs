@@ -15,6 +15,7 @@ use super::asked::Asked;
 use super::render::{self, Turn};
 use super::reply::{Reply, pace};
 use super::script::{Answer, Script, SocketFault, Usage};
+use super::serve::remembered;
 use super::truth::Ended;
 use super::wire::Control;
 use super::{Call, Sent, Shared, SocketLog};
@@ -137,10 +138,16 @@ impl Socket {
             true => self.shared.script_for(&asked.model),
             false => Script::message("").usage(Usage::default()),
         };
-        let number = self
-            .shared
-            .truth
-            .open(asked.entry(&self.shared, &self.path, &script, true));
+        let (mut script, read) = remembered(&self.shared, script, &self.headers, &body);
+        if !asked.generate {
+            script.usage = Some(Usage::default());
+        }
+        let entry = asked.entry(&self.shared, &self.path, &script, true);
+        if let Some(read) = read {
+            let output = asked.output(&script);
+            self.shared.memory.answered(&entry.response_id, read, &output);
+        }
+        let number = self.shared.truth.open(entry);
         let sent = Sent::default();
         self.shared.keep(Call {
             method: Method::GET,
