@@ -13,6 +13,7 @@ use crate::{
     },
 };
 
+mod accounts;
 mod billing;
 mod load;
 mod nginx;
@@ -40,6 +41,10 @@ pub(crate) struct Options {
     /// minutes.
     #[arg(long)]
     billing: bool,
+    /// Measure instead what the choice of an account and its own ways out cost: one account, one that is bound to an
+    /// address, twenty of them.
+    #[arg(long, conflicts_with = "billing")]
+    accounts: bool,
 }
 
 /// How much is measured.
@@ -88,6 +93,10 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     };
     if options.billing {
         return what_booking_costs(options, &programs, size);
+    }
+    if options.accounts {
+        let (figures, text) = accounts::run(&programs, options.programs.is_some(), size)?;
+        return tell(options, &figures, &text);
     }
     let mut report = Report::new(size, build);
     rounds(&programs, size, &mut report)?;
