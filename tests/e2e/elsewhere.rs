@@ -15,11 +15,12 @@ use relay_tests::{
     node::Node,
     program::Program,
     proxy::{Kind, Login, Place, Proxy},
+    socket::{Message, Socket},
     world::World,
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::{ask, setup};
+use crate::{MODEL, ask, setup};
 
 const NAME: &str = "elsewhere::what_leaves_by_another_machine_leaves_by_nothing_else_when_that_dies";
 const LOGIN: Login<'static> = Some(("me", "canary-pass"));
@@ -102,29 +103,41 @@ impl Land {
     }
 }
 
-/// A client with a key that the hub has not seen: it looks for it, and sees all that was changed before.
-async fn fresh_client(world: &World) -> Client {
+/// A key that the hub has not seen: it looks for it, and sees all that was changed before.
+async fn fresh_client(world: &World) -> (Client, String) {
     let key = world.hub.add_key(&world.tenant).await;
-    Client::new(&format!("http://{}/v1", world.hub.http()), &key)
+    (Client::new(&format!("http://{}/v1", world.hub.http()), &key), key)
 }
 
-/// Two calls that come to the vendor by the middle.
-async fn assert_served(world: &World, land: &Land, what: &str) {
-    let (client, before) = (fresh_client(world).await, land.far.received("far1"));
+/// How many calls [`assert_served`] makes.
+const SERVED: u64 = 3;
+
+/// Calls that come to the vendor by the middle, the last one on a socket, which stays open.
+async fn assert_served(world: &World, land: &Land, what: &str) -> Socket {
+    let ((client, key), before) = (fresh_client(world).await, land.far.received("far1"));
     for stream in [false, true] {
         let answer = client.post("/responses", ask(stream)).await.unwrap().rest().await;
         let told = (answer.status.as_u16(), &answer.cut);
         assert_eq!(told, (200, &None), "{what}: {}", answer.text());
     }
+    let mut socket = Socket::responses(world.hub.http(), &key).await.unwrap();
+    let create = json!({"type": "response.create", "model": MODEL, "input": "Say something."});
+    socket.send(&create.to_string()).await.unwrap();
+    let answer = socket.answer().await.unwrap();
+    assert!(
+        answer.last().unwrap().contains("response.completed"),
+        "{what}: {answer:?}"
+    );
     assert!(land.far.received("far1") > before, "{what}");
     let row = world.books().rows().await.pop().unwrap();
     assert_eq!(row.left_by.1, "by-middle", "{what}: {row:?}");
     assert_eq!(namespace::sent(SHORT), 0, "{what}");
+    socket
 }
 
 /// Calls that do not leave, and are refused at once.
 async fn assert_refused(world: &World, what: &str) {
-    let (client, mut took) = (fresh_client(world).await, Vec::new());
+    let ((client, key), mut took) = (fresh_client(world).await, Vec::new());
     for n in 0..9 {
         let answer = client.post("/responses", ask(n % 2 == 0)).await.unwrap();
         took.push(answer.head_after);
@@ -140,7 +153,17 @@ async fn assert_refused(world: &World, what: &str) {
     }
     took.sort();
     assert!(took[4] < Duration::from_millis(100), "{what}: {took:?}");
+    let Err(refused) = Socket::responses(world.hub.http(), &key).await else {
+        panic!("{what}: a socket came up")
+    };
+    assert!(refused.to_string().contains("egress_unavailable"), "{what}: {refused}");
     assert_eq!(namespace::sent(SHORT), 0, "{what}");
+}
+
+/// The socket that went by what is dead ends, and is not continued elsewhere.
+async fn assert_ended(mut socket: Socket, what: &str) {
+    let last = socket.next().await.unwrap();
+    assert!(matches!(last, Message::Close(_) | Message::Cut), "{what}: {last:?}");
 }
 
 async fn way(world: &World, through: [&str; 2], password: Option<&str>) {
@@ -181,9 +204,10 @@ async fn carries(world: &World, land: &Land, (kind, scheme): (Kind, &str), login
         assert_eq!(land.far.received("far1"), before, "{what}");
     }
     way(world, ["--proxy", &url], login.map(|(_, word)| word)).await;
-    assert_served(world, land, &what).await;
+    let socket = assert_served(world, land, &what).await;
     proxy.kill().await;
     assert_refused(world, &what).await;
+    assert_ended(socket, &what).await;
     no_way(world).await;
     eprintln!("{what}: carried, and nothing left without it");
     Some(())
@@ -201,18 +225,27 @@ fn certify(scratch: &Path) {
     fs::write(key, made.signing_key.serialize_pem()).unwrap();
 }
 
+/// First the node dies, then, when it is there again, the machine that it is on no longer answers.
 async fn carries_by_node(world: &World, land: &Land, mut node: Node) {
     let (listen, allow) = (node_at(), land.base_url.replace("https://", "").replace("/v1", ""));
     let more = ["--allow-private", "--source", LEAVES_BY];
-    node.serve_on(&land.middle, listen, &allow, &more).await;
-    way(world, ["--node", node.name], None).await;
-    assert_served(world, land, "egress node").await;
-    let row = world.books().rows().await.pop().unwrap();
-    assert_eq!(row.left_by.2, LEAVES_BY, "{row:?}");
-    node.program().kill().await;
-    assert_refused(world, "egress node").await;
-    no_way(world).await;
-    eprintln!("egress node: carried, and nothing left without it");
+    for what in ["egress node, killed", "egress node, cut off"] {
+        node.serve_on(&land.middle, listen, &allow, &more).await;
+        way(world, ["--node", node.name], None).await;
+        let socket = assert_served(world, land, what).await;
+        let row = world.books().rows().await.pop().unwrap();
+        assert_eq!(row.left_by.2, LEAVES_BY, "{row:?}");
+        if what.ends_with("killed") {
+            node.program().kill().await;
+        } else {
+            land.middle.ip(&["link", "set", "near1", "down"]);
+        }
+        assert_refused(world, what).await;
+        assert_ended(socket, what).await;
+        no_way(world).await;
+        eprintln!("{what}: carried, and nothing left without it");
+    }
+    land.middle.ip(&["link", "set", "near1", "up"]);
 }
 
 fn node_at() -> SocketAddr {
@@ -239,7 +272,7 @@ async fn what_leaves_by_another_machine_leaves_by_nothing_else_when_that_dies() 
     world.hub.command(&[&add[..], &more].concat()).await.succeeded();
 
     carries_by_node(&world, &land, node).await;
-    let mut carried = 2;
+    let mut carried = 2 * SERVED;
     for of in [
         (Kind::Tinyproxy, "http"),
         (Kind::Squid, "https"),
@@ -247,12 +280,12 @@ async fn what_leaves_by_another_machine_leaves_by_nothing_else_when_that_dies() 
     ] {
         for login in [None, LOGIN] {
             if carries(&world, &land, of, login).await.is_some() {
-                carried += 2;
+                carried += SERVED;
             }
         }
     }
     // The short way was open all the time: an account without a way of its own takes it.
-    let client = fresh_client(&world).await;
+    let (client, _) = fresh_client(&world).await;
     let answer = client.post("/responses", ask(false)).await.unwrap().rest().await;
     assert_eq!(answer.status, 200, "{}", answer.text());
     assert!(namespace::sent(SHORT) > 0, "packets are not counted");

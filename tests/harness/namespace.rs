@@ -106,6 +106,14 @@ impl Machine {
         command
     }
 
+    /// `ip` on this machine.
+    ///
+    /// # Panics
+    /// When it fails.
+    pub fn ip(&self, arguments: &[&str]) {
+        run(Command::new("nsenter").args(self.entry()).arg("ip").args(arguments));
+    }
+
     /// What `nsenter` is to be told.
     fn entry(&self) -> [String; 3] {
         let of = |kind: &str, file: &str| format!("--{kind}=/proc/{}/ns/{file}", self.holder.id());
@@ -157,10 +165,7 @@ pub fn lay(one: End<'_>, other: End<'_>) {
             &["address", "add", address, "dev", interface],
             &["link", "set", interface, "up"],
         ] {
-            match machine {
-                Some(machine) => run(Command::new("nsenter").args(machine.entry()).arg("ip").args(arguments)),
-                None => ip(arguments),
-            }
+            machine.map_or_else(|| ip(arguments), |machine| machine.ip(arguments));
         }
     }
 }

@@ -124,3 +124,41 @@ async fn a_socket_answers_each_create_and_keeps_raw_bytes() {
         panic!("not refused")
     };
 }
+
+#[tokio::test]
+async fn a_vendor_that_remembers_knows_each_key_s_prompts_and_reasoning_apart() {
+    let (vendor, client) = start().await;
+    let other = Client::new(&vendor.base_url(), "other");
+    let tools = vec!["reasoning"];
+    vendor.otherwise(Script::message("Yes. ").extra(Extra { tools, ..PLAIN.clone() }));
+    vendor.remembers();
+    let long = json!({"type": "message", "role": "user", "content": "so ".repeat(3_000)});
+    let reasoning = |id: &str| json!({"type": "reasoning", "encrypted_content": format!("sealed-for-{id}")});
+    let ask = |input: serde_json::Value| json!({"model": "m", "input": input}).to_string();
+    let mut cached = Vec::new();
+    for client in [&client, &client, &other] {
+        let answer = client
+            .post("/responses", ask(json!([long])))
+            .await
+            .unwrap()
+            .rest()
+            .await;
+        assert_eq!(answer.status, 200);
+        cached.push(vendor.truth().entries().pop().unwrap().usage.unwrap().cached);
+    }
+    assert_eq!(cached, [0, 2_176, 0]);
+    let first = vendor.truth().entries()[0].response_id.clone();
+    for (client, status) in [(&client, 200), (&other, 400)] {
+        let body = ask(json!([long, reasoning(&first)]));
+        let answer = client.post("/responses", body).await.unwrap().rest().await;
+        assert_eq!(answer.status, status, "{}", answer.text());
+    }
+    vendor.cools();
+    client
+        .post("/responses", ask(json!([long])))
+        .await
+        .unwrap()
+        .rest()
+        .await;
+    assert_eq!(vendor.truth().entries().pop().unwrap().usage.unwrap().cached, 0);
+}
