@@ -11,7 +11,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use http::Uri;
-use relay_protocol::{Tokens, Wire};
+use relay_protocol::{Lane, Tokens, VendorWire, Wire};
 use relay_shared::tasks::Tasks;
 use sqlx::{Row as _, SqliteConnection};
 use tokio::sync::{Mutex, watch};
@@ -193,6 +193,16 @@ impl Account {
     /// Whether a call in this dialect can go there as it is.
     pub fn speaks(&self, wire: Wire) -> bool {
         self.vendor.speaks(wire) && self.wires.as_ref().is_none_or(|wires| wires.contains(&wire))
+    }
+
+    /// How a call in this dialect gets there; `None` where it cannot.
+    pub fn lane(&self, client: Wire) -> Option<Lane> {
+        if self.speaks(client) {
+            return Some(Lane::Verbatim);
+        }
+        let spoken = self.vendor.wires().iter().filter(|wire| self.speaks(**wire));
+        let offered: Vec<_> = spoken.map(|wire| VendorWire::from(*wire)).collect();
+        Lane::choose(client, &offered)
     }
 
     /// Where its calls go.

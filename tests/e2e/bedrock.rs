@@ -259,7 +259,7 @@ async fn a_signature_by_another_key_is_refused_and_nothing_that_was_signed_is_to
         let said = format!("{:?} {}", refused.headers, refused.text());
         assert!(!said.contains(CANONICAL) && !said.contains(KEY.session), "{said}");
         world.hub.command(&["account", "revive", "aws"]).await.succeeded();
-        crate::look(&world).await;
+        world.look().await;
     }
     let test = ["account", "test", "aws", "--json"];
     let asked = [&test[..], &["--model", MODEL]].concat();

@@ -292,7 +292,7 @@ async fn a_plan_gives_its_quota_and_then_refuses_or_downgrades() {
     for name in ["strict", "kind"] {
         world.hub.command(&["tenant", "plan", name, name]).await.succeeded();
     }
-    crate::look(&world).await;
+    world.look().await;
     for (tenant, client) in [(&strict, &refused), (&kind, &served)] {
         until(&world, tenant, 6_000_000).await;
         let answer = post(client, ask(false)).await;

@@ -25,7 +25,7 @@ const UNIT: Usage = Usage {
 /// Runs `relay-hub limit …`; the running hub knows of it when this returns.
 async fn limit(world: &World, words: &[&str]) {
     world.hub.command(&[&["limit"], words].concat()).await.succeeded();
-    crate::look(world).await;
+    world.look().await;
 }
 
 async fn post(client: &Client, body: impl Into<String>) -> Whole {

@@ -31,6 +31,7 @@ mod hosts;
 mod idempotency;
 mod keys;
 mod kill;
+mod lanes;
 mod limits;
 mod metrics;
 mod money;
@@ -73,13 +74,6 @@ fn setup() -> Setup {
         models: vec![MODEL.to_owned()],
         ..Setup::new(PROGRAMS)
     }
-}
-
-/// A key that nobody has makes the hub look into its store: what a command changed is known from then on.
-async fn look(world: &World) {
-    let nobody = format!("rk_0000000000000000_{}", "A".repeat(43));
-    let stranger = Client::new(&format!("http://{}/v1", world.hub.http()), &nobody);
-    assert_eq!(stranger.get("/models").await.unwrap().status, 401);
 }
 
 /// A request to `/responses`.

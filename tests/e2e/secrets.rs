@@ -16,7 +16,7 @@ use relay_tests::{
 
 use tokio::task::JoinSet;
 
-use crate::{PROGRAMS, ask, kill::told, look, setup};
+use crate::{PROGRAMS, ask, kill::told, setup};
 
 /// Accounts like the first one, up to so many.
 async fn add_accounts(world: &World, count: usize) {
@@ -60,7 +60,7 @@ async fn the_master_key_changes_under_running_calls_and_none_fails() {
     // `cargo xtask prove rotation` has many.
     let count = told("RELAY_SECRETS", 5);
     add_accounts(&world, count).await;
-    look(&world).await;
+    world.look().await;
     let is_over = Arc::new(AtomicBool::new(false));
     let mut calls = JoinSet::new();
     for _ in 0..8 {
@@ -83,7 +83,7 @@ async fn the_master_key_changes_under_running_calls_and_none_fails() {
         assert_eq!(rotated["sealed"], count, "each account has a secret: {rotated}");
         assert!(!keys.contains(&rotated["key"]), "{rotated}");
         keys.push(rotated["key"].clone());
-        look(&world).await;
+        world.look().await;
     }
     is_over.store(true, Ordering::Relaxed);
     let served = calls.join_all().await;
@@ -142,6 +142,6 @@ async fn the_master_key_may_lie_elsewhere() {
     assert!(is_served(&world).await);
     let rotated = ["seal", "rotate", "--seal-key", &elsewhere];
     world.hub.command(&rotated).await.succeeded();
-    look(&world).await;
+    world.look().await;
     assert!(is_served(&world).await, "it read the file again, where it is");
 }

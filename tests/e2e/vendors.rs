@@ -127,15 +127,8 @@ async fn azure_by_entra_calls_deployments_with_tokens_that_end_and_none_is_refus
         assert_eq!(chat(&client, calls % 2 == 0).await, 200, "call {calls}");
         calls += 1;
     }
-    let refused = client.post("/responses", ask(false)).await.unwrap().rest().await;
-    assert_eq!(refused.status, 400);
-    assert!(
-        refused
-            .text()
-            .contains("speaks OpenAI Responses; they speak OpenAI Chat"),
-        "{}",
-        refused.text()
-    );
+    // Its deployments have chat completions alone: the other wire is translated.
+    assert_eq!(responses(&client, false).await, 200);
     assert_eq!(world.hub.json(&["account", "test", "azure"]).await["works"], true);
     assert_eq!(entra.refusals(), 0);
     world.assert_billed_truly().await;
@@ -281,7 +274,7 @@ async fn another_relay_is_a_vendor_and_both_books_are_true() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_wire_that_an_account_does_not_speak_is_refused_and_the_other_served() {
+async fn an_account_of_one_wire_serves_clients_of_the_other_too() {
     let world = setup().start().await;
     let base = world.vendor.base_url();
     let client = instead(
@@ -291,11 +284,25 @@ async fn a_wire_that_an_account_does_not_speak_is_refused_and_the_other_served()
         &["--vendor", "compatible", "--wires", "chat", "--base-url", &base],
     )
     .await;
-    assert_eq!((responses(&client, true).await, chat(&client, true).await), (400, 200));
+    assert_eq!((responses(&client, true).await, chat(&client, true).await), (200, 200));
+    assert!(
+        world
+            .vendor
+            .posts()
+            .iter()
+            .all(|call| call.path.ends_with("/chat/completions"))
+    );
     // Beside one that speaks it each call finds its own.
     add(&world, "all", "k", &["--vendor", "openai", "--base-url", &base]).await;
     let client = fresh_client(&world).await;
     assert_eq!((responses(&client, true).await, chat(&client, true).await), (200, 200));
+    assert!(
+        world
+            .vendor
+            .posts()
+            .iter()
+            .any(|call| call.path.ends_with("/responses"))
+    );
     world.assert_billed_truly().await;
     world.assert_sound().await;
 }

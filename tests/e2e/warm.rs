@@ -14,7 +14,7 @@ use relay_tests::{
 };
 use serde_json::{Value, json};
 
-use crate::{ask, look, setup};
+use crate::{ask, setup};
 
 const CODEX_MODEL: &str = "gpt-5.2-codex";
 const ACCOUNTS: [&str; 3] = ["main", "second", "third"];
@@ -99,7 +99,7 @@ async fn three_accounts() -> World {
     }
     world.vendor.otherwise(reasoned());
     world.vendor.remembers();
-    look(&world).await;
+    world.look().await;
     world
 }
 
@@ -205,7 +205,7 @@ async fn a_codex_session_over_three_accounts_is_as_warm_as_direct_and_told_when_
 
     // Its account is gone: another one knows nothing of its reasoning.
     world.hub.command(&["account", "disable", &home]).await.succeeded();
-    look(&world).await;
+    world.look().await;
     let refused = turn(&mut conversation, &run, 100).await;
     assert_eq!(refused.exit_code, Some(1), "{refused:#?}");
     let words = "The upstream account that served this conversation is gone";
@@ -217,7 +217,7 @@ async fn a_codex_session_over_three_accounts_is_as_warm_as_direct_and_told_when_
     // Its tenant may let it go on elsewhere, and hears what the vendor says of that.
     let allowed = ["tenant", "set", &world.tenant, "--repin", "allow"];
     world.hub.command(&allowed).await.succeeded();
-    look(&world).await;
+    world.look().await;
     let refused = turn(&mut conversation, &run, 101).await;
     assert_eq!(refused.exit_code, Some(1), "{refused:#?}");
     assert!(
@@ -251,13 +251,13 @@ async fn a_codex_session_that_goes_on_elsewhere_is_cold_once_and_its_rows_say_wh
     world.vendor.otherwise(Script::message("That is how it is. "));
     let allowed = ["tenant", "set", &world.tenant, "--repin", "allow"];
     world.hub.command(&allowed).await.succeeded();
-    look(&world).await;
+    world.look().await;
     let run = Run::new(Way::Custom, &world.agent.base_url(), &world.agent.key);
     let mut conversation = codex.conversation();
     converse(&mut conversation, &run, 2).await;
     let home = named(credential(&world.vendor.posts()[0])).to_owned();
     world.hub.command(&["account", "disable", &home]).await.succeeded();
-    look(&world).await;
+    world.look().await;
     converse(&mut conversation, &run, 2).await;
     // The vendor forgets what no account of the relay lost.
     world.vendor.cools();

@@ -140,6 +140,15 @@ impl World {
             &secret,
         ];
         self.hub.command(&arguments).await.succeeded();
+        self.look().await;
+    }
+
+    /// A key that nobody has makes the hub look into its store: what a command changed is known from then on.
+    pub async fn look(&self) {
+        let nobody = format!("rk_0000000000000000_{}", "A".repeat(43));
+        let stranger = Client::new(&format!("http://{}/v1", self.hub.http()), &nobody);
+        let told = stranger.get("/models").await.expect("the hub serves");
+        assert_eq!(told.status, 401);
     }
 
     /// A client of the agent, with the local key.

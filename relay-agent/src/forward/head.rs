@@ -2,7 +2,7 @@
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use relay_shared::call::CallId;
-use relay_shared::tunnel::CALL_ID;
+use relay_shared::tunnel::{CALL_ID, DROPPED};
 
 /// What the hub gets of a local request's headers: the client's own, without what is about this machine or this hop.
 pub(crate) fn to_hub(local: &HeaderMap, call: CallId) -> HeaderMap {
@@ -22,12 +22,14 @@ pub(crate) fn to_hub(local: &HeaderMap, call: CallId) -> HeaderMap {
     headers
 }
 
-/// What the client gets of an answer's headers: those of the vendor's, and the id by which the call is found again.
+/// What the client gets of an answer's headers: those of the vendor's, the id by which the call is found again, and what of
+/// it the vendor was not told.
 pub(crate) fn to_client(hub: &HeaderMap) -> HeaderMap {
-    let call = hub.get(CALL_ID).cloned();
     let mut headers = relay_shared::http::from_vendor(hub.clone());
-    if let Some(call) = call {
-        headers.insert(CALL_ID, call);
+    for name in [CALL_ID, DROPPED] {
+        if let Some(said) = hub.get(&name) {
+            headers.insert(name, said.clone());
+        }
     }
     headers
 }

@@ -9,15 +9,16 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
 use http_body_util::{BodyExt, Full, Limited};
-use relay_protocol::{Endpoint, Payload};
+use relay_protocol::{Endpoint, Lane, Payload, Wire};
 use relay_shared::call::CallId;
 
 use super::{Exchange, meter::Unanswered};
 use crate::{
+    directory::Account,
     egress::{Answer, Route},
     routing::{Routing, Taken},
     store::routes::AttemptRow,
-    vendor::{self, Trouble, request_id},
+    vendor::{self, Trouble, VendorKind, request_id},
     way::Region,
 };
 
@@ -29,6 +30,8 @@ const REFUSAL_WAIT: Duration = Duration::from_secs(1);
 pub(super) struct Again {
     exchange: Arc<Exchange>,
     call: CallId,
+    client: Wire,
+    written: Written,
     endpoint: Endpoint,
     path: Box<str>,
     model: Box<str>,
@@ -43,6 +46,25 @@ pub(super) struct Again {
     rows: Vec<AttemptRow>,
 }
 
+/// For whom a request was written: an account that would need another writing is not tried.
+#[derive(PartialEq, Eq)]
+struct Written {
+    lane: Option<Lane>,
+    /// Of a translated call; the client's own bytes are fit for whoever speaks its wire.
+    vendor: Option<VendorKind>,
+}
+
+impl Written {
+    fn of(account: &Account, client: Wire) -> Self {
+        let lane = account.lane(client);
+        let is_translated = matches!(lane, Some(Lane::Translate(_)));
+        Self {
+            lane,
+            vendor: is_translated.then_some(account.vendor),
+        }
+    }
+}
+
 /// An attempt as it ended.
 pub(super) type Asked = Result<Response<Answer>, Unanswered>;
 
@@ -52,8 +74,7 @@ impl Again {
         exchange: &Arc<Exchange>,
         (taken, call): (&Taken, CallId),
         (asked, region): (vendor::Asked<'_>, Option<Region>),
-        headers: &HeaderMap,
-        body: &Payload,
+        (client, headers, body): (Wire, &HeaderMap, &Payload),
     ) -> Option<Box<Self>> {
         let limits = &exchange.limits;
         let left = limits.attempts.saturating_sub(1);
@@ -61,6 +82,8 @@ impl Again {
             Box::new(Self {
                 exchange: exchange.clone(),
                 call,
+                client,
+                written: Written::of(&taken.account, client),
                 endpoint: asked.endpoint,
                 path: asked.path.into(),
                 model: asked.model.into(),
@@ -89,6 +112,9 @@ impl Again {
     /// The same request for another account.
     pub(super) fn leave(&mut self, taken: &Taken) -> Option<(Route, Request<Full<Bytes>>)> {
         self.left = self.left.saturating_sub(1);
+        if Written::of(&taken.account, self.client) != self.written {
+            return None;
+        }
         let to = self
             .exchange
             .upstreams

@@ -1,5 +1,6 @@
-//! A call that has its money and its account, on its way to the vendor: what is edited in the client's bytes, by which way
-//! they leave, and who waits for the answer. Knows no admission and no choice of accounts.
+//! A call that has its money and its account, on its way to the vendor: what is edited in the client's bytes, or that they
+//! are written anew for another wire, by which way they leave, and who waits for the answer. Knows no admission and no
+//! choice of accounts.
 
 use std::sync::Arc;
 
@@ -12,6 +13,7 @@ use super::{
     again::Again,
     bill::{self, Bill},
     body::ReplyBody,
+    crossing::{self, Crossed},
     internal, keepalive,
     meter::Meter,
     record::Record,
@@ -21,6 +23,7 @@ use super::{
 use crate::{
     admission::Permit,
     catalogue::Model,
+    directory::Account,
     idempotency::{self, Claim},
     identity::Caller,
     ledger::Link,
@@ -29,7 +32,7 @@ use crate::{
     vendor::Asked,
 };
 
-/// What every step before has proved of a call.
+/// What every step before its lease has proved of a call.
 pub(super) struct Dispatch {
     pub(super) call: CallId,
     pub(super) link: Link,
@@ -39,18 +42,17 @@ pub(super) struct Dispatch {
     pub(super) envelope: Envelope,
     pub(super) model: Model,
     pub(super) claim: Option<Box<Claim>>,
-    pub(super) lease: Lease,
 }
 
 impl Dispatch {
     /// Sends it; the answer comes by way of the task that meters it, which takes the record along.
     pub(super) async fn send(
-        self,
+        mut self,
+        Lease { permit, taken }: Lease,
         exchange: &Arc<Exchange>,
         record: &mut Option<Record>,
     ) -> Result<Response<ReplyBody>, Refused> {
         let (endpoint, call) = (self.envelope.endpoint, self.call);
-        let Lease { permit, taken } = self.lease;
         let upstream = exchange
             .upstreams
             .of(&taken.account, &exchange.egress, &exchange.tokens)?;
@@ -60,22 +62,39 @@ impl Dispatch {
             row.leased(&taken, route.name());
         }
 
-        let model = &self.model;
-        let renamed = (model.upstream != model.name).then_some(model.upstream.as_str());
-        let asks_usage = endpoint == Endpoint::ChatCompletions && self.envelope.stream && !self.envelope.wants_usage;
         let sample = bill::kept(&self.body.plain);
-        let mut headers = to_vendor(&self.head.headers);
-        taken.clean(&mut headers);
-        let edits = self.envelope.edits(renamed, asks_usage);
-        let (payload, headers, memory) = self.body.edited(&edits, headers, upstream.target.edits_bodies());
-        let asked = Asked {
-            endpoint,
-            path: self.head.uri.path(),
-            model: &model.upstream,
-            query: self.head.uri.query(),
-            stream: self.envelope.stream,
+        let crossed = self.crossed(&taken.account)?;
+        let (model, uri) = (&self.model, &self.head.uri);
+        let is_chat = endpoint == Endpoint::ChatCompletions && crossed.is_none();
+        let asks_usage = is_chat && self.envelope.stream && !self.envelope.wants_usage;
+        let renamed = (model.upstream != model.name).then_some(model.upstream.as_str());
+        let (asked, payload, headers, crossing) = match crossed {
+            None => {
+                let mut headers = to_vendor(&self.head.headers);
+                taken.clean(&mut headers);
+                let edits = self.envelope.edits(renamed, asks_usage);
+                let payload = self.body.edited(&edits, &mut headers, upstream.target.edits_bodies());
+                let asked = Asked {
+                    endpoint,
+                    path: uri.path(),
+                    model: &model.upstream,
+                    query: uri.query(),
+                    stream: self.envelope.stream,
+                };
+                (asked, payload, headers, None)
+            }
+            Some(crossed) => {
+                let asked = crossed.asked(&model.upstream);
+                (asked, crossed.payload, crossed.headers, Some(crossed.crossing))
+            }
         };
-        let again = Again::keep(exchange, (&taken, call), (asked, region), &headers, &payload);
+        let memory = self.body.into_memory();
+        let again = Again::keep(
+            exchange,
+            (&taken, call),
+            (asked, region),
+            (endpoint.wire(), &headers, &payload),
+        );
         let request = upstream.request(upstream.token().await?, asked, headers, payload)?;
         let claim = idempotency::leaves(self.claim, permit.hold.number()).await?;
         let record = record.take().ok_or_else(internal)?;
@@ -95,7 +114,8 @@ impl Dispatch {
             ticket: Some(ticket),
             drain: None,
             bill: Bill::new((hold, tally, reach), model, &self.envelope, sample, record),
-            wire: endpoint.wire(),
+            wire: crossing.as_ref().map_or(endpoint.wire(), |crossing| crossing.tapped()),
+            crossing,
             is_streamed: self.envelope.stream,
             removes_usage: asks_usage,
             renamed: renamed.and_then(|_| HeaderValue::from_str(&model.name).ok()),
@@ -105,5 +125,12 @@ impl Dispatch {
             call,
         };
         upstream::call(exchange, meter, request, memory).await
+    }
+
+    /// The request in the words of the account's vendor, where its client speaks another wire.
+    fn crossed(&mut self, account: &Account) -> Result<Option<Crossed>, Refused> {
+        let framing = crossing::framing(self.envelope.endpoint, self.head.uri.query());
+        let (body, model) = (&self.body.plain, &self.model);
+        Crossed::of(account, &mut self.envelope, body, model, self.call, framing)
     }
 }

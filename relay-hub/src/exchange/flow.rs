@@ -9,7 +9,7 @@ use std::{
 use bytes::Bytes;
 use http::Response;
 use http_body_util::{BodyExt, Limited};
-use relay_protocol::{Code, Ending as Said, Piece, Refusal, Sample, Shape, Tap, TapOptions, sse};
+use relay_protocol::{Code, Ending as Said, Piece, Refusal, Sample, Shape, Tap, TapOptions, Usage, sse};
 use relay_shared::fault;
 use tokio::sync::oneshot;
 
@@ -17,7 +17,7 @@ use super::{
     bill::{ANSWER_SAMPLE, Spent},
     body::{ReplyBody, Sender},
     drain::Drain,
-    meter::{Meter, Outcome, SMALL, draining, suspended},
+    meter::{LARGE, Meter, Outcome, SMALL, draining, suspended},
 };
 use crate::{
     directory::Stopped,
@@ -91,7 +91,8 @@ impl Flow {
         mut reply: oneshot::Sender<Outcome>,
     ) {
         let idle_timeout = self.meter.limits.idle_timeout;
-        let mut collected = pin!(tokio::time::timeout(idle_timeout, Limited::new(body, SMALL).collect()));
+        let most = if self.meter.crossing.is_some() { LARGE } else { SMALL };
+        let mut collected = pin!(tokio::time::timeout(idle_timeout, Limited::new(body, most).collect()));
         let collected = loop {
             tokio::select! {
                 biased;
@@ -135,12 +136,24 @@ impl Flow {
             Some(_) => Sample::default(),
             None => Sample::across(&bytes, ANSWER_SAMPLE),
         };
-        let outcome = self
-            .settle(written)
-            .await
-            .map(|()| Response::from_parts(head, ReplyBody::whole(bytes)));
+        let outcome = self.settle(written).await.map(|()| self.answer(head, bytes));
         // The client may have gone meanwhile: the bill stands, for the answer was complete.
         drop(reply.send(outcome));
+    }
+
+    /// The vendor's own answer, or the same in the words of the client's wire.
+    fn answer(&mut self, head: http::response::Parts, bytes: Bytes) -> Response<ReplyBody> {
+        match self.meter.crossing.take() {
+            None => Response::from_parts(head, ReplyBody::whole(bytes)),
+            Some(crossing) if self.is_answer => crossing.whole(&bytes, self.used()),
+            Some(crossing) => crossing.refusal(&head, &bytes),
+        }
+    }
+
+    /// What the vendor has told of usage so far.
+    fn used(&self) -> Option<Usage> {
+        let observed = self.tap.observed();
+        observed.usage.or(observed.begun)
     }
 
     /// A stream, or a large answer: passed on as it comes, its end withheld until the bill is settled.
@@ -273,8 +286,10 @@ impl Flow {
             .meter
             .keepalive
             .is_some_and(|keepalive| heard.elapsed() >= keepalive);
-        let sign = sse::keepalive(self.meter.wire);
-        let is_fit = is_due && self.fills_silence() && self.tap.is_at_boundary();
+        let translated_for = self.meter.crossing.as_ref().map(|crossing| crossing.client());
+        let sign = sse::keepalive(translated_for.unwrap_or(self.meter.wire));
+        let is_between = translated_for.is_some() || self.tap.is_at_boundary();
+        let is_fit = is_due && self.fills_silence() && is_between;
         if let Some(sign) = sign.filter(|_| is_fit) {
             send(sender, Bytes::from_static(sign)).await?;
         }
@@ -289,18 +304,25 @@ impl Flow {
         for piece in self.tap.push(chunk) {
             match piece {
                 Piece::Pass(bytes) => {
+                    let bytes = self.told(bytes);
                     send(sender, bytes).await?;
                     fault::point("event sent");
                 }
                 Piece::Last(bytes) => {
                     self.settle_streamed().await.map_err(|_| End::Unsettled)?;
                     fault::point("settled, end not sent");
+                    let bytes = self.told(bytes);
                     send(sender, bytes).await?;
                     fault::point("end sent");
                 }
             }
         }
-        so_far
+        so_far?;
+        match &self.meter.crossing {
+            // Its client was told of a failure that the tap takes for none.
+            Some(crossing) if crossing.has_ended() && !self.meter.bill.is_settled() => Err(End::Cut),
+            Some(_) | None => Ok(()),
+        }
     }
 
     /// What came, in the client's dialect. After a frame that is damaged the vendor counts as broken off.
@@ -313,6 +335,24 @@ impl Flow {
             self.meter.taken.met(trouble, None);
         }
         (events, so_far.map_err(|_damaged| End::Cut))
+    }
+
+    /// What the client gets of a piece.
+    fn told(&mut self, piece: Bytes) -> Bytes {
+        let used = self.meter.crossing.is_some().then(|| self.used()).flatten();
+        match &mut self.meter.crossing {
+            None => piece,
+            Some(crossing) => crossing.push(&piece, used),
+        }
+    }
+
+    /// What is left to say to a client of another wire when the vendor's body has ended.
+    fn farewell(&mut self) -> Bytes {
+        let used = self.used();
+        match &mut self.meter.crossing {
+            None => Bytes::new(),
+            Some(crossing) => crossing.end(used),
+        }
     }
 
     async fn settle_streamed(&mut self) -> Result<(), Refused> {
@@ -334,7 +374,11 @@ impl Flow {
 
     async fn finish(mut self: Box<Self>, end: End, sender: Sender) {
         if self.meter.bill.is_settled() {
-            return sender.end().await;
+            let farewell = self.farewell();
+            if send(&sender, farewell).await.is_ok() {
+                sender.end().await;
+            }
+            return;
         }
         match end {
             End::Clean if self.is_complete() => match self.finish_complete(&sender).await {
@@ -356,10 +400,11 @@ impl Flow {
     async fn finish_complete(&mut self, sender: &Sender) -> Result<(), End> {
         let rest = if self.is_answer { self.tap.end() } else { None };
         self.settle_streamed().await.map_err(|_| End::Unsettled)?;
-        match rest {
-            Some(Piece::Pass(bytes) | Piece::Last(bytes)) => send(sender, bytes).await,
-            None => Ok(()),
-        }
+        let rest = rest.map(Piece::into_bytes).unwrap_or_default();
+        let rest = self.told(rest);
+        send(sender, rest).await?;
+        let farewell = self.farewell();
+        send(sender, farewell).await
     }
 
     /// Tells the client in its own dialect where that is possible; where it is not, the body is cut and looks cut.
@@ -367,7 +412,10 @@ impl Flow {
         if matches!(end, End::Clean | End::Cut | End::Silent) {
             self.meter.taken.met(Trouble::Broke, None);
         }
-        let words = self.tap.last_words(&broke(end), &self.meter.call.to_string());
+        let words = match &mut self.meter.crossing {
+            None => self.tap.last_words(&broke(end), &self.meter.call.to_string()),
+            Some(crossing) => Some(crossing.break_off(&broke(end))),
+        };
         let is_told = match words.filter(|_| end != End::Gone && self.is_answer) {
             Some(words) => send(&sender, words).await.is_ok(),
             None => false,
@@ -394,6 +442,9 @@ impl Flow {
 
 /// Waits for a slow client, but not for ever.
 async fn send(sender: &Sender, bytes: Bytes) -> Result<(), End> {
+    if bytes.is_empty() {
+        return Ok(());
+    }
     match tokio::time::timeout(CLIENT_STALL, sender.send(bytes)).await {
         Ok(Ok(())) => Ok(()),
         Ok(Err(_)) | Err(_) => Err(End::Gone),

@@ -19,6 +19,7 @@ use super::{
     again::{self, Again, Asked},
     bill::Bill,
     body::{ReplyBody, Sender},
+    crossing::Crossing,
     drain::Drain,
     flow::Flow,
     request::Memory,
@@ -37,6 +38,8 @@ use crate::{
 
 /// An answer up to this size is held whole: its last byte waits for the settlement anyway.
 pub(super) const SMALL: usize = 64 * 1024;
+/// One that is written anew is, whatever its size, up to this.
+pub(super) const LARGE: usize = 16 << 20;
 
 pub(super) type Outcome = Result<Response<ReplyBody>, Refused>;
 
@@ -54,7 +57,10 @@ pub(super) struct Meter {
     /// Kept until the answer ended: its key stands for a running call.
     pub(super) _claim: Option<Box<Claim>>,
     pub(super) bill: Bill,
+    /// The vendor's.
     pub(super) wire: Wire,
+    /// The client speaks another.
+    pub(super) crossing: Option<Box<Crossing>>,
     /// Whether the client asked for a stream.
     pub(super) is_streamed: bool,
     /// Whether the extra usage chunk was asked for by us, and so is removed again.
@@ -259,16 +265,22 @@ impl Meter {
             (true, _) | (false, true) => Shape::Events,
             (false, false) => Shape::Whole,
         };
-        head.headers = from_vendor(head.headers);
+        match &self.crossing {
+            None => head.headers = from_vendor(head.headers),
+            Some(crossing) if shape != Shape::Whole => head = crossing.head(true),
+            // What is told of it depends on the body.
+            Some(_) => {}
+        }
         self.rename(&mut head.headers);
         if shape != Shape::Whole {
             // A stream that breaks off ends with words of ours.
             head.headers.remove(header::CONTENT_LENGTH);
         }
+        let is_written_anew = self.crossing.is_some() || (is_bedrock && !is_answer);
         let mut flow = Flow::new(self, is_answer, shape, reader);
         // What is to be said of waiting depends on the body, of which a refusal has little.
         let is_small = announced.map_or_else(|| lacks_wait(head.status, &head.headers), |length| length <= SMALL);
-        if shape == Shape::Whole && (is_small || (is_bedrock && !is_answer)) {
+        if shape == Shape::Whole && (is_small || is_written_anew) {
             flow.whole(head, body, reply).await;
             return None;
         }

@@ -3,6 +3,7 @@
 mod again;
 mod bill;
 pub mod body;
+mod crossing;
 mod dispatch;
 mod drain;
 mod flow;
@@ -243,9 +244,8 @@ impl Exchange {
             envelope,
             model,
             claim,
-            lease,
         };
-        dispatch.send(self, record).await
+        dispatch.send(lease, self, record).await
     }
 }
 

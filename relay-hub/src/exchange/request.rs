@@ -35,14 +35,19 @@ pub(super) struct RequestBody {
 impl RequestBody {
     /// The bytes that leave, with the head that fits them: the client's own unless there is something to edit, or
     /// they have to be plain for another edit.
-    pub(super) fn edited(self, edits: &Edits, mut headers: HeaderMap, plain: bool) -> (Payload, HeaderMap, Memory) {
+    pub(super) fn edited(&self, edits: &Edits, headers: &mut HeaderMap, plain: bool) -> Payload {
         if edits.is_empty() && !(plain && self.is_encoded) {
-            return (self.raw, headers, self.memory);
+            return self.raw.clone();
         }
         if self.is_encoded {
             headers.remove(header::CONTENT_ENCODING);
         }
-        (edits.apply(&self.plain), headers, self.memory)
+        edits.apply(&self.plain)
+    }
+
+    /// What it holds of the hub's memory, for the request that leaves.
+    pub(super) fn into_memory(self) -> Memory {
+        self.memory
     }
 }
 

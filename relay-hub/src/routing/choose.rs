@@ -70,7 +70,7 @@ pub(super) fn choose(fleet: &Fleet, pool: &Pool, ask: &Ask<'_>, mut look: impl F
     if found.best.is_none() && pool.has_more() {
         found = Best::default();
         fleet
-            .all(ask.tenant, ask.wire)
+            .all(pool, ask.tenant, ask.wire)
             .for_each(|seat| found.see(seat, ask, &mut look));
     }
     match (found.best, found.until) {

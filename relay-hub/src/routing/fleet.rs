@@ -39,6 +39,8 @@ pub(super) struct Pool {
     near: Box<[usize]>,
     /// There are more.
     has_more: bool,
+    /// None speaks the dialect itself: their calls are translated.
+    is_foreign: bool,
 }
 
 impl Fleet {
@@ -105,9 +107,16 @@ impl Fleet {
         pool.near.iter().filter_map(|at| self.seats.get(*at))
     }
 
-    /// All accounts of a tenant.
-    pub(super) fn all<'a>(&'a self, tenant: &'a TenantId, wire: Wire) -> impl Iterator<Item = &'a Arc<Seat>> {
-        self.seats.iter().filter(move |seat| seat.may_serve(tenant, wire))
+    /// All accounts of a tenant, those of its pool and the others.
+    pub(super) fn all<'a>(
+        &'a self,
+        pool: &Pool,
+        tenant: &'a TenantId,
+        wire: Wire,
+    ) -> impl Iterator<Item = &'a Arc<Seat>> + use<'a> {
+        let is_foreign = pool.is_foreign;
+        let own = move |seat: &&Arc<Seat>| seat.may_serve(tenant, wire) && (is_foreign || seat.serves(wire));
+        self.seats.iter().filter(own)
     }
 }
 
@@ -116,6 +125,7 @@ fn are_alike(before: &[Arc<Seat>], now: &[Arc<Seat>]) -> bool {
     let is_alike = |(a, b): (&Arc<Seat>, &Arc<Seat>)| {
         a.account.id == b.account.id
             && a.account.vendor == b.account.vendor
+            && a.account.wires == b.account.wires
             && a.share.users == b.share.users
             && a.share.weight == b.share.weight
     };
@@ -125,17 +135,24 @@ fn are_alike(before: &[Arc<Seat>], now: &[Arc<Seat>]) -> bool {
 impl Pool {
     fn of(seats: &[Arc<Seat>], tenant: &TenantId, wire: Wire) -> Self {
         let number = rank::number(&[tenant.as_str().as_bytes()]);
+        let speaks = |seat: &Arc<Seat>| seat.share.users.has(tenant) && seat.serves(wire);
+        let is_foreign = !seats.iter().any(speaks);
         let mut near: Vec<_> = seats
             .iter()
             .enumerate()
-            .filter(|(_, seat)| seat.may_serve(tenant, wire))
+            .filter(|(_, seat)| seat.may_serve(tenant, wire) && (is_foreign || seat.serves(wire)))
             .map(|(at, seat)| (rank::score(number, seat.number, seat.share.weight), at))
             .collect();
         let has_more = near.len() > NEAR;
         near.sort_unstable_by_key(|(score, _)| std::cmp::Reverse(*score));
         near.truncate(NEAR);
         let near = near.into_iter().map(|(_, at)| at).collect();
-        Self { number, near, has_more }
+        Self {
+            number,
+            near,
+            has_more,
+            is_foreign,
+        }
     }
 
     /// How many are looked at for each call.

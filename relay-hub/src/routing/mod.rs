@@ -178,7 +178,7 @@ impl Routing {
     fn plain(&self, traces: &Traces<'_>) -> Option<Taken> {
         let fleet = self.fleet();
         let only = fleet.only()?;
-        let only = Some(only).filter(|only| only.serves(traces.wire) && !only.standing.is_troubled())?;
+        let only = Some(only).filter(|only| only.is_reached(traces.wire) && !only.standing.is_troubled())?;
         let names_nothing = traces.previous.is_none()
             && names::conversation(traces.headers, traces.session).is_none()
             && !traces.headers.contains_key(&names::TURN_STATE);
@@ -348,6 +348,10 @@ impl Routing {
     /// # Errors
     /// The vendor has none: the client falls back to HTTP at once.
     pub fn check_socket(&self, account: &Account) -> Result<(), Refused> {
+        // A socket is not translated: its client asks by HTTP at once.
+        if !account.speaks(Wire::Responses) {
+            return Err(refusals::no_socket());
+        }
         let mut without = self.0.without_socket.lock().unwrap_or_else(PoisonError::into_inner);
         without.retain(|_, since| since.elapsed() < NO_SOCKET_FOR);
         if account.websocket && !without.contains_key(&account.id) {

@@ -55,9 +55,14 @@ impl Seat {
         self.account.speaks(wire)
     }
 
+    /// Whether a call in this dialect gets there, as it is or translated.
+    pub(super) fn is_reached(&self, wire: Wire) -> bool {
+        self.account.lane(wire).is_some()
+    }
+
     /// Whether it may serve the calls of this tenant in this dialect.
     pub(super) fn may_serve(&self, tenant: &TenantId, wire: Wire) -> bool {
-        self.share.users.has(tenant) && self.serves(wire)
+        self.share.users.has(tenant) && self.is_reached(wire)
     }
 
     /// How it looks to a call that comes now.

@@ -68,7 +68,7 @@ pub struct Reply {
 
 /// Reads a vendor's answer. Never fails: what it does not understand it skips, what makes no sense it tells as
 /// [`Event::Fail`]. The events may be out of order, doubled or without an end; a [`crate::Sequence`] mends that.
-pub(crate) trait ReadAnswer: Send {
+pub(crate) trait ReadAnswer: Send + Sync {
     /// Takes the data of one event, whole and without its framing, and gives its events at once.
     fn event(&mut self, data: &[u8], out: &mut Vec<Event>);
 
@@ -81,7 +81,7 @@ pub(crate) trait ReadAnswer: Send {
 
 /// Writes an answer for a client. It gets the events in the order that [`crate::Sequence`] promises, and never `Fail`,
 /// which every wire's refusal has words for.
-pub(crate) trait WriteAnswer: Send {
+pub(crate) trait WriteAnswer: Send + Sync {
     /// Writes what one event says, at once. Nothing may be held back for later but what the wire says only once a part or
     /// the answer is whole.
     fn write(&mut self, event: Event, out: &mut Outbox);

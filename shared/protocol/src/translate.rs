@@ -36,11 +36,13 @@ pub fn translate(client: Wire, vendor: VendorWire, body: &[u8], target: &Target<
     let mut losses = Losses::default();
     let _ = Lane::between(client, vendor).ok_or_else(|| no_lane(client, vendor))?;
     let mut turn = read(client, body, &mut losses)?;
-    let flat = match vendor {
+    let is_summary = client == Wire::Responses && responses::ask_in_words(&mut turn);
+    let mut flat = match vendor {
         VendorWire::Responses => Flat::default(),
         VendorWire::Chat | VendorWire::Messages | VendorWire::Gemini | VendorWire::Converse => Flat::make(&mut turn)
             .map_err(|error| Refusal::new(Code::InvalidRequest, format!("Invalid request: {error}.")).param("tools"))?,
     };
+    flat.is_summary = is_summary;
     let body = write(vendor, &turn, target, &mut losses);
     let losses = losses.spelled(client);
     match losses.refusal(vendor.name()) {
@@ -112,9 +114,9 @@ fn reader(vendor: VendorWire, id: &str) -> Box<dyn ReadAnswer> {
     }
 }
 
-fn writer(client: Wire, reply: Reply) -> Box<dyn WriteAnswer> {
+fn writer(client: Wire, reply: Reply, is_summary: bool) -> Box<dyn WriteAnswer> {
     match client {
-        Wire::Responses => Box::new(responses::Writer::new(reply)),
+        Wire::Responses => Box::new(responses::Writer::new(reply).summing_up(is_summary)),
         Wire::Chat => Box::new(chat::Writer::new(reply)),
         Wire::Messages => Box::new(messages::Writer::new(reply)),
         Wire::Gemini => Box::new(gemini::Writer::new(reply)),
@@ -149,6 +151,7 @@ impl Translator {
     #[must_use]
     pub fn new(client: Wire, vendor: VendorWire, framing: Framing, reply: Reply, flat: Flat) -> Option<Self> {
         let _ = Lane::between(client, vendor)?;
+        let writer = writer(client, reply.clone(), flat.is_summary);
         Some(Self {
             client,
             id: reply.id.clone(),
@@ -158,7 +161,7 @@ impl Translator {
             sequence: Sequence::default(),
             writer: Out {
                 names: Names::new(flat),
-                writer: writer(client, reply),
+                writer,
                 outbox: Outbox::new(framing),
                 usage: None,
                 written: 0,

@@ -12,12 +12,14 @@ pub(crate) mod any;
 mod flat;
 mod json;
 mod opaque;
+mod sides;
 
 use std::borrow::Cow;
 
 pub use self::flat::{Flat, FlatError};
 pub use self::json::Json;
 pub use self::opaque::{CallName, Opaque};
+pub(crate) use self::sides::sides;
 use crate::lane::VendorWire;
 use crate::loss::{LossKind, Losses};
 use crate::tokens::Tokens;

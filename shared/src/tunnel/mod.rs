@@ -37,6 +37,8 @@ pub const ALPN_ENROL: &[u8] = b"relay-enrol/1";
 
 /// Request header with the agent's id of the call.
 pub const CALL_ID: http::HeaderName = http::HeaderName::from_static("relay-call-id");
+/// Header of a translated answer: which fields of the request its vendor was not told of.
+pub const DROPPED: http::HeaderName = http::HeaderName::from_static("relay-dropped");
 /// Request header that says the bodies are the two directions of a WebSocket: `relay-socket: websocket`.
 pub const SOCKET: http::HeaderName = http::HeaderName::from_static("relay-socket");
 /// Header of the tunnel's 409: this call id came before, and this request was not run.

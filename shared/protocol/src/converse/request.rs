@@ -12,7 +12,7 @@ use crate::loss::{Losses, said};
 use crate::messages::Generation;
 use crate::turn::{
     CacheMark, CallResult, Choice, Effort, Foreign, Form, Function, Json, Media, MediaKind, MediaSource, Message, Part,
-    Reasoning, Role, Schema, Tool, Turn,
+    Reasoning, Schema, Tool, Turn, sides,
 };
 
 #[derive(Serialize)]
@@ -279,37 +279,13 @@ fn unsaid(turn: &Turn, draws: bool, losses: &mut Losses) {
 
 /// The rules at the top, and what was said, neighbours of one role in one message.
 fn conversation<'a>(messages: &'a [Message], losses: &mut Losses) -> (Vec<Piece<'a>>, Vec<Said<'a>>) {
-    let mut system = Vec::new();
-    let mut said: Vec<Said<'a>> = Vec::new();
-    for message in messages {
-        if message.is_rule() && said.is_empty() {
-            pieces(&message.parts, &mut system, losses);
-            continue;
-        }
-        let role = if message.role == Role::Assistant {
-            "assistant"
-        } else {
-            "user"
-        };
-        let mut content = Vec::new();
-        if message.is_rule() {
-            losses.hint(said::MID_RULES);
-            content.extend(message.as_words().map(|text| Piece::Text(text.into())));
-        } else {
-            pieces(&message.parts, &mut content, losses);
-        }
-        match said.last_mut() {
-            _ if content.is_empty() => {}
-            Some(last) if last.role == role => last.content.append(&mut content),
-            Some(_) | None => said.push(Said { role, content }),
-        }
-    }
-    for message in &mut said {
-        message
-            .content
-            .sort_by_key(|piece| !matches!(piece, Piece::ToolResult { .. }));
-    }
-    (system, said)
+    let (system, said) = sides(messages, losses, pieces, |text| Piece::Text(text.into()));
+    let said = said.into_iter().map(|side| {
+        let (role, mut content) = (if side.is_assistant { "assistant" } else { "user" }, side.parts);
+        content.sort_by_key(|piece| !matches!(piece, Piece::ToolResult { .. }));
+        Said { role, content }
+    });
+    (system, said.collect())
 }
 
 fn pieces<'a>(parts: &'a [Part], out: &mut Vec<Piece<'a>>, losses: &mut Losses) {

@@ -1,6 +1,6 @@
 //! An item of a client's input.
 
-use super::request::foreign;
+use super::{compaction, request::foreign};
 use crate::VendorWire;
 use crate::loss::Losses;
 use crate::members::{Field, Invalid, Members};
@@ -21,6 +21,14 @@ pub(super) fn read(field: &Field<'_>, losses: &mut Losses) -> Result<Option<Mess
             (Role::User, Part::CallResult(result(&mut item, losses)?))
         }
         Some("reasoning") => (Role::Assistant, Part::Reasoning(reasoning(&mut item)?)),
+        Some("compaction_trigger") => return Ok(Some(compaction::trigger(field))),
+        Some("compaction") => {
+            let made = compaction::made(&mut item)?;
+            if made.is_none() {
+                losses.meaning(field.path.clone());
+            }
+            return Ok(made);
+        }
         // What the vendor's own tools did is told by the answer they led to.
         Some(
             "web_search_call"

@@ -161,6 +161,12 @@ pub(super) fn foreign(field: &Field<'_>) -> Foreign {
     }
 }
 
+/// Whether an item kept as it came is of this type.
+pub(super) fn is_of_type(item: &Foreign, kind: &str) -> bool {
+    let members = Field::of(&item.json, "").members();
+    members.is_ok_and(|mut members| members.text("type").is_ok_and(|found| found.as_deref() == Some(kind)))
+}
+
 fn choice(fields: &mut Members<'_>, losses: &mut Losses) -> Result<Option<Choice>, Invalid> {
     let Some(field) = fields.take("tool_choice") else {
         return Ok(None);

@@ -8,6 +8,7 @@ use self::shape::{
     Arguments, Cited, ContentPart, Creation, Delta, Item, ItemEvent, PartEvent, Piece, Response, Status, Summary,
     SummaryEvent, TextEvent,
 };
+use super::compaction;
 use crate::VendorWire;
 use crate::codec::{Outbox, Reply, WriteAnswer};
 use crate::event::{Answer, AnswerPart, Event, Opened, Stop};
@@ -27,6 +28,8 @@ pub(crate) struct Writer {
     has_message: bool,
     usage: Option<Usage>,
     stop: Stop,
+    /// The answer is a summary, which becomes one item however it is made.
+    summary: Option<String>,
 }
 
 impl Writer {
@@ -41,7 +44,14 @@ impl Writer {
             has_message: false,
             usage: None,
             stop: Stop::Done,
+            summary: None,
         }
+    }
+
+    /// The answer is to be a compaction of the conversation.
+    pub(crate) fn summing_up(mut self, is_summary: bool) -> Self {
+        self.summary = is_summary.then(String::new);
+        self
     }
 
     fn event(&mut self, kind: &'static str, body: &impl serde::Serialize, out: &mut Outbox) {
@@ -288,6 +298,34 @@ impl Writer {
         }
     }
 
+    /// Of a summary only its text is kept; the other events are passed.
+    fn sum_up(&mut self, event: Event, out: &mut Outbox) -> Option<Event> {
+        let Some(summary) = &mut self.summary else {
+            return Some(event);
+        };
+        match event {
+            Event::Open(opened) => self.part = Some(AnswerPart::new(opened)),
+            Event::Delta(text) => {
+                if matches!(self.part, Some(AnswerPart::Text(_))) {
+                    summary.push_str(&text);
+                }
+            }
+            Event::Cite(_) | Event::Sign(_) | Event::Close => {}
+            Event::Stop(stop) => {
+                let encrypted_content = compaction::kept(summary);
+                let item = Item::Compaction {
+                    id: self.item_id("cmp"),
+                    encrypted_content,
+                };
+                self.item_event("response.output_item.added", &item, out);
+                self.item_done(&item, out);
+                self.stop = stop;
+            }
+            Event::Begin | Event::Usage(_) | Event::End | Event::Fail(_) => return Some(event),
+        }
+        None
+    }
+
     fn over(&mut self, out: &mut Outbox) {
         let status = Status::of(&self.stop);
         let output = std::mem::take(&mut self.output);
@@ -304,6 +342,9 @@ impl Writer {
 
 impl WriteAnswer for Writer {
     fn write(&mut self, event: Event, out: &mut Outbox) {
+        let Some(event) = self.sum_up(event, out) else {
+            return;
+        };
         match event {
             Event::Begin => self.begin(out),
             Event::Open(opened) => self.open(opened, out),
@@ -345,7 +386,19 @@ impl WriteAnswer for Writer {
 
     fn whole(&mut self, answer: &Answer) -> Vec<u8> {
         let mut pieces: Vec<Piece<'_>> = Vec::new();
-        for part in &answer.parts {
+        if self.summary.is_some() {
+            let texts = answer.parts.iter().filter_map(|part| match part {
+                AnswerPart::Text(text) => Some(text.text.as_str()),
+                _ => None,
+            });
+            let item = Item::Compaction {
+                id: self.item_id("cmp"),
+                encrypted_content: compaction::kept(&texts.collect::<String>()),
+            };
+            self.output.extend(Json::of(&item));
+        }
+        let parts = answer.parts.iter().filter(|_| self.summary.is_none());
+        for part in parts {
             if let Some(content) = Json::of(&ContentPart::of(part)).filter(|_| part.is_said()) {
                 match pieces.last_mut() {
                     Some(Piece::Message(message)) => message.push(content),

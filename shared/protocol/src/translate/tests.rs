@@ -1,3 +1,5 @@
+mod page;
+
 use super::*;
 use crate::Tokens;
 
@@ -463,4 +465,43 @@ fn a_vendors_lock_on_its_reasoning_comes_back_to_it() {
         thought.opaque.as_ref().and_then(|lock| lock.of(VendorWire::Responses)),
         Some("gAAA")
     );
+}
+
+/// As Codex asks for it under the name of OpenAI: the summary is one item, and what it holds is told later.
+#[test]
+fn a_compaction_is_asked_for_in_words_and_understood_again() {
+    let ask = r#"{"input":[{"role":"user","content":"x"},{"type":"compaction_trigger"}],"tools":[{"type":"function","name":"f"}]}"#;
+    let translated = translate(Wire::Responses, VendorWire::Chat, ask.as_bytes(), &target(true))
+        .ok()
+        .unwrap();
+    let body = String::from_utf8(translated.body).unwrap();
+    assert!(
+        body.contains("Summarise this conversation") && body.contains(r#""tool_choice":"none""#),
+        "{body}"
+    );
+    assert_eq!(translated.dropped, None);
+    let mut stream = translator(Wire::Responses, VendorWire::Chat, translated.flat.clone());
+    stream.push(CHAT_STREAM.as_bytes(), usage());
+    let streamed = String::from_utf8(stream.take()).unwrap();
+    let item = r#"{"type":"compaction","id":"cmp_7_0","encrypted_content":"relay.summary.Héllo \"you\""}"#;
+    assert_eq!(streamed.matches(item).count(), 3, "{streamed}");
+    assert_eq!(
+        streamed.matches("output_item.done").count(),
+        2,
+        "its name and its type: {streamed}"
+    );
+    let answer = r#"{"choices":[{"message":{"content":"Short."},"finish_reason":"stop"}]}"#;
+    let whole = translator(Wire::Responses, VendorWire::Chat, translated.flat).whole(answer.as_bytes(), None);
+    let whole = String::from_utf8(whole.ok().unwrap()).unwrap();
+    assert!(
+        whole.contains(r#""output":[{"type":"compaction","id":"cmp_7_0","encrypted_content":"relay.summary.Short."}]"#),
+        "{whole}"
+    );
+
+    let again =
+        r#"{"input":[{"type":"compaction","encrypted_content":"relay.summary.Short."},{"role":"user","content":"y"}]}"#;
+    let (body, _) = asked(Wire::Responses, VendorWire::Chat, again);
+    assert!(body.contains(r"summary of it:\n\nShort."), "{body}");
+    let locked = r#"{"input":[{"type":"compaction","encrypted_content":"gAAA"}]}"#;
+    assert!(refused(Wire::Responses, VendorWire::Chat, locked).contains("`input[0]`"));
 }

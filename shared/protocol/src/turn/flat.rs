@@ -8,9 +8,13 @@ use thiserror::Error;
 
 use super::{CallName, Choice, Function, Json, Part, Tool, Turn};
 
-/// What the plain names stand for.
+/// What was done to a request and is to be undone in its answer: what the plain names stand for.
 #[derive(Clone, Default)]
-pub struct Flat(HashMap<String, Original>);
+pub struct Flat {
+    names: HashMap<String, Original>,
+    /// The answer is a summary that was asked for in words.
+    pub(crate) is_summary: bool,
+}
 
 #[derive(Clone)]
 struct Original {
@@ -56,7 +60,7 @@ impl Flat {
                     name: original,
                     is_custom,
                 };
-                flat.0.insert(name.name.clone(), original);
+                flat.names.insert(name.name.clone(), original);
             }
             if let Tool::Custom(custom) = tool {
                 let plain = Function {
@@ -100,7 +104,7 @@ impl Flat {
     /// The tool that the plain `name` stands for.
     #[must_use]
     pub fn original(&self, name: &str) -> CallName {
-        self.0
+        self.names
             .get(name)
             .map_or_else(|| CallName::plain(name), |original| original.name.clone())
     }
@@ -108,7 +112,7 @@ impl Flat {
     /// Its input is free text.
     #[must_use]
     pub fn is_custom(&self, name: &str) -> bool {
-        self.0.get(name).is_some_and(|original| original.is_custom)
+        self.names.get(name).is_some_and(|original| original.is_custom)
     }
 
     /// The free text in a function's arguments; the arguments themselves where the model wrote something else.

@@ -10,8 +10,8 @@ use crate::codec::Target;
 use crate::gemini::{OWN, schema};
 use crate::loss::{Losses, said};
 use crate::turn::{
-    Call, CallResult, Choice, Effort, Foreign, Form, Json, Media, MediaKind, MediaSource, Message, Part, Role, Tool,
-    Turn,
+    Call, CallResult, Choice, Effort, Foreign, Form, Json, Media, MediaKind, MediaSource, Message, Part, Tool, Turn,
+    sides,
 };
 
 #[derive(Serialize)]
@@ -222,34 +222,12 @@ fn conversation<'a>(
     must_sign: bool,
     losses: &mut Losses,
 ) -> (Option<Content<'a>>, Vec<Content<'a>>) {
-    let mut system = Vec::new();
-    let mut said: Vec<Content<'a>> = Vec::new();
-    for message in messages {
-        if message.is_rule() && said.is_empty() {
-            pieces(&message.parts, &mut system, losses);
-            continue;
-        }
-        let role = if message.role == Role::Assistant {
-            "model"
-        } else {
-            "user"
-        };
-        let mut parts = Vec::new();
-        if message.is_rule() {
-            losses.hint(said::MID_RULES);
-            parts.extend(message.as_words().map(words));
-        } else {
-            pieces(&message.parts, &mut parts, losses);
-        }
-        match said.last_mut() {
-            _ if parts.is_empty() => {}
-            Some(last) if last.role == Some(role) => last.parts.append(&mut parts),
-            Some(_) | None => said.push(Content {
-                role: Some(role),
-                parts,
-            }),
-        }
-    }
+    let (system, said) = sides(messages, losses, pieces, words);
+    let said = said.into_iter().map(|side| Content {
+        role: Some(if side.is_assistant { "model" } else { "user" }),
+        parts: side.parts,
+    });
+    let mut said: Vec<_> = said.collect();
     if must_sign {
         said.iter_mut().for_each(sign);
     }

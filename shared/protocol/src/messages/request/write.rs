@@ -12,7 +12,7 @@ use crate::loss::{Losses, said};
 use crate::messages::Generation;
 use crate::turn::{
     CacheMark, CallResult, Choice, Effort, Foreign, Form, Function, Json, Media, MediaKind, MediaSource, Message, Part,
-    Reasoning, Role, Tool, Turn,
+    Reasoning, Tool, Turn, sides,
 };
 
 const OWN: VendorWire = VendorWire::Messages;
@@ -270,40 +270,15 @@ fn format<'a>(form: &'a Form, losses: &mut Losses) -> Option<Format<'a>> {
 
 /// The rules at the top, and what was said. Neighbours of one role become one message, as the wire would join them itself.
 fn conversation<'a>(messages: &'a [Message], losses: &mut Losses) -> (Vec<Block<'a>>, Vec<Said<'a>>) {
-    let mut system = Vec::new();
-    let mut said: Vec<Said<'a>> = Vec::new();
-    for message in messages {
-        if message.is_rule() && said.is_empty() {
-            blocks(&message.parts, &mut system, losses);
-            continue;
-        }
-        let role = if message.role == Role::Assistant {
-            "assistant"
-        } else {
-            "user"
-        };
-        let mut content = Vec::new();
-        if message.is_rule() {
-            losses.hint(said::MID_RULES);
-            content.extend(
-                message
-                    .as_words()
-                    .map(|text| Block::own(Body::Text { text: text.into() })),
-            );
-        } else {
-            blocks(&message.parts, &mut content, losses);
-        }
-        match said.last_mut() {
-            _ if content.is_empty() => {}
-            Some(last) if last.role == role => last.content.append(&mut content),
-            Some(_) | None => said.push(Said { role, content }),
-        }
-    }
-    // Results come first in a message, or they are not found.
-    for message in &mut said {
-        message.content.sort_by_key(|block| !block.is_result());
-    }
-    (system, said)
+    let words = |text: String| Block::own(Body::Text { text: text.into() });
+    let (system, said) = sides(messages, losses, blocks, words);
+    let said = said.into_iter().map(|side| {
+        let (role, mut content) = (if side.is_assistant { "assistant" } else { "user" }, side.parts);
+        // Results come first in a message, or they are not found.
+        content.sort_by_key(|block| !block.is_result());
+        Said { role, content }
+    });
+    (system, said.collect())
 }
 
 impl<'a> Block<'a> {

@@ -153,6 +153,10 @@ pub(super) enum Item<'a> {
         name: &'a str,
         input: &'a str,
     },
+    Compaction {
+        id: String,
+        encrypted_content: String,
+    },
     ImageGenerationCall {
         id: String,
         status: Status,
