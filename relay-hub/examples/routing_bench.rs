@@ -171,6 +171,7 @@ impl Bench {
             let asked = Traces {
                 tenant,
                 wire: relay_protocol::Wire::Responses,
+                model: Some("gpt-6-sol"),
                 headers: &headers,
                 session: None,
                 previous: None,

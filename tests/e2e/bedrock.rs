@@ -287,6 +287,9 @@ async fn a_call_goes_on_at_anthropic_where_bedrock_throttles_and_the_other_way_r
     let world = world(KEY).await;
     world.vendor.guard(|_, _, _, _| true);
     world.connect("anthropic").await;
+    // By its name alone it is Amazon's.
+    let named = ["account", "set", "anthropic", "--models", MODEL];
+    world.hub.command(&named).await.succeeded();
     let client = client(&world).await;
     let (mut began_at, mut tries) = (Vec::new(), 0);
     while !(began_at.contains(&true) && began_at.contains(&false)) {

@@ -4,7 +4,8 @@ use clap::Args;
 use relay_shared::config::Problems;
 use serde_json::json;
 
-use super::{Desk, Failure, accounts, now_ms, print::moment, terms};
+use super::{Desk, Failure, accounts, now_ms, print::moment, terms, typed};
+use crate::limit::ModelName;
 use crate::store::{
     Store, routes,
     sharing::{self, Change, HEAVIEST, Share, Users},
@@ -13,7 +14,7 @@ use crate::store::{
 use crate::vendor::CredentialKind;
 
 #[derive(Args)]
-#[group(required = true, multiple = true, args = ["weight", "concurrency", "rpm"])]
+#[group(required = true, multiple = true, args = ["weight", "concurrency", "rpm", "models"])]
 pub(super) struct Set {
     /// Name or id.
     name: String,
@@ -26,6 +27,9 @@ pub(super) struct Set {
     /// Calls that it may have a minute, or `none`.
     #[arg(long, value_name = "N|none")]
     rpm: Option<String>,
+    /// The models that it serves and no other, as its vendor calls them: `gpt-6-sol,o3*`, or `any` for what its vendor has.
+    #[arg(long, value_name = "MODELS|any")]
+    models: Option<String>,
 }
 
 #[derive(Args)]
@@ -67,8 +71,21 @@ pub(super) async fn set(desk: &mut Desk<'_>, words: &Set) -> Result<(), Failure>
             .and_then(|weight| u8::try_from(weight).ok()),
         ..Change::default()
     };
+    let models = words.models.as_deref().map(|text| models(&mut problems, text));
     problems.or(())?;
-    apply(desk, &words.name, &change).await
+    apply(desk, &words.name, &Change { models, ..change }).await
+}
+
+fn models(problems: &mut Problems, text: &str) -> Option<Vec<ModelName>> {
+    let read = |name: &str| {
+        let model = ModelName::parse(name.trim());
+        if model.is_none() {
+            let told = format!("`{}` is no model's name", typed(name));
+            problems.push("--models", told, "as in `gpt-6-sol,o3*`, or `any`");
+        }
+        model
+    };
+    (text.trim() != "any").then(|| text.split(',').filter_map(read).collect())
 }
 
 pub(super) async fn share(desk: &mut Desk<'_>, words: &Sharing) -> Result<(), Failure> {
@@ -158,11 +175,16 @@ async fn told(store: &Store, share: &Share) -> Result<Vec<(&'static str, String)
             format!("{}: {}", users.as_str(), names.join(" "))
         }
     };
+    let models = share.models.as_ref().map_or_else(
+        || "any".to_owned(),
+        |models| models.iter().map(ModelName::as_str).collect::<Vec<_>>().join(","),
+    );
     Ok(vec![
         ("users", users),
         ("weight", share.weight.to_string()),
         ("concurrency", ceiling(share.concurrency)),
         ("rpm", ceiling(share.rpm)),
+        ("models", models),
     ])
 }
 
@@ -201,6 +223,7 @@ pub(super) async fn health(desk: &mut Desk<'_>) -> Result<(), Failure> {
         "WEIGHT",
         "CONCURRENCY",
         "RPM",
+        "MODELS",
     ];
     Ok(desk.print.list(&all, &heads, &rows)?)
 }

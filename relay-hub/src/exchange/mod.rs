@@ -36,7 +36,7 @@ use self::{
 };
 use crate::{
     admission::{Admission, Head},
-    catalogue::Catalogue,
+    catalogue::{Catalogue, Model},
     config::Limits,
     credit::Credit,
     egress::Egress,
@@ -233,7 +233,7 @@ impl Exchange {
             row.priced(&model);
         }
         row.held();
-        let traces = traces(&caller, &head.headers, &envelope);
+        let traces = traces(&caller, &head.headers, &envelope, &model);
         let lease = self.routing.lease(permit, &traces).await?;
         let dispatch = Dispatch {
             call,
@@ -250,10 +250,11 @@ impl Exchange {
 }
 
 /// What routing goes by.
-fn traces<'a>(caller: &'a Caller, headers: &'a HeaderMap, envelope: &'a Envelope) -> Traces<'a> {
+fn traces<'a>(caller: &'a Caller, headers: &'a HeaderMap, envelope: &'a Envelope, model: &'a Model) -> Traces<'a> {
     Traces {
         tenant: &caller.tenant,
         wire: envelope.endpoint.wire(),
+        model: Some(&model.upstream),
         headers,
         session: envelope.session.as_deref(),
         previous: envelope.previous_response.as_deref(),

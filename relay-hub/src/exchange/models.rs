@@ -20,6 +20,7 @@ impl Exchange {
         let models = self.catalogue.models(&caller).into_iter();
         let models: Vec<_> = models
             .filter(|model| Admission::allows(&rules, model))
+            .filter(|model| self.routing.serves(caller.tenant_id(), wire, &model.upstream))
             .map(card)
             .collect();
         let is_codex = inbound.head.uri.query().is_some_and(asks_for_codex);

@@ -127,7 +127,7 @@ impl Limit {
 }
 
 /// A model's name, or the beginning of several.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ModelName(String);
 
 impl ModelName {
@@ -139,7 +139,13 @@ impl ModelName {
         }
     }
 
-    fn parse(text: &str) -> Option<Self> {
+    /// As it was written.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// A name, or how names begin followed by `*`; `None` where it can be no name.
+    pub fn parse(text: &str) -> Option<Self> {
         let is_good = match text.strip_suffix('*') {
             Some(beginning) => is_model(beginning, 0),
             None => is_model(text, 1),

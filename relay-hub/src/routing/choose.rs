@@ -2,10 +2,8 @@
 
 use std::sync::Arc;
 
-use relay_protocol::Wire;
-
 use super::{
-    fleet::{Fleet, Pool},
+    fleet::{Fleet, Need, Pool},
     health::Light,
     rank,
     seat::Seat,
@@ -18,7 +16,7 @@ use crate::{
 /// What a decision is made by.
 pub(super) struct Ask<'a> {
     pub(super) tenant: &'a TenantId,
-    pub(super) wire: Wire,
+    pub(super) need: Need<'a>,
     /// The number of the conversation, or of the tenant where the call names none.
     pub(super) key: u64,
     /// Whether the call names its conversation.
@@ -52,8 +50,13 @@ pub(super) fn choose(fleet: &Fleet, pool: &Pool, ask: &Ask<'_>, mut look: impl F
         Light::Out(_) if pool.is_one() => Light::Doubtful,
         light => light,
     };
+    if pool.is_unserved {
+        return Decision::Nobody;
+    }
     if let Some(pinned) = ask.pinned {
-        let own = fleet.seat(pinned).filter(|seat| seat.may_serve(ask.tenant, ask.wire));
+        let own = fleet
+            .seat(pinned)
+            .filter(|seat| seat.may_serve(ask.tenant, ask.need.wire));
         let light = own.map(|seat| (seat, look(seat)));
         match light {
             Some((_, Light::Out(until))) if !ask.may_leave() => return Decision::Out(until),
@@ -70,7 +73,7 @@ pub(super) fn choose(fleet: &Fleet, pool: &Pool, ask: &Ask<'_>, mut look: impl F
     if found.best.is_none() && pool.has_more() {
         found = Best::default();
         fleet
-            .all(pool, ask.tenant, ask.wire)
+            .all(pool, ask.tenant, ask.need)
             .for_each(|seat| found.see(seat, ask, &mut look));
     }
     match (found.best, found.until) {

@@ -1,13 +1,14 @@
 //! All accounts at one revision of the directory, and for each tenant those that stand nearest to it. Knows no call.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Arc, PoisonError, RwLock},
 };
 
 use relay_protocol::Wire;
 
 use super::{
+    range::{Fit, Range, class},
     rank,
     seat::{Seat, Standing},
 };
@@ -24,12 +25,23 @@ const NEAR: usize = 64;
 pub(super) struct Fleet {
     pub(super) revision: u64,
     seats: Vec<Arc<Seat>>,
+    /// Each once.
+    ranges: Vec<Range>,
     by_id: HashMap<AccountId, usize>,
     /// By tenant, worked out at its first call after the accounts have changed.
     pools: Arc<Pools>,
 }
 
-type Pools = RwLock<HashMap<(TenantId, Wire), Arc<Pool>>>;
+type Pools = RwLock<HashMap<(TenantId, Wire, u64), Arc<Pool>>>;
+
+/// What a call needs of an account.
+#[derive(Clone, Copy)]
+pub(super) struct Need<'a> {
+    /// To be reached in this dialect.
+    pub(super) wire: Wire,
+    /// To serve this model, named as its vendor does; not known yet where a socket is opened.
+    pub(super) model: Option<&'a str>,
+}
 
 /// The accounts that a tenant may use, as far as they are looked at for each call.
 pub(super) struct Pool {
@@ -41,6 +53,10 @@ pub(super) struct Pool {
     has_more: bool,
     /// None speaks the dialect itself: their calls are translated.
     is_foreign: bool,
+    /// How well its accounts fit the model: the others fit it less.
+    pub(super) fit: Fit,
+    /// There are accounts, but their operators name other models.
+    pub(super) is_unserved: bool,
 }
 
 impl Fleet {
@@ -63,10 +79,12 @@ impl Fleet {
             })
             .collect();
         let places = seats.iter().enumerate();
+        let ranges: HashSet<_> = seats.iter().map(|seat| &seat.range).collect();
         let pools = before.filter(|before| are_alike(&before.seats, &seats));
         Self {
             revision: directory.revision,
             by_id: places.map(|(at, seat)| (seat.account.id.clone(), at)).collect(),
+            ranges: ranges.into_iter().cloned().collect(),
             pools: pools.map(|before| before.pools.clone()).unwrap_or_default(),
             seats,
         }
@@ -88,15 +106,15 @@ impl Fleet {
         }
     }
 
-    /// The accounts of a tenant that speak this dialect.
-    pub(super) fn pool(&self, tenant: &TenantId, wire: Wire) -> Arc<Pool> {
-        let key = (tenant.clone(), wire);
+    /// The accounts of a tenant that fit best.
+    pub(super) fn pool(&self, tenant: &TenantId, need: Need<'_>) -> Arc<Pool> {
+        let key = (tenant.clone(), need.wire, class(&self.ranges, need.model));
         let known = self.pools.read().unwrap_or_else(PoisonError::into_inner);
         if let Some(pool) = known.get(&key) {
             return pool.clone();
         }
         drop(known);
-        let pool = Arc::new(Pool::of(&self.seats, tenant, wire));
+        let pool = Arc::new(Pool::of(&self.seats, tenant, need));
         let mut known = self.pools.write().unwrap_or_else(PoisonError::into_inner);
         known.insert(key, pool.clone());
         pool
@@ -107,20 +125,17 @@ impl Fleet {
         pool.near.iter().filter_map(|at| self.seats.get(*at))
     }
 
-    /// All accounts of a tenant, those of its pool and the others.
+    /// All accounts of a tenant that fit as well as those of its pool, which are among them.
     pub(super) fn all<'a>(
         &'a self,
-        pool: &Pool,
+        pool: &'a Pool,
         tenant: &'a TenantId,
-        wire: Wire,
-    ) -> impl Iterator<Item = &'a Arc<Seat>> + use<'a> {
-        let is_foreign = pool.is_foreign;
-        let own = move |seat: &&Arc<Seat>| seat.may_serve(tenant, wire) && (is_foreign || seat.serves(wire));
-        self.seats.iter().filter(own)
+        need: Need<'a>,
+    ) -> impl Iterator<Item = &'a Arc<Seat>> {
+        self.seats.iter().filter(move |seat| pool.takes(seat, tenant, need))
     }
 }
 
-/// The same accounts, shared in the same way: whatever was worked out by their places still holds.
 fn are_alike(before: &[Arc<Seat>], now: &[Arc<Seat>]) -> bool {
     let is_alike = |(a, b): (&Arc<Seat>, &Arc<Seat>)| {
         a.account.id == b.account.id
@@ -128,31 +143,42 @@ fn are_alike(before: &[Arc<Seat>], now: &[Arc<Seat>]) -> bool {
             && a.account.wires == b.account.wires
             && a.share.users == b.share.users
             && a.share.weight == b.share.weight
+            && a.share.models == b.share.models
     };
     before.len() == now.len() && before.iter().zip(now).all(is_alike)
 }
 
 impl Pool {
-    fn of(seats: &[Arc<Seat>], tenant: &TenantId, wire: Wire) -> Self {
-        let number = rank::number(&[tenant.as_str().as_bytes()]);
-        let speaks = |seat: &Arc<Seat>| seat.share.users.has(tenant) && seat.serves(wire);
-        let is_foreign = !seats.iter().any(speaks);
-        let mut near: Vec<_> = seats
-            .iter()
-            .enumerate()
-            .filter(|(_, seat)| seat.may_serve(tenant, wire) && (is_foreign || seat.serves(wire)))
-            .map(|(at, seat)| (rank::score(number, seat.number, seat.share.weight), at))
-            .collect();
-        let has_more = near.len() > NEAR;
+    fn of(seats: &[Arc<Seat>], tenant: &TenantId, need: Need<'_>) -> Self {
+        let reached = || seats.iter().filter(|seat| seat.may_serve(tenant, need.wire));
+        let fit = reached()
+            .map(|seat| seat.range.fit(need.model))
+            .max()
+            .unwrap_or(Fit::Unfit);
+        let mut pool = Self {
+            number: rank::number(&[tenant.as_str().as_bytes()]),
+            near: Box::default(),
+            has_more: false,
+            is_foreign: false,
+            is_unserved: fit == Fit::Unfit && reached().next().is_some(),
+            fit,
+        };
+        pool.is_foreign = !reached().any(|seat| pool.takes(seat, tenant, need));
+        let places = seats.iter().enumerate();
+        let own = places.filter(|(_, seat)| pool.takes(seat, tenant, need));
+        let ranked = own.map(|(at, seat)| (rank::score(pool.number, seat.number, seat.share.weight), at));
+        let mut near: Vec<_> = ranked.collect();
+        pool.has_more = near.len() > NEAR;
         near.sort_unstable_by_key(|(score, _)| std::cmp::Reverse(*score));
         near.truncate(NEAR);
-        let near = near.into_iter().map(|(_, at)| at).collect();
-        Self {
-            number,
-            near,
-            has_more,
-            is_foreign,
-        }
+        pool.near = near.into_iter().map(|(_, at)| at).collect();
+        pool
+    }
+
+    fn takes(&self, seat: &Seat, tenant: &TenantId, need: Need<'_>) -> bool {
+        let is_near = seat.serves(need.wire) || self.is_foreign;
+        let is_fit = self.fit > Fit::Unfit && seat.range.fit(need.model) == self.fit;
+        is_near && is_fit && seat.may_serve(tenant, need.wire)
     }
 
     /// How many are looked at for each call.

@@ -10,6 +10,7 @@ mod health;
 mod names;
 mod notes;
 mod pins;
+mod range;
 mod rank;
 mod refusals;
 mod seat;
@@ -30,17 +31,18 @@ use tracing::{error, info};
 use self::{
     choose::{Ask, Decision, choose},
     counts::Counts,
-    fleet::Fleet,
+    fleet::{Fleet, Need},
     health::{Health, Light, State},
     names::Kind,
     notes::Notes,
     pins::Pins,
+    range::Fit,
     seat::{Seat, Standing},
 };
 use crate::{
     admission::{Bounds, Permit, Slots},
     directory::{Account, DirectoryHandle, Tenant},
-    ids::AccountId,
+    ids::{AccountId, TenantId},
     ledger::Choice,
     metrics::Page,
     refusal::Refused,
@@ -92,6 +94,8 @@ pub struct Traces<'a> {
     pub tenant: &'a Arc<Tenant>,
     /// In which dialect.
     pub wire: Wire,
+    /// For which model, as its vendor calls it; not known yet where a socket is opened.
+    pub model: Option<&'a str>,
     /// The client's headers.
     pub headers: &'a HeaderMap,
     /// What its body says of its conversation, by the wire's own field.
@@ -111,11 +115,20 @@ pub struct Lease {
 /// A call's wish, as hashes.
 struct Wish<'a> {
     tenant: &'a Arc<Tenant>,
-    wire: Wire,
+    need: Need<'a>,
     conversation: Option<Name>,
     /// A stored response, and the account that it belongs to.
     bound: Option<(Name, AccountId)>,
     turn_state: Option<Name>,
+}
+
+impl<'a> Traces<'a> {
+    const fn need(&self) -> Need<'a> {
+        Need {
+            wire: self.wire,
+            model: self.model,
+        }
+    }
 }
 
 impl Routing {
@@ -166,6 +179,16 @@ impl Routing {
         Ok(Lease { permit, taken })
     }
 
+    /// Whether an account of the tenant's is known to serve a model, or might.
+    pub fn serves(&self, tenant: &TenantId, wire: Wire, model: &str) -> bool {
+        let need = Need {
+            wire,
+            model: Some(model),
+        };
+        let fleet = self.fleet();
+        fleet.seats().is_empty() || fleet.pool(tenant, need).fit > Fit::Another
+    }
+
     /// The account for a socket, on which each call takes its place by [`Taken::attend`].
     ///
     /// # Errors
@@ -196,7 +219,7 @@ impl Routing {
     ) -> std::pin::Pin<Box<dyn Future<Output = Result<Taken, Refused>> + Send + 'a>> {
         Box::pin(async move {
             // An account that was added a moment ago serves at once.
-            if self.fleet().pool(&traces.tenant.id, traces.wire).is_empty() {
+            if self.fleet().pool(&traces.tenant.id, traces.need()).is_empty() {
                 self.0.directory.refresh().await;
             }
             let wish = self.wish(traces);
@@ -216,16 +239,33 @@ impl Routing {
     fn wish<'a>(&self, traces: &Traces<'a>) -> Wish<'a> {
         let tenant = traces.tenant;
         let name = |kind, text: &[u8]| names::name(&tenant.id, kind, text);
+        let need = traces.need();
         let previous = traces.previous.map(|id| name(Kind::Response, id.as_bytes()));
         let conversation = names::conversation(traces.headers, traces.session);
         let turn_state = traces.headers.get(&names::TURN_STATE);
         Wish {
             tenant,
-            wire: traces.wire,
-            conversation: conversation.map(|text| name(Kind::Conversation(traces.wire), text)),
+            need,
+            conversation: conversation.map(|text| self.conversation(tenant, need, text)),
             bound: previous.and_then(|name| Some((name, self.0.pins.find(&name, self.now())?))),
             turn_state: turn_state.map(|state| name(Kind::TurnState, state.as_bytes())),
         }
+    }
+
+    /// The name of a conversation, or of its aside where its account does not serve the model.
+    fn conversation(&self, tenant: &Tenant, need: Need<'_>, text: &[u8]) -> Name {
+        let own = names::name(&tenant.id, Kind::Conversation(need.wire), text);
+        let Some(account) = self.0.pins.find(&own, self.now()) else {
+            return own;
+        };
+        let fleet = self.fleet();
+        let least = fleet.pool(&tenant.id, need).fit;
+        let is_fit = |seat: &Arc<Seat>| seat.range.fit(need.model) >= least;
+        if fleet.seat(&account).is_none_or(is_fit) {
+            return own;
+        }
+        let model = need.model.unwrap_or_default().as_bytes();
+        names::name(&tenant.id, Kind::Aside(need.wire), &[model, b" ", text].concat())
     }
 
     /// What a stored response says goes before the conversation, and that before a turn's state.
@@ -235,10 +275,10 @@ impl Routing {
         let pinned = bound
             .or_else(|| find(wish.conversation.as_ref()))
             .or_else(|| find(wish.turn_state.as_ref()));
-        let pool = fleet.pool(&wish.tenant.id, wish.wire);
+        let pool = fleet.pool(&wish.tenant.id, wish.need);
         let ask = Ask {
             tenant: &wish.tenant.id,
-            wire: wish.wire,
+            need: wish.need,
             key: wish.conversation.as_ref().map_or(pool.number, names::number),
             is_named: wish.conversation.is_some(),
             pinned: pinned.as_ref(),
@@ -250,7 +290,7 @@ impl Routing {
             Decision::Take(seat, choice) => return Ok((seat, choice)),
             Decision::Gone => refusals::gone(),
             Decision::Out(until) => refusals::out(Duration::from_millis(until.saturating_sub(now))),
-            Decision::Nobody => refusals::nobody(fleet.seats(), &wish.tenant.id, wish.wire),
+            Decision::Nobody => refusals::nobody(fleet.seats(), &wish.tenant.id),
         };
         self.0.counts.refused();
         Err(refused)

@@ -23,6 +23,8 @@ pub(super) const TURN_STATE: HeaderName = HeaderName::from_static("x-codex-turn-
 pub(super) enum Kind {
     /// In one dialect: what another one calls the same is another conversation.
     Conversation(Wire),
+    /// A conversation's side that asks for a model which the account of the rest does not serve.
+    Aside(Wire),
     Response,
     TurnState,
 }
@@ -31,6 +33,10 @@ pub(super) enum Kind {
 pub(super) fn name(tenant: &TenantId, kind: Kind, text: &[u8]) -> Name {
     let kind = match kind {
         Kind::Conversation(wire) => wire.name(),
+        Kind::Aside(Wire::Responses) => "aside of Responses",
+        Kind::Aside(Wire::Chat) => "aside of Chat Completions",
+        Kind::Aside(Wire::Messages) => "aside of Messages",
+        Kind::Aside(Wire::Gemini) => "aside of Gemini",
         Kind::Response => "response",
         Kind::TurnState => "turn-state",
     };

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use relay_protocol::{Code, Refusal, Wire};
+use relay_protocol::{Code, Refusal};
 
 use super::seat::Seat;
 use crate::{
@@ -14,22 +14,14 @@ use crate::{
 /// Nobody should be made to wait longer by a guess.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
-/// No account takes the calls of this tenant in this dialect: which ones those that it may use take.
-pub(super) fn nobody(seats: &[Arc<Seat>], tenant: &TenantId, wire: Wire) -> Refused {
+/// No account serves the calls of this tenant for this model.
+pub(super) fn nobody(seats: &[Arc<Seat>], tenant: &TenantId) -> Refused {
     if seats.is_empty() {
         return Refusal::new(Code::Overloaded, "No upstream account is connected to this relay.")
             .hint("the operator adds one with `relay-hub account add`")
             .into();
     }
-    let own = seats.iter().filter(|seat| seat.share.users.has(tenant));
-    let of = |seat: &Arc<Seat>| {
-        let wires = seat.account.vendor.wires().iter();
-        wires.copied().filter(|wire| seat.serves(*wire)).collect::<Vec<_>>()
-    };
-    let mut spoken: Vec<_> = own.flat_map(of).collect();
-    spoken.sort_unstable_by_key(|wire| wire.name());
-    spoken.dedup();
-    if spoken.is_empty() {
+    if !seats.iter().any(|seat| seat.share.users.has(tenant)) {
         return Refusal::new(
             Code::Overloaded,
             "This tenant may use no upstream account of this relay.",
@@ -37,15 +29,12 @@ pub(super) fn nobody(seats: &[Arc<Seat>], tenant: &TenantId, wire: Wire) -> Refu
         .hint("ask the operator of the relay")
         .into();
     }
-    let spoken: Vec<_> = spoken.into_iter().map(|wire| wire.name()).collect();
-    let message = format!(
-        "No upstream account of this relay speaks {}; they speak {}.",
-        wire.name(),
-        spoken.join(", ")
-    );
-    Refusal::new(Code::InvalidRequest, message)
-        .hint("use one of these APIs, or have the operator connect an account that speaks yours")
-        .into()
+    Refusal::new(
+        Code::ModelNotFound,
+        "No upstream account that this tenant may use serves this model.",
+    )
+    .hint("GET /v1/models lists the models; the operator has `relay-hub account set NAME --models`")
+    .into()
 }
 
 pub(super) fn out(wait: Duration) -> Refused {

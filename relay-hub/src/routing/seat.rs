@@ -9,6 +9,7 @@ use relay_protocol::Wire;
 
 use super::{
     health::{Health, Light},
+    range::Range,
     rank,
 };
 use crate::{
@@ -22,6 +23,8 @@ use crate::{
 pub(super) struct Seat {
     pub(super) account: Arc<Account>,
     pub(super) share: Share,
+    /// Which models it serves.
+    pub(super) range: Range,
     /// Its number in the ranking.
     pub(super) number: u64,
     pub(super) standing: Arc<Standing>,
@@ -43,6 +46,7 @@ impl Seat {
     pub(super) fn new(account: Arc<Account>, share: Share, standing: Arc<Standing>) -> Self {
         let number = rank::number(&[account.id.as_str().as_bytes()]);
         Self {
+            range: Range::of(&account, &share),
             account,
             share,
             number,

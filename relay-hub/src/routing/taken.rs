@@ -9,7 +9,7 @@ use tracing::warn;
 
 use super::{
     Ask, Decision, Light, Routing, Wish, choose,
-    fleet::Fleet,
+    fleet::{Fleet, Need},
     names::{self, Kind},
     random, refusals,
     seat::{Seat, Standing},
@@ -42,6 +42,7 @@ pub struct Taken {
 struct Course {
     tenant: Arc<Tenant>,
     wire: Wire,
+    model: Option<Box<str>>,
     conversation: Option<Name>,
     /// The conversation is this account's and stays there.
     is_pinned: bool,
@@ -72,7 +73,7 @@ impl Routing {
         is_call: bool,
     ) -> Result<Option<Taken>, Refused> {
         let now = self.now();
-        let has_others = !fleet.pool(&wish.tenant.id, wish.wire).is_one();
+        let has_others = !fleet.pool(&wish.tenant.id, wish.need).is_one();
         if has_others && self.enter(&seat, now).is_err() {
             return Ok(None);
         }
@@ -119,7 +120,8 @@ impl Routing {
         };
         Course {
             tenant: wish.tenant.clone(),
-            wire: wish.wire,
+            wire: wish.need.wire,
+            model: wish.need.model.map(Into::into),
             conversation: wish.conversation,
             is_pinned: matches!(choice, Choice::Pinned | Choice::Bound),
             drops_turn_state,
@@ -301,12 +303,16 @@ impl Routing {
     /// Another account that is free now.
     fn free(&self, course: &Course, tried: &mut Vec<AccountId>) -> Option<(Arc<Seat>, Option<Occupied>)> {
         let fleet = self.fleet();
-        let pool = fleet.pool(&course.tenant.id, course.wire);
+        let need = Need {
+            wire: course.wire,
+            model: course.model.as_deref(),
+        };
+        let pool = fleet.pool(&course.tenant.id, need);
         loop {
             let now = self.now();
             let ask = Ask {
                 tenant: &course.tenant.id,
-                wire: course.wire,
+                need,
                 key: course.conversation.as_ref().map_or(pool.number, names::number),
                 is_named: course.conversation.is_some(),
                 pinned: None,

@@ -14,6 +14,7 @@ use super::*;
 use crate::{
     directory::{Directory, SECRET_FIELD},
     ids::TenantId,
+    limit::ModelName,
     store::{
         accounts::{self, AccountRow},
         sharing::{self, Change, Users},
@@ -115,6 +116,7 @@ impl Bench {
         let asked = Traces {
             tenant,
             wire: Wire::Responses,
+            model: None,
             headers: &headers,
             session: None,
             previous: None,
@@ -149,6 +151,11 @@ async fn add_account(hub: &TestHub, name: &str) -> AccountId {
     accounts::add(&hub.store, &row).await.unwrap();
     id
 }
+
+const NEED: Need<'static> = Need {
+    wire: Wire::Responses,
+    model: None,
+};
 
 fn thread_id(text: &str) -> HeaderMap {
     let value = HeaderValue::from_str(text).unwrap();
@@ -189,6 +196,7 @@ async fn decisions_keep_their_promises_whatever_happens() {
                 weight: Some(u8::try_from(1 + dice.roll(5)).unwrap()),
                 concurrency: Some((dice.roll(2) == 0).then(|| 1 + u32::try_from(dice.roll(4)).unwrap())),
                 rpm: Some((dice.roll(4) == 0).then_some(60)),
+                models: None,
                 revived_ms: None,
             };
             running.clear();
@@ -206,7 +214,7 @@ async fn decisions_keep_their_promises_whatever_happens() {
         let home = home.map(|(account, _)| account.clone());
         let is_lost = home.as_ref().map(|home| {
             let seat = fleet.seat(home).filter(|seat| seat.share.users.has(&tenant.id));
-            let has_others = !fleet.pool(&tenant.id, Wire::Responses).is_one();
+            let has_others = !fleet.pool(&tenant.id, NEED).is_one();
             seat.is_none_or(|seat| has_others && matches!(seat.light(now), Light::Out(_)))
         });
         let mut taken = match bench.call(&tenant, thread.map(|thread| thread.to_string()).as_deref()) {
@@ -428,6 +436,7 @@ async fn a_stored_response_is_asked_of_its_own_account_or_not_at_all() {
     let previous = |id| Traces {
         tenant: &tenant,
         wire: Wire::Responses,
+        model: None,
         headers: &none,
         session: None,
         previous: Some(id),
@@ -465,6 +474,7 @@ async fn a_turn_s_state_goes_to_the_account_that_gave_it_and_to_no_other() {
             let asked = Traces {
                 tenant: &tenant,
                 wire: Wire::Responses,
+                model: None,
                 headers: &asked,
                 session: None,
                 previous: None,
@@ -498,6 +508,7 @@ async fn a_busy_account_lets_the_next_call_wait_its_turn() {
     let asked = Traces {
         tenant: &two,
         wire: Wire::Responses,
+        model: None,
         headers: &headers,
         session: None,
         previous: None,
@@ -518,4 +529,53 @@ async fn a_busy_account_lets_the_next_call_wait_its_turn() {
     assert!(refused.public.retry_after.is_some());
     bench.clock.pass(Duration::from_secs(31));
     assert!(bench.call(&one, None).unwrap().is_ok());
+}
+
+fn models(names: &[&str]) -> Change {
+    Change {
+        models: Some(Some(names.iter().filter_map(|name| ModelName::parse(name)).collect())),
+        ..Change::default()
+    }
+}
+
+#[tokio::test]
+async fn a_call_goes_to_an_account_that_serves_its_model_and_its_conversation_keeps_the_other_one() {
+    let bench = Bench::new(2, 1).await;
+    let tenant = bench.tenant(0);
+    let [one, two] = [&bench.accounts[0], &bench.accounts[1]];
+    bench.share(one, models(&["gpt-*"])).await;
+    bench.share(two, models(&["deepseek-chat", "deepseek-r*"])).await;
+    let headers = thread_id("thread");
+    let asked = |model| Traces {
+        tenant: &tenant,
+        wire: Wire::Responses,
+        model: Some(model),
+        headers: &headers,
+        session: None,
+        previous: None,
+    };
+    let call = async |model| {
+        let taken = bench.routing.chosen(&asked(model), true).await?;
+        served(&taken);
+        Ok::<_, Refused>((taken.account.id.clone(), taken.choice))
+    };
+    assert_eq!(call("gpt-6-sol").await.ok().unwrap(), (one.clone(), Choice::Only));
+    // Asked for by the same conversation, as a client does for the names of its threads.
+    assert_eq!(call("deepseek-r2").await.ok().unwrap(), (two.clone(), Choice::Only));
+    assert_eq!(call("deepseek-r2").await.ok().unwrap(), (two.clone(), Choice::Pinned));
+    assert_eq!(call("gpt-6-luna").await.ok().unwrap(), (one.clone(), Choice::Pinned));
+    let refused = call("qwen-max").await.err().unwrap();
+    assert_eq!(refused.public.code, relay_protocol::Code::ModelNotFound);
+    assert!(bench.routing.serves(&tenant.id, Wire::Chat, "deepseek-chat"));
+    assert!(!bench.routing.serves(&tenant.id, Wire::Chat, "qwen-max"));
+    // What one model finds is not what the next one does.
+    assert!(bench.routing.serves(&tenant.id, Wire::Chat, "gpt-6-sol"));
+    // Whatever its vendor has again: the one whose operator names the model goes before it.
+    let any = Change {
+        models: Some(None),
+        ..Change::default()
+    };
+    bench.share(one, any).await;
+    assert_eq!(call("qwen-max").await.ok().unwrap().0, *one);
+    assert_eq!(call("deepseek-r2").await.ok().unwrap(), (two.clone(), Choice::Pinned));
 }

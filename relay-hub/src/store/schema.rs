@@ -26,6 +26,7 @@ const STEPS: &[&str] = &[
     include_str!("schema/routing.sql"),
     include_str!("schema/credentials.sql"),
     include_str!("schema/personal.sql"),
+    include_str!("schema/models.sql"),
 ];
 
 #[cfg(test)]

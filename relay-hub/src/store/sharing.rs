@@ -5,7 +5,10 @@ use std::collections::{BTreeSet, HashMap};
 use sqlx::{Row as _, SqliteConnection};
 
 use super::{Store, StoreError};
-use crate::ids::{AccountId, TenantId};
+use crate::{
+    ids::{AccountId, TenantId},
+    limit::ModelName,
+};
 
 /// The largest weight.
 pub const HEAVIEST: u8 = 100;
@@ -21,6 +24,8 @@ pub struct Share {
     pub concurrency: Option<u32>,
     /// Calls a minute.
     pub rpm: Option<u32>,
+    /// The models that it serves and no other, as its vendor calls them; without, as far as their names tell.
+    pub models: Option<Vec<ModelName>>,
     /// What its health was before, milliseconds since 1970, is forgotten.
     pub revived_ms: i64,
 }
@@ -68,7 +73,7 @@ impl Users {
 impl Share {
     /// Everybody's, with no ceiling.
     pub const fn is_plain(&self) -> bool {
-        matches!(self.users, Users::All) && self.concurrency.is_none() && self.rpm.is_none()
+        matches!(self.users, Users::All) && self.concurrency.is_none() && self.rpm.is_none() && self.models.is_none()
     }
 }
 
@@ -79,6 +84,7 @@ impl Default for Share {
             weight: 1,
             concurrency: None,
             rpm: None,
+            models: None,
             revived_ms: 0,
         }
     }
@@ -95,12 +101,18 @@ pub struct Change {
     pub concurrency: Option<Option<u32>>,
     /// Calls a minute.
     pub rpm: Option<Option<u32>>,
+    /// The models that it serves; `Some(None)` for whatever its vendor has.
+    pub models: Option<Option<Vec<ModelName>>>,
     /// Forget what is known of its health.
     pub revived_ms: Option<i64>,
 }
 
 /// Changes an account's share, all of it or nothing.
 pub async fn set(store: &Store, account: &AccountId, change: &Change) -> Result<(), StoreError> {
+    let models = change
+        .models
+        .as_ref()
+        .map(|models| models.as_ref().map(|models| listed(models)));
     let mut tx = store.write().await?;
     sqlx::query("INSERT INTO account_share (account) VALUES ($1) ON CONFLICT DO NOTHING")
         .bind(account.as_str())
@@ -112,7 +124,7 @@ pub async fn set(store: &Store, account: &AccountId, change: &Change) -> Result<
     sqlx::query(
         "UPDATE account_share SET weight = coalesce($2, weight), \
          concurrency = CASE WHEN $3 THEN $4 ELSE concurrency END, rpm = CASE WHEN $5 THEN $6 ELSE rpm END, \
-         revived_ms = coalesce($7, revived_ms) WHERE account = $1",
+         revived_ms = coalesce($7, revived_ms), models = CASE WHEN $8 THEN $9 ELSE models END WHERE account = $1",
     )
     .bind(account.as_str())
     .bind(change.weight)
@@ -121,6 +133,8 @@ pub async fn set(store: &Store, account: &AccountId, change: &Change) -> Result<
     .bind(change.rpm.is_some())
     .bind(change.rpm.flatten())
     .bind(change.revived_ms)
+    .bind(models.is_some())
+    .bind(models.flatten())
     .execute(&mut *tx)
     .await?;
     if change.revived_ms.is_some() {
@@ -169,7 +183,7 @@ pub(crate) async fn read_all(connection: &mut SqliteConnection) -> Result<HashMa
         tenants.entry(row.try_get("account")?).or_default().insert(tenant);
     }
     let mut all = HashMap::new();
-    for row in sqlx::query("SELECT account, sharing, weight, concurrency, rpm, revived_ms FROM account_share")
+    for row in sqlx::query("SELECT account, sharing, weight, concurrency, rpm, models, revived_ms FROM account_share")
         .fetch_all(connection)
         .await?
     {
@@ -185,11 +199,22 @@ pub(crate) async fn read_all(connection: &mut SqliteConnection) -> Result<HashMa
             weight: row.try_get("weight")?,
             concurrency: row.try_get("concurrency")?,
             rpm: row.try_get("rpm")?,
+            models: row.try_get::<Option<&str>, _>("models")?.map(models),
             revived_ms: row.try_get("revived_ms")?,
         };
         all.insert(AccountId::parse(account)?, share);
     }
     Ok(all)
+}
+
+/// As the table has them.
+fn listed(models: &[ModelName]) -> String {
+    let models: Vec<_> = models.iter().map(ModelName::as_str).collect();
+    models.join(" ")
+}
+
+fn models(listed: &str) -> Vec<ModelName> {
+    listed.split(' ').filter_map(ModelName::parse).collect()
 }
 
 #[cfg(test)]
@@ -225,10 +250,13 @@ mod tests {
         set(&hub.store, &id, &change).await.unwrap();
         let change = Change {
             weight: Some(7),
+            models: Some(Some(models("gpt-6* o3"))),
             ..Change::default()
         };
         set(&hub.store, &id, &change).await.unwrap();
+        set(&hub.store, &id, &Change::default()).await.unwrap();
         let share = list(&hub.store).await.unwrap().remove(&id).unwrap();
+        assert_eq!(share.models, Some(models("gpt-6* o3")));
         assert_eq!((share.weight, share.concurrency, share.rpm), (7, Some(3), None));
         assert!(share.users.has(&tenant) && !share.users.has(&TenantId::random()));
     }

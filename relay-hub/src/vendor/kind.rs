@@ -63,6 +63,19 @@ impl VendorKind {
         }
     }
 
+    /// Whether it serves a model, as far as the name tells who makes it; `None` where it tells nothing.
+    pub fn serves(self, model: &str) -> Option<bool> {
+        let maker = Maker::of(model)?;
+        let own = match self {
+            Self::OpenAi | Self::Azure => Maker::OpenAi,
+            Self::Anthropic => Maker::Anthropic,
+            Self::Bedrock => Maker::AnthropicAtBedrock,
+            Self::Gemini => Maker::Google,
+            Self::Compatible => return None,
+        };
+        Some(maker == own)
+    }
+
     /// Whether a call in this dialect can go there as it is.
     pub fn speaks(self, wire: Wire) -> bool {
         self.wires().contains(&wire)
@@ -75,6 +88,45 @@ impl VendorKind {
     }
 }
 
+/// Who makes a model.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Maker {
+    OpenAi,
+    Anthropic,
+    /// Amazon has names of its own for the same models.
+    AnthropicAtBedrock,
+    Google,
+}
+
+/// How the names of each begin.
+const BEGINNINGS: [(Maker, &[&str]); 3] = [
+    (
+        Maker::OpenAi,
+        &[
+            "gpt-",
+            "chatgpt-",
+            "codex-",
+            "o1",
+            "o3",
+            "o4",
+            "text-embedding-3",
+            "text-embedding-ada",
+        ],
+    ),
+    (Maker::Anthropic, &["claude-"]),
+    (Maker::Google, &["gemini-", "gemma-"]),
+];
+
+impl Maker {
+    fn of(model: &str) -> Option<Self> {
+        if model.contains("anthropic.claude") {
+            return Some(Self::AnthropicAtBedrock);
+        }
+        let begins = |(_, names): &&(Self, &[&str])| names.iter().any(|name| model.starts_with(name));
+        BEGINNINGS.iter().find(begins).map(|(maker, _)| *maker)
+    }
+}
+
 const fn names() -> [&'static str; KINDS.len()] {
     let (mut names, mut at) = ([""; KINDS.len()], 0);
     while at < KINDS.len() {
@@ -82,4 +134,27 @@ const fn names() -> [&'static str; KINDS.len()] {
         at += 1;
     }
     names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_says_who_makes_a_model_says_who_serves_it() {
+        let said = |model| KINDS.map(|(kind, ..)| kind.serves(model));
+        let [openai, anthropic, gemini, azure, bedrock, compatible] = said("gpt-6-sol");
+        assert_eq!((openai, azure), (Some(true), Some(true)));
+        assert_eq!(
+            (anthropic, gemini, bedrock, compatible),
+            (Some(false), Some(false), Some(false), None)
+        );
+        let [.., bedrock, _] = said("eu.anthropic.claude-sonnet-4-5-20250929-v1:0");
+        assert_eq!((bedrock, said("claude-sonnet-4-5")[4]), (Some(true), Some(false)));
+        assert_eq!(
+            (said("claude-sonnet-4-5")[1], said("gemini-2.5-pro")[2]),
+            (Some(true), Some(true))
+        );
+        assert!(said("deepseek-chat").iter().all(Option::is_none));
+    }
 }

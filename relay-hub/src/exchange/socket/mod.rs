@@ -68,6 +68,7 @@ impl Exchange {
         let traces = Traces {
             tenant: &caller.tenant,
             wire: Wire::Responses,
+            model: None,
             headers: &head.headers,
             session: None,
             previous: None,
