@@ -7,7 +7,7 @@ use relay_tests::world::{Setup, World};
 
 use crate::{PROGRAMS, setup};
 
-const CODEX_MODEL: &str = "gpt-5.2-codex";
+pub(crate) const CODEX_MODEL: &str = "gpt-5.2-codex";
 const ANSWER: &str = "The command printed a marker. ";
 
 fn tool_round() -> Script {

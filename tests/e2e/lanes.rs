@@ -6,7 +6,6 @@ use std::time::Duration;
 use relay_protocol::{LANES, Lane, VendorWire, Wire};
 use relay_tests::{
     client::{Client, Whole},
-    codex::{Codex, Run, Way},
     vendor::{Break, Ending, Output, Script, Usage},
     world::{Setup, World},
 };
@@ -282,40 +281,32 @@ async fn each_event_of_a_translated_stream_arrives_before_the_next_is_sent() {
     world.assert_sound().await;
 }
 
-const CODEX_MODEL: &str = "gpt-5.2-codex";
-
-async fn codex(way: Way) {
-    let Some(codex) = Codex::install().await else { return };
-    let models = vec![CODEX_MODEL.to_owned()];
-    let (world, _client) = of_wire("chat", Setup { models, ..setup() }).await;
-    world.vendor.otherwise(Script::tool_round(
-        "echo marker-$((6*7))",
-        "The command printed a marker. ",
-    ));
+#[tokio::test(flavor = "multi_thread")]
+async fn a_translated_call_goes_on_at_another_account_of_the_same_vendor() {
+    let (world, client) = of_wire("chat", setup()).await;
+    let base = world.vendor.base_url();
+    let secret = world.scratch().join("secret-of-the-other").display().to_string();
+    let add = ["account", "add", "third", "--vendor", "compatible", "--wires", "chat"];
+    let add = [&add[..], &["--base-url", &base, "--secret-file", &secret]].concat();
+    world.hub.command(&add).await.succeeded();
     world.look().await;
-    let run = Run::new(way, &world.agent.base_url(), &world.agent.key);
-    let outcome = codex.exec(&run).await;
-    assert_eq!(outcome.exit_code, Some(0), "{outcome:#?}");
-    assert_eq!(outcome.stdout.trim(), "The command printed a marker.", "{outcome:#?}");
-    assert!(
-        outcome.stderr.contains("marker-42"),
-        "the tool did not run: {outcome:#?}"
-    );
-    let posts = world.vendor.posts();
-    assert!(posts.iter().all(|call| call.path == "/v1/chat/completions"));
-    assert_eq!((posts.len(), world.vendor.sockets().len()), (2, 0));
+    let failing = json!({"error": {"message": "Failing.", "type": "server_error"}});
+    for stream in [false, true] {
+        world.vendor.next(Script::json(500, &failing));
+        world.vendor.next(Script::message("It went on. "));
+        let before = world.vendor.posts().len();
+        let answer = post(&client, "/responses", ask_responses(stream)).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        assert_eq!(
+            response(&answer, stream)["output"][0]["content"][0]["text"],
+            "It went on. "
+        );
+        let posts = world.vendor.posts().split_off(before);
+        assert_eq!(posts.len(), 2);
+        assert!(posts[0].body == posts[1].body, "the same request");
+    }
     world.assert_billed_truly().await;
     world.assert_sound().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn codex_does_its_tool_round_on_a_vendor_of_chat_over_http() {
-    codex(Way::Custom).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn codex_that_asks_for_a_socket_does_its_tool_round_on_a_vendor_of_chat() {
-    codex(Way::BuiltIn).await;
 }
 
 /// A call of a tool, as a client keeps it.
@@ -471,23 +462,18 @@ fn told(client: Wire, answer: &Whole, stream: bool) -> (String, Option<Called>) 
 }
 
 /// A world whose only account is at a vendor that speaks this wire; `None` for one that no scripted vendor speaks.
-async fn at(vendor: VendorWire) -> Option<World> {
-    match vendor {
-        VendorWire::Responses => Some(of_wire("responses", setup()).await.0),
-        VendorWire::Chat => Some(of_wire("chat", setup()).await.0),
-        VendorWire::Messages | VendorWire::Gemini => {
-            let world = setup().start().await;
-            world.hub.command(&["account", "remove", "main"]).await;
-            let kind = if vendor == VendorWire::Messages {
-                "anthropic"
-            } else {
-                "gemini"
-            };
-            world.connect(kind).await;
-            Some(world)
-        }
-        VendorWire::Converse => None,
-    }
+pub(crate) async fn at(vendor: VendorWire, setup: Setup) -> Option<World> {
+    let kind = match vendor {
+        VendorWire::Responses => return Some(of_wire("responses", setup).await.0),
+        VendorWire::Chat => return Some(of_wire("chat", setup).await.0),
+        VendorWire::Messages => "anthropic",
+        VendorWire::Gemini => "gemini",
+        VendorWire::Converse => return None,
+    };
+    let world = setup.start().await;
+    world.hub.command(&["account", "remove", "main"]).await.succeeded();
+    world.connect(kind).await;
+    Some(world)
 }
 
 /// Every cell of the table that is translated: a tool round, whole and streamed, with the same outcome for each client, and
@@ -502,7 +488,9 @@ async fn every_lane_carries_a_tool_round_and_is_billed_as_its_vendor_bills() {
         if clients.is_empty() {
             continue;
         }
-        let Some(world) = at(*vendor).await else { continue };
+        let Some(world) = at(*vendor, setup()).await else {
+            continue;
+        };
         let client = Client::new(&format!("http://{}", world.hub.http()), &world.key);
         world.vendor.otherwise(Script::tool_round("ls", "It is done. "));
         for (wire, _) in clients {

@@ -12,6 +12,7 @@ mod answers;
 mod architecture;
 mod bad_input;
 mod bedrock;
+mod bridge;
 mod browser;
 mod canary;
 mod codex;
@@ -54,10 +55,7 @@ mod ways;
 mod websocket;
 mod wires;
 
-use relay_tests::{
-    client::Client,
-    world::{Programs, Setup, World},
-};
+use relay_tests::world::{Programs, Setup};
 use serde_json::{Value, json};
 
 /// A model the tests price themselves; see `Setup::models`.

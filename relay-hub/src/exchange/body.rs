@@ -24,6 +24,8 @@ pub enum ClientBody {
     Public(Box<InBody>),
     /// HTTP/3 or 2 through the tunnel.
     Tunnel(Box<InBody>),
+    /// What a message of a socket asks, as the body of the same call over HTTP.
+    Message(Option<Bytes>),
     /// None, or one that was taken.
     #[default]
     Taken,
@@ -37,6 +39,7 @@ impl Body for ClientBody {
         let frame = match self.get_mut() {
             Self::Public(body) => ready!(Pin::new(body).poll_frame(cx)).map(|frame| frame.map_err(|_| Cut)),
             Self::Tunnel(body) => ready!(Pin::new(body).poll_frame(cx)).map(|frame| frame.map_err(|_| Cut)),
+            Self::Message(bytes) => bytes.take().map(|bytes| Ok(Frame::data(bytes))),
             Self::Taken => None,
         };
         Poll::Ready(frame)
@@ -46,6 +49,7 @@ impl Body for ClientBody {
         match self {
             Self::Public(body) => body.is_end_stream(),
             Self::Tunnel(body) => body.is_end_stream(),
+            Self::Message(bytes) => bytes.is_none(),
             Self::Taken => true,
         }
     }
@@ -54,6 +58,7 @@ impl Body for ClientBody {
         match self {
             Self::Public(body) => body.size_hint(),
             Self::Tunnel(body) => body.size_hint(),
+            Self::Message(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64),
             Self::Taken => SizeHint::with_exact(0),
         }
     }

@@ -1,7 +1,7 @@
 //! A call whose vendor speaks another wire than its client: the request written anew before it leaves, the answer on its
 //! way back. Knows no money: the tap reads the vendor's own bytes before they come here.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, header, response::Parts};
@@ -79,7 +79,7 @@ impl Crossed {
         let reply = Reply {
             id: String::from_utf8_lossy(&call.digits()).into_owned(),
             model: model.name.clone(),
-            created: unix_seconds(),
+            created: super::unix_seconds(),
             wants_usage: envelope.wants_usage,
         };
         let translator = Translator::new(client, vendor, framing, reply, flat);
@@ -150,11 +150,6 @@ fn head(vendor: VendorWire, is_streamed: bool) -> HeaderMap {
 }
 
 const EVENTS: &str = "text/event-stream";
-
-fn unix_seconds() -> u64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    since.unwrap_or_default().as_secs()
-}
 
 impl Crossing {
     /// The vendor's wire, as a tap reads it.

@@ -18,7 +18,7 @@ mod upstream;
 use std::{
     net::IpAddr,
     sync::Arc,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use http::{HeaderMap, HeaderName, HeaderValue, Response};
@@ -295,6 +295,12 @@ fn name_call(response: &mut Response<ReplyBody>, call: CallId) {
     if let Ok(id) = HeaderValue::from_bytes(&call.digits()) {
         response.headers_mut().insert(CALL_ID, id);
     }
+}
+
+/// Since 1970.
+fn unix_seconds() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    since.unwrap_or_default().as_secs()
 }
 
 fn internal() -> Refused {

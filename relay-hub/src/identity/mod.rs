@@ -32,12 +32,23 @@ impl From<Proof> for Credential {
     }
 }
 
+impl From<&Caller> for Credential {
+    fn from(caller: &Caller) -> Self {
+        Self {
+            proof: Proof::Known(caller.by.clone()),
+            project: caller.project.clone(),
+        }
+    }
+}
+
 /// By what it is known.
 pub enum Proof {
     /// An API key's text, as it came.
     Key(Secret<String>),
     /// A verified device certificate.
     Device(DeviceIdentity),
+    /// It opened the socket on which the call comes.
+    Known(By),
 }
 
 /// What a tenant calls with.
@@ -110,25 +121,10 @@ impl Identity {
     /// # Errors
     /// It was revoked or suspended meanwhile, or its time is over.
     pub fn again(&self, caller: &Caller) -> Result<Caller, Refused> {
-        let directory = self.directory.load();
-        let tenant = match &caller.by {
-            By::Key(id) => directory
-                .keys
-                .get(id)
-                .filter(|key| !key.is_revoked)
-                .map(|key| &key.tenant),
-            By::Device(id) => directory
-                .devices
-                .get(id)
-                .filter(|device| !device.is_revoked)
-                .map(|device| &device.tenant),
-        };
-        let tenant = tenant.ok_or(Stranger::Revoked)?;
-        Ok(admitted(
-            &directory,
-            tenant,
-            caller.by.clone(),
-            caller.project.clone(),
+        let credential = Credential::from(caller);
+        Ok(look_up(
+            &self.directory.load(),
+            &credential,
             millis(SystemClock.wall()),
         )?)
     }
@@ -195,8 +191,25 @@ fn look_up(directory: &Directory, credential: &Credential, now_ms: i64) -> Resul
             }
             (&device.tenant, By::Device(device.id.clone()))
         }
+        Proof::Known(by) => (still_known(directory, by)?, by.clone()),
     };
     admitted(directory, tenant, by, credential.project.clone(), now_ms)
+}
+
+fn still_known<'a>(directory: &'a Directory, by: &By) -> Result<&'a TenantId, Stranger> {
+    let tenant = match by {
+        By::Key(id) => directory
+            .keys
+            .get(id)
+            .filter(|key| !key.is_revoked)
+            .map(|key| &key.tenant),
+        By::Device(id) => directory
+            .devices
+            .get(id)
+            .filter(|device| !device.is_revoked)
+            .map(|device| &device.tenant),
+    };
+    tenant.ok_or(Stranger::Revoked)
 }
 
 fn admitted(

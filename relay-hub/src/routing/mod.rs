@@ -388,10 +388,6 @@ impl Routing {
     /// # Errors
     /// The vendor has none: the client falls back to HTTP at once.
     pub fn check_socket(&self, account: &Account) -> Result<(), Refused> {
-        // A socket is not translated: its client asks by HTTP at once.
-        if !account.speaks(Wire::Responses) {
-            return Err(refusals::no_socket());
-        }
         let mut without = self.0.without_socket.lock().unwrap_or_else(PoisonError::into_inner);
         without.retain(|_, since| since.elapsed() < NO_SOCKET_FOR);
         if account.websocket && !without.contains_key(&account.id) {

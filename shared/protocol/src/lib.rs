@@ -4,6 +4,7 @@
 //! the same whoever makes it and an event boundary is found the same way on both sides of the tunnel.
 
 mod base64;
+mod bridge;
 mod call;
 pub mod catalog;
 mod chat;
@@ -38,6 +39,7 @@ mod usage;
 mod wire;
 pub mod ws;
 
+pub use bridge::{Asked, Bridge};
 pub use codec::{Framing, Outbox, Reply, Target};
 pub use edits::Edits;
 pub use envelope::{Carries, Envelope, EnvelopeError, Frame};

@@ -1,6 +1,8 @@
 //! A WebSocket of the Responses wire: one client's socket on one vendor's socket of one account.
-//! The client is told that its socket is up only when the vendor's is.
+//! The client is told that its socket is up only when the vendor's is. Where the account speaks another wire, the calls on
+//! the socket go by HTTP, each as if it had come so.
 
+mod bridge;
 mod ends;
 mod session;
 
@@ -15,7 +17,7 @@ use hyper::{body::Incoming, upgrade::OnUpgrade};
 use relay_protocol::{Code, Endpoint, Refusal, Wire};
 use relay_shared::http::{from_vendor, to_vendor};
 
-use self::session::Session;
+use self::{bridge::Bridged, session::Session};
 use super::{
     Exchange, Inbound, TOLD_MODEL,
     body::{ClientBody, ReplyBody},
@@ -74,6 +76,14 @@ impl Exchange {
             previous: None,
         };
         let taken = self.routing.socket(&traces).await?;
+        if !taken.account.speaks(Wire::Responses) {
+            let bridged = Bridged::new(self.clone(), caller, ticket, head, (call, link, address));
+            let (client, response) = ends::client(socket, std::mem::take(body), HeaderMap::new());
+            if let Some(client) = client {
+                self.tasks.spawn("bridge", bridged.run(client));
+            }
+            return Ok(response);
+        }
         self.routing.check_socket(&taken.account)?;
         let upstream = self.upstreams.of(&taken.account, &self.egress, &self.tokens)?;
         let route = upstream.ways.route(region(&head.headers, &caller.tenant)?)?;

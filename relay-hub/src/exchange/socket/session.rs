@@ -46,7 +46,7 @@ use crate::{
 /// What tells a waiting client that its answer goes on.
 const KEEPALIVE: &[u8] = br#"{"type":"keepalive"}"#;
 /// Calls that a client may have sent before the first of them is answered.
-const TURNS: usize = 16;
+pub(super) const TURNS: usize = 16;
 
 /// One socket and the calls on it.
 pub(super) struct Session {
@@ -83,7 +83,7 @@ struct Turn {
 
 /// Why a session ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum End {
+pub(super) enum End {
     /// The vendor's closing handshake was passed on.
     Closed,
     /// The client's was.
@@ -569,7 +569,7 @@ impl Ahead<'_> {
 }
 
 /// Tells the client, as far as it still listens, why its socket ends.
-async fn tell(end: End, is_running: bool, socket: &str, mut to_client: Sink) {
+pub(super) async fn tell(end: End, is_running: bool, socket: &str, mut to_client: Sink) {
     let close = match end {
         End::Closed | End::ClientGone => None,
         End::ClientClosed => Some((1000, None)),
