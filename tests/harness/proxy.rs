@@ -170,10 +170,14 @@ fn squid(addr: SocketAddr, place: &Place<'_>, login: Login<'_>, open: &Path) -> 
 impl Proxy {
     /// Starts one, and waits until it listens. None of them can be asked for a free port, so that another one is tried
     /// when somebody took it meanwhile.
+    ///
+    /// # Panics
+    /// When it ends each time.
+    #[allow(clippy::panic, reason = "a test says what broke by panicking")]
     pub async fn start(kind: Kind, path: &Path, place: Place<'_>, login: Login<'_>) -> Self {
         let open = (kind == Kind::Squid).then(open_dir);
         let folder = open.as_ref().map_or(place.scratch, tempfile::TempDir::path);
-        loop {
+        for _ in 0..STARTS {
             let addr = place.free_port();
             let mut child = kind
                 .command(path, &place, addr, login, folder)
@@ -193,6 +197,7 @@ impl Proxy {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         }
+        panic!("{} does not stay: was it built without something?", path.display());
     }
 
     pub fn addr(&self) -> SocketAddr {
@@ -212,6 +217,9 @@ fn open_dir() -> tempfile::TempDir {
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o755));
     builder.tempdir().expect("the temporary directory is writable")
 }
+
+/// So often nobody is unlucky.
+const STARTS: usize = 8;
 
 fn free_port() -> SocketAddr {
     let listener = StdListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free loopback port");

@@ -1,7 +1,7 @@
 //! `cargo xtask bench --accounts`: what the choice of an account and ways out of its own cost. The same hub with one
 //! account, with one that is bound to an address, and with twenty of them, in turns; then the choice by itself.
 
-use std::{collections::BTreeMap, fs, process::Command, thread, time::Duration};
+use std::{collections::BTreeMap, fs, thread, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
@@ -12,7 +12,7 @@ use super::{
     plan,
 };
 use crate::{
-    paths, say,
+    say,
     stand::{Programs, Stand, child::check_interrupt},
 };
 
@@ -174,21 +174,7 @@ fn median(mut values: Vec<f64>) -> f64 {
 fn choice(programs: &Programs, are_built: bool) -> Result<String> {
     say::heading("the choice by itself");
     if !are_built {
-        let build = [
-            "build",
-            "--locked",
-            "--profile",
-            "dist",
-            "--package",
-            "relay-hub",
-            "--example",
-            "routing_bench",
-        ];
-        let built = Command::new("cargo").current_dir(paths::root()).args(build).status();
-        ensure!(
-            built.context("cannot start cargo")?.success(),
-            "the build of routing_bench failed"
-        );
+        Programs::build_example("routing_bench")?;
     }
     let mut bench = programs.command("examples/routing_bench");
     let said = bench.output().context("cannot start routing_bench")?;

@@ -38,11 +38,7 @@ pub(crate) struct Programs {
 impl Programs {
     /// Builds hub, agent, scripted vendor and load generator; cargo shows its progress.
     pub(crate) fn build(profile: Profile) -> Result<Self> {
-        let mut cargo = Command::new("cargo");
-        cargo.current_dir(paths::root()).args(["build", "--locked"]);
-        for package in ["relay-hub", "relay-agent", "relay-tests"] {
-            cargo.args(["--package", package]);
-        }
+        let mut cargo = build();
         for program in PROGRAMS {
             cargo.args(["--bin", program]);
         }
@@ -64,6 +60,16 @@ impl Programs {
         Ok(Self {
             folder: paths::target().join(folder),
         })
+    }
+
+    /// Builds an example of the hub beside programs that are as shipped.
+    pub(crate) fn build_example(name: &str) -> Result<()> {
+        let built = build().args(["--profile", "dist", "--example", name]).status();
+        ensure!(
+            built.context("cannot start cargo")?.success(),
+            "the build of {name} failed"
+        );
+        Ok(())
     }
 
     /// Builds a hub that books nothing, which only a measurement wants; where it is.
@@ -122,6 +128,16 @@ impl Programs {
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.join(name)
     }
+}
+
+/// Always the same packages, so that nothing is built twice.
+fn build() -> Command {
+    let mut cargo = Command::new("cargo");
+    cargo.current_dir(paths::root()).args(["build", "--locked"]);
+    for package in ["relay-hub", "relay-agent", "relay-tests"] {
+        cargo.args(["--package", package]);
+    }
+    cargo
 }
 
 /// What a stand is made of.
