@@ -8,7 +8,7 @@ use relay_tests::codex::{Codex, Outcome, Run, Way};
 use relay_tests::vendor::{Break, Ending, Script, SocketFault, Upgrade, Vendor};
 use relay_tests::world::Setup;
 
-use crate::setup;
+use crate::{MODEL, ask, look, setup};
 
 /// What the relay makes of a fault.
 enum Through {
@@ -340,6 +340,58 @@ async fn with_codex_own_retries_the_relay_multiplies_nothing() {
             assert_eq!((seen.tries, seen.exit_code), (wanted, Some(1)), "{model}: {seen:?}");
         })
         .await;
+    world.assert_billed_truly().await;
+    world.assert_sound().await;
+}
+
+/// A vendor's 500 is repeated thirty times, and a 503 with `Retry-After` after that time each. Of an account that has been
+/// out of use for a minute Codex hears at its first try, and says so.
+#[tokio::test(flavor = "multi_thread")]
+async fn codex_stops_at_once_where_its_only_account_is_dead() {
+    let Some(codex) = Codex::install().await else { return };
+    let mut world = setup().start().await;
+    let refusal = Script::error(401, "invalid_request_error", Some("invalid_api_key"), "no");
+    world.vendor.on_model(MODEL, refusal);
+    let refused = world.through_hub().post("/responses", ask(false)).await.unwrap();
+    assert_eq!(refused.rest().await.status, 401);
+    world.books().settled(1).await;
+    while world.hub.json(&["account", "health"]).await[0]["state"] != "quarantined" {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    world.hub.program().kill().await;
+    relay_tests::books::age_troubles(&world.hub.home).await;
+    world.hub.serve().await;
+    world.chaos.towards(world.hub.tunnel());
+    world.vendor.on_model(MODEL, Script::message("Here again."));
+
+    let (base_url, key) = (world.agent.base_url(), world.agent.key.clone());
+    let asked = world.vendor.posts().len();
+    // An upgrade that is refused with 400 it tries twice.
+    for (way, tries) in [(Way::Custom, 1), (Way::CustomSocket, 3)] {
+        let run = Run {
+            model: MODEL,
+            ..Run::new(way, &base_url, &key)
+        };
+        let outcome = codex.exec(&run).await;
+        let said = outcome.errors().join("\n");
+        let why = "its vendor refuses it. It is tried again in ";
+        assert!(said.contains(why), "{outcome:?}");
+        assert_eq!(outcome.exit_code, Some(1));
+        let rows = world.books().settled(1 + tries).await;
+        let refused = rows.iter().filter(|row| row.ending == "refused:account_unavailable");
+        assert_eq!(refused.count(), tries, "{rows:#?}");
+    }
+    assert_eq!(world.vendor.posts().len(), asked, "the vendor was not asked");
+
+    world.hub.command(&["account", "revive", "main"]).await.succeeded();
+    look(&world).await;
+    let outcome = codex
+        .exec(&Run {
+            model: MODEL,
+            ..Run::new(Way::Custom, &base_url, &key)
+        })
+        .await;
+    assert_eq!(outcome.exit_code, Some(0), "{outcome:?}");
     world.assert_billed_truly().await;
     world.assert_sound().await;
 }

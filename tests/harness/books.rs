@@ -17,14 +17,21 @@ pub struct Books {
 
 /// Lets every enrolment token of a hub's data directory expire.
 pub async fn expire_tokens(data: &Path) {
+    change(data, "UPDATE device_token SET expires_ms = 1 + created_ms").await;
+}
+
+/// Every account that is out of use is so for a minute already.
+pub async fn age_troubles(data: &Path) {
+    change(data, "UPDATE account_health SET since_ms = since_ms - 60000").await;
+}
+
+async fn change(data: &Path, sql: &'static str) {
     let options = SqliteConnectOptions::new()
         .filename(data.join("hub.sqlite"))
         .busy_timeout(Duration::from_secs(10));
     let pool = SqlitePoolOptions::new().max_connections(1).connect_lazy_with(options);
-    let done = sqlx::query("UPDATE device_token SET expires_ms = 1 + created_ms")
-        .execute(&pool)
-        .await;
-    done.expect("the token table");
+    let done = sqlx::query(sql).execute(&pool).await;
+    done.expect("a table of the hub's");
     pool.close().await;
 }
 

@@ -43,13 +43,8 @@ pub(super) enum Decision {
     Nobody,
 }
 
-/// Decides. `look` tells how an account looks now. A tenant's only account is never kept from it: its client hears what
-/// the vendor says, as it would without us.
+/// Decides. `look` tells how an account looks now.
 pub(super) fn choose(fleet: &Fleet, pool: &Pool, ask: &Ask<'_>, mut look: impl FnMut(&Seat) -> Light) -> Decision {
-    let mut look = |seat: &Seat| match look(seat) {
-        Light::Out(_) if pool.is_one() => Light::Doubtful,
-        light => light,
-    };
     if pool.is_unserved {
         return Decision::Nobody;
     }

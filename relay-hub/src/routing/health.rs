@@ -13,9 +13,11 @@ const FORBIDDEN: u32 = 3;
 /// The first rest after a failure; doubled by each further one.
 const FIRST_REST: u64 = 500;
 const LONGEST_REST: u64 = 30_000;
-/// An account that is out of use is tried once a minute at most, then ever more seldom.
-const FIRST_PROBE: u64 = 60_000;
-const LATEST_PROBE: u64 = 600_000;
+/// An account that is out of use is tried once a minute at most.
+const PROBE: u64 = 60_000;
+/// For so long after it was put out of use a tenant's only account is left to it: its client's own tries hear the vendor's
+/// words, as without the relay. Codex tries a 401 twelve times within 13 s, and a 500 thirty-six times within 31 s.
+const SPARED: u64 = 60_000;
 /// A refusal for now that names no window.
 const DEFAULT_WINDOW: u64 = 5_000;
 
@@ -85,7 +87,6 @@ pub(super) struct Health {
     first_failure: u64,
     last_failure: u64,
     forbidden: u32,
-    probes: u32,
 }
 
 impl Default for Health {
@@ -98,7 +99,6 @@ impl Default for Health {
             first_failure: 0,
             last_failure: 0,
             forbidden: 0,
-            probes: 0,
         }
     }
 }
@@ -145,6 +145,19 @@ impl Health {
         }
     }
 
+    /// How it looks now to a tenant that has no other: it is kept from that one only long after it was put out of use.
+    pub(super) const fn light_alone(&self, now: u64) -> Light {
+        match self.light(now) {
+            Light::Out(_) if !self.is_given_up(now) => Light::Doubtful,
+            light => light,
+        }
+    }
+
+    /// Whether it is kept from a tenant that has no other, but for one call a minute.
+    pub(super) const fn is_given_up(&self, now: u64) -> bool {
+        self.state.is_out() && now.saturating_sub(self.since) >= SPARED
+    }
+
     /// A call goes to it. Of an account that is out of use, one call takes the turn to try it.
     ///
     /// # Errors
@@ -155,8 +168,7 @@ impl Health {
                 if now < *until {
                     return Err(*until);
                 }
-                self.probes = self.probes.saturating_add(1);
-                *until = now.saturating_add(later(FIRST_PROBE, LATEST_PROBE, self.probes, random));
+                *until = now.saturating_add(later(PROBE, PROBE, 1, random));
                 Ok(())
             }
             State::Well | State::Resting { .. } => Ok(()),
@@ -199,9 +211,8 @@ impl Health {
         if matches!(self.state, State::Quarantined { .. }) {
             return;
         }
-        let until = now.saturating_add(later(FIRST_PROBE, LATEST_PROBE, 1, random));
+        let until = now.saturating_add(later(PROBE, PROBE, 1, random));
         self.turn(State::Quarantined { until }, cause, now);
-        self.probes = 0;
     }
 
     /// Calls that ran at the same time and fail together are one failure.
@@ -215,8 +226,7 @@ impl Health {
         self.failures = self.failures.saturating_add(1);
         self.last_failure = now;
         if self.failures >= FATAL && now.saturating_sub(self.first_failure) >= DYING {
-            let until = now.saturating_add(later(FIRST_PROBE, LATEST_PROBE, 1, random));
-            self.probes = 0;
+            let until = now.saturating_add(later(PROBE, PROBE, 1, random));
             return self.turn(State::Down { until }, cause, now);
         }
         let rest = later(FIRST_REST, LONGEST_REST, self.failures, random);
@@ -292,7 +302,7 @@ mod tests {
                 fail(&mut health, now);
             }
         }
-        assert_eq!(tried[..3], [72_000, 132_000, 252_000]);
+        assert_eq!(tried[..3], [72_000, 132_000, 192_000]);
         assert!(tried.windows(2).all(|pair| pair[1] - pair[0] >= 60_000));
         let last = *tried.last().unwrap();
         health.answered(11_000);
@@ -317,6 +327,24 @@ mod tests {
         assert_eq!(health.light(2), Light::Open);
         health.met(Trouble::Forbidden, 2, 2, None, 0);
         assert!(health.state().is_out());
+    }
+
+    #[test]
+    fn a_tenant_s_only_account_is_left_to_it_for_its_clients_own_tries_and_then_tried_once_a_minute() {
+        let mut refused = Health::default();
+        refused.met(Trouble::Credential, 0, 0, None, 0);
+        let mut down = Health::default();
+        for at in [0, 3_000, 6_000, 9_000, 12_000] {
+            fail(&mut down, at);
+        }
+        for (mut health, since, in_turn) in [(refused, 0, Light::Doubtful), (down, 12_000, Light::Open)] {
+            assert_eq!(health.light_alone(since + 59_999), Light::Doubtful);
+            assert_eq!(health.light_alone(since + 60_000), in_turn);
+            assert!(health.enter(since + 60_000, 0).is_ok() && health.enter(since + 60_000, 0).is_err());
+            fail(&mut health, since + 60_010);
+            assert_eq!(health.light_alone(since + 60_020), Light::Out(since + 120_000));
+            assert_eq!(health.light_alone(since + 120_000), in_turn);
+        }
     }
 
     #[test]

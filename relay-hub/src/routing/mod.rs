@@ -82,6 +82,10 @@ struct Inner {
     recalled: Mutex<HashMap<AccountId, Health>>,
     pins: Arc<Pins>,
     slots: Slots<AccountId>,
+    /// Whose turn it is to wait for the next call of the minute.
+    paces: Slots<AccountId>,
+    /// A call waits no longer.
+    patience: Duration,
     notes: Arc<Notes>,
     clock: Arc<dyn Clock>,
     counts: Counts,
@@ -160,6 +164,8 @@ impl Routing {
             recalled: Mutex::new(recalled),
             pins,
             slots: Slots::new(settings.line),
+            paces: Slots::new(settings.line),
+            patience: settings.line.wait,
             notes,
             clock,
             counts: Counts::default(),
@@ -232,7 +238,7 @@ impl Routing {
                 }
             }
             self.0.counts.refused();
-            Err(refusals::out(Duration::from_secs(1)))
+            Err(refusals::contended())
         })
     }
 
@@ -286,10 +292,14 @@ impl Routing {
             may_repin: wish.tenant.may_repin,
             tried: &[],
         };
-        let refused = match choose(fleet, &pool, &ask, |seat| seat.light(now)) {
+        let refused = match choose(fleet, &pool, &ask, |seat| seat.light(now, pool.is_one())) {
             Decision::Take(seat, choice) => return Ok((seat, choice)),
             Decision::Gone => refusals::gone(),
-            Decision::Out(until) => refusals::out(Duration::from_millis(until.saturating_sub(now))),
+            Decision::Out(until) => {
+                let wait = Duration::from_millis(until.saturating_sub(now));
+                let only = fleet.near(&pool).next().filter(|_| pool.is_one());
+                refusals::out(wait, only.and_then(|seat| seat.standing.health().cause()))
+            }
             Decision::Nobody => refusals::nobody(fleet.seats(), &wish.tenant.id),
         };
         self.0.counts.refused();
@@ -367,6 +377,7 @@ impl Routing {
     /// Those who wait for an account are refused, and all that come.
     pub fn drain(&self) {
         self.0.slots.close();
+        self.0.paces.close();
     }
 
     /// Tells how accounts fare and why calls went where they did.

@@ -9,10 +9,8 @@ use crate::{
     admission::Full,
     ids::{AccountId, TenantId},
     refusal::Refused,
+    vendor::Trouble,
 };
-
-/// Nobody should be made to wait longer by a guess.
-const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
 /// No account serves the calls of this tenant for this model.
 pub(super) fn nobody(seats: &[Arc<Seat>], tenant: &TenantId) -> Refused {
@@ -37,10 +35,28 @@ pub(super) fn nobody(seats: &[Arc<Seat>], tenant: &TenantId) -> Refused {
     .into()
 }
 
-pub(super) fn out(wait: Duration) -> Refused {
-    Refusal::new(Code::Overloaded, "The upstream account is out of use at the moment.")
-        .retry_after(wait.min(LONGEST_WAIT))
+/// Every account that may serve the call is out of use, the first of them for so long; `cause` is what the tenant's only
+/// account met.
+pub(super) fn out(wait: Duration, cause: Option<Trouble>) -> Refused {
+    let message = match cause {
+        None => "Every upstream account that may serve this call is out of use.",
+        Some(Trouble::Credential | Trouble::Forbidden) => "The upstream account is out of use: its vendor refuses it.",
+        Some(_) => "The upstream account is out of use: its vendor fails or does not answer.",
+    };
+    Refusal::new(Code::AccountUnavailable, message)
+        .hint(format!("It is tried again in {} s.", wait.as_millis().div_ceil(1_000)))
+        .retry_after(wait)
         .into()
+}
+
+/// Others were faster each time an account was chosen.
+pub(super) fn contended() -> Refused {
+    Refusal::new(
+        Code::Overloaded,
+        "The upstream accounts are in demand; try again in a moment.",
+    )
+    .retry_after(Duration::from_secs(1))
+    .into()
 }
 
 pub(super) fn gone() -> Refused {

@@ -69,9 +69,9 @@ impl Seat {
         self.share.users.has(tenant) && self.is_reached(wire)
     }
 
-    /// How it looks to a call that comes now.
-    pub(super) fn light(&self, now_ms: u64) -> Light {
-        let light = self.standing.light(now_ms);
+    /// How it looks to a call that comes now, of a tenant that has no other or of one that has.
+    pub(super) fn light(&self, now_ms: u64, is_alone: bool) -> Light {
+        let light = self.standing.light(now_ms, is_alone);
         if light == Light::Open && (self.is_full() || self.pause(now_ms) > 0) {
             return Light::Busy;
         }
@@ -120,11 +120,14 @@ impl Standing {
         standing
     }
 
-    pub(super) fn light(&self, now_ms: u64) -> Light {
-        if self.is_troubled.load(Ordering::Acquire) {
-            lock(&self.health).light(now_ms)
-        } else {
-            Light::Open
+    pub(super) fn light(&self, now_ms: u64, is_alone: bool) -> Light {
+        if !self.is_troubled.load(Ordering::Acquire) {
+            return Light::Open;
+        }
+        let health = lock(&self.health);
+        match is_alone {
+            true => health.light_alone(now_ms),
+            false => health.light(now_ms),
         }
     }
 

@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use http::{HeaderMap, StatusCode};
 use relay_protocol::{Usage, Wire};
+use tokio::time::Instant;
 use tracing::warn;
 
 use super::{
@@ -15,9 +16,9 @@ use super::{
     seat::{Seat, Standing},
 };
 use crate::{
-    admission::{Place, Slot},
+    admission::{Full, Place, Slot},
     directory::{Account, Tenant},
-    ids::AccountId,
+    ids::{AccountId, TenantId},
     ledger::Choice,
     refusal::Refused,
     store::routes::Name,
@@ -74,7 +75,8 @@ impl Routing {
     ) -> Result<Option<Taken>, Refused> {
         let now = self.now();
         let has_others = !fleet.pool(&wish.tenant.id, wish.need).is_one();
-        if has_others && self.enter(&seat, now).is_err() {
+        let is_spared = || !has_others && !seat.standing.health().is_given_up(now);
+        if seat.standing.is_troubled() && !is_spared() && self.enter(&seat, now).is_err() {
             return Ok(None);
         }
         let place = if is_call {
@@ -144,9 +146,35 @@ impl Routing {
             None => None,
             Some(place) => Some(place.slot().await.map_err(|full| refusals::full(&full))?),
         };
-        let counted = seat.count(self.now());
-        counted.map_err(|wait| refusals::paced(Duration::from_millis(wait)))?;
+        self.keep_pace(seat, tenant).await?;
         Ok(place.map(|slot| Occupied::new(slot, seat)))
+    }
+
+    /// Counts a call among those of the minute, in line for it where there are as many as may be.
+    async fn keep_pace(&self, seat: &Seat, tenant: &Tenant) -> Result<(), Refused> {
+        if seat.share.rpm.is_none() {
+            return Ok(());
+        }
+        let until = Instant::now() + self.0.patience;
+        let paced = |full: &Full<AccountId>| match full {
+            Full::Closed => refusals::full(full),
+            Full::Line(_) | Full::Late(_) => refusals::paced(Duration::from_millis(seat.pause(self.now()))),
+        };
+        // One call of the account waits for the minute, the others for that one, and tenants take turns.
+        let place = self.0.paces.ask(&tenant.id, vec![(seat.account.id.clone(), 1)]);
+        let _turn = place
+            .map_err(|full| paced(&full))?
+            .slot()
+            .await
+            .map_err(|full| paced(&full))?;
+        while let Err(wait) = seat.count(self.now()) {
+            let wait = Duration::from_millis(wait);
+            if Instant::now() + wait > until {
+                return Err(refusals::paced(wait));
+            }
+            tokio::time::sleep(wait).await;
+        }
+        Ok(())
     }
 
     fn ask(&self, seat: &Seat, tenant: &Tenant) -> Result<Option<Place<AccountId>>, Refused> {
@@ -198,6 +226,20 @@ impl Taken {
         let seat = fleet.seat(&self.account.id);
         let seat = seat.filter(|seat| seat.share.users.has(&tenant.id));
         self.routing.occupy(seat.ok_or_else(refusals::gone)?, tenant).await
+    }
+
+    /// Resolves when the account is no longer this tenant's: disabled, removed, or shared with others.
+    pub async fn withdrawn(&self, tenant: &TenantId) {
+        let mut changes = self.routing.0.directory.subscribe();
+        let is_ours = |fleet: &Fleet| {
+            let seat = fleet.seat(&self.account.id);
+            seat.is_some_and(|seat| seat.share.users.has(tenant))
+        };
+        while is_ours(&self.routing.fleet()) {
+            if changes.changed().await.is_err() {
+                std::future::pending().await
+            }
+        }
     }
 
     /// Takes out of a head what belongs to another account.
@@ -320,10 +362,10 @@ impl Routing {
                 may_repin: false,
                 tried,
             };
-            let Decision::Take(seat, _) = choose(&fleet, &pool, &ask, |seat| seat.light(now)) else {
+            let Decision::Take(seat, _) = choose(&fleet, &pool, &ask, |seat| seat.light(now, false)) else {
                 return None;
             };
-            if seat.light(now) == Light::Open
+            if seat.light(now, false) == Light::Open
                 && self.enter(&seat, now).is_ok()
                 && let Some(place) = self.free_place(&seat, &course.tenant)
             {

@@ -6,8 +6,9 @@ use std::{
     time::SystemTime,
 };
 
-use futures_util::FutureExt as _;
+use futures_util::{FutureExt as _, StreamExt as _, stream::FuturesUnordered};
 use http::{HeaderName, HeaderValue, StatusCode};
+use relay_protocol::Code;
 use relay_shared::tasks::Tasks;
 
 use super::*;
@@ -214,8 +215,8 @@ async fn decisions_keep_their_promises_whatever_happens() {
         let home = home.map(|(account, _)| account.clone());
         let is_lost = home.as_ref().map(|home| {
             let seat = fleet.seat(home).filter(|seat| seat.share.users.has(&tenant.id));
-            let has_others = !fleet.pool(&tenant.id, NEED).is_one();
-            seat.is_none_or(|seat| has_others && matches!(seat.light(now), Light::Out(_)))
+            let is_alone = fleet.pool(&tenant.id, NEED).is_one();
+            seat.is_none_or(|seat| matches!(seat.light(now, is_alone), Light::Out(_)))
         });
         let mut taken = match bench.call(&tenant, thread.map(|thread| thread.to_string()).as_deref()) {
             None => {
@@ -226,15 +227,10 @@ async fn decisions_keep_their_promises_whatever_happens() {
                 let code = refused_as.public.code;
                 let is_right = match is_lost {
                     Some(true) if !tenant.may_repin => {
-                        matches!(
-                            code,
-                            relay_protocol::Code::ConversationGone | relay_protocol::Code::Overloaded
-                        )
+                        matches!(code, Code::ConversationGone | Code::AccountUnavailable)
                     }
-                    _ => matches!(
-                        code,
-                        relay_protocol::Code::RateLimited | relay_protocol::Code::Overloaded
-                    ),
+                    Some(false) => matches!(code, Code::RateLimited | Code::Overloaded),
+                    _ => matches!(code, Code::RateLimited | Code::Overloaded | Code::AccountUnavailable),
                 };
                 assert!(is_right, "{code:?} in decision {at}");
                 refused += 1;
@@ -411,13 +407,38 @@ async fn a_refused_credential_outlives_the_hub_until_it_is_revived() {
 }
 
 #[tokio::test]
-async fn a_tenant_s_only_account_is_never_kept_from_it() {
+async fn a_dead_account_is_tried_once_a_minute_even_where_it_is_the_only_one() {
     let bench = Bench::new(1, 1).await;
     let tenant = bench.tenant(0);
     for thread in [None, Some("thread"), None, Some("thread")] {
         let taken = bench.call(&tenant, thread).unwrap().unwrap();
         taken.answered(StatusCode::UNAUTHORIZED, &HeaderMap::new());
     }
+    bench.clock.pass(Duration::from_secs(60));
+    let mut tried = Vec::new();
+    for second in 0..600 {
+        for thread in [None, Some("thread")] {
+            match bench.call(&tenant, thread).unwrap() {
+                Ok(taken) => {
+                    taken.answered(StatusCode::UNAUTHORIZED, &HeaderMap::new());
+                    tried.push(second);
+                }
+                Err(refused) => {
+                    assert_eq!(refused.public.code, Code::AccountUnavailable);
+                    let wait = refused.public.retry_after.unwrap();
+                    assert!(wait > Duration::ZERO && wait <= Duration::from_secs(75));
+                }
+            }
+        }
+        bench.clock.pass(Duration::from_secs(1));
+    }
+    assert!((7..=10).contains(&tried.len()), "{tried:?}");
+    assert!(tried.windows(2).all(|pair| pair[1] - pair[0] >= 60), "{tried:?}");
+    // The first answer brings it back.
+    bench.clock.pass(Duration::from_secs(75));
+    let taken = bench.call(&tenant, None).unwrap().unwrap();
+    taken.answered(StatusCode::OK, &HeaderMap::new());
+    assert!((0..4).all(|_| bench.call(&tenant, None).unwrap().is_ok()));
 }
 
 #[tokio::test]
@@ -454,7 +475,7 @@ async fn a_stored_response_is_asked_of_its_own_account_or_not_at_all() {
         )
         .await;
     let refused = bench.routing.chosen(&previous("resp_1"), true).await.err().unwrap();
-    assert_eq!(refused.public.code, relay_protocol::Code::ConversationGone);
+    assert_eq!(refused.public.code, Code::ConversationGone);
     let elsewhere = bench.routing.chosen(&previous("resp_unknown"), true).await.unwrap();
     assert_ne!(elsewhere.account.id, home);
 }
@@ -519,16 +540,44 @@ async fn a_busy_account_lets_the_next_call_wait_its_turn() {
     assert!(second.now_or_never().unwrap().is_ok());
     let change = Change {
         concurrency: Some(None),
-        rpm: Some(Some(2)),
+        rpm: Some(Some(6_000)),
         ..Change::default()
     };
     bench.share(&bench.accounts[0].clone(), change).await;
-    assert!(bench.call(&one, None).unwrap().is_ok() && bench.call(&one, None).unwrap().is_ok());
-    let refused = bench.call(&one, None).unwrap().err().unwrap();
-    assert_eq!(refused.public.code, relay_protocol::Code::RateLimited);
+    assert!((0..6_000).all(|_| bench.call(&one, None).unwrap().is_ok()));
+    // The minute is used up: the next ones wait for it, and tenants take turns.
+    let none = HeaderMap::new();
+    let asked = [&one, &one, &one, &two].map(|tenant| traces(tenant, &none));
+    let mut calls = asked.each_ref().map(|asked| bench.routing.chosen(asked, true));
+    assert!(calls.iter_mut().all(|call| call.now_or_never().is_none()));
+    let mut calls: FuturesUnordered<_> = calls
+        .into_iter()
+        .enumerate()
+        .map(|(at, call)| call.map(move |_| at))
+        .collect();
+    let mut served = Vec::new();
+    for _ in 0..4 {
+        bench.clock.pass(Duration::from_millis(10));
+        served.extend(calls.next().await);
+    }
+    assert_eq!(served, [0, 1, 3, 2]);
+    // A line that is full is told for how long to wait.
+    let mut line: Vec<_> = (0..6).map(|_| bench.routing.chosen(&asked[0], true)).collect();
+    let refused = line.iter_mut().find_map(|call| call.now_or_never()).unwrap();
+    let refused = refused.err().unwrap();
+    assert_eq!(refused.public.code, Code::RateLimited);
     assert!(refused.public.retry_after.is_some());
-    bench.clock.pass(Duration::from_secs(31));
-    assert!(bench.call(&one, None).unwrap().is_ok());
+}
+
+fn traces<'a>(tenant: &'a Arc<Tenant>, headers: &'a HeaderMap) -> Traces<'a> {
+    Traces {
+        tenant,
+        wire: Wire::Responses,
+        model: None,
+        headers,
+        session: None,
+        previous: None,
+    }
 }
 
 fn models(names: &[&str]) -> Change {
@@ -565,7 +614,7 @@ async fn a_call_goes_to_an_account_that_serves_its_model_and_its_conversation_ke
     assert_eq!(call("deepseek-r2").await.ok().unwrap(), (two.clone(), Choice::Pinned));
     assert_eq!(call("gpt-6-luna").await.ok().unwrap(), (one.clone(), Choice::Pinned));
     let refused = call("qwen-max").await.err().unwrap();
-    assert_eq!(refused.public.code, relay_protocol::Code::ModelNotFound);
+    assert_eq!(refused.public.code, Code::ModelNotFound);
     assert!(bench.routing.serves(&tenant.id, Wire::Chat, "deepseek-chat"));
     assert!(!bench.routing.serves(&tenant.id, Wire::Chat, "qwen-max"));
     // What one model finds is not what the next one does.

@@ -59,7 +59,8 @@ impl Trouble {
     }
 
     /// What the head of an answer says. A refusal that is the request's fault says nothing of the account. Amazon names
-    /// its errors, and some by a status that means something else elsewhere.
+    /// its errors, and some by a status that means something else elsewhere. What is to be asked again later is not the
+    /// request's fault: so a relay says that its accounts are out of use.
     pub fn of(status: StatusCode, headers: &HeaderMap) -> Option<Self> {
         if status.is_success() {
             return None;
@@ -68,6 +69,7 @@ impl Trouble {
             return Some(named);
         }
         match status.as_u16() {
+            400 if headers.contains_key(header::RETRY_AFTER) => Some(Self::Overloaded),
             401 => Some(Self::Credential),
             403 => Some(Self::Forbidden),
             429 => Some(Self::Limited),
@@ -229,6 +231,8 @@ mod tests {
             assert_eq!(of(status), None, "{status}");
         }
         assert_eq!(of(529), Some(Trouble::Overloaded));
+        let later = HeaderMap::from_iter([(header::RETRY_AFTER, HeaderValue::from_static("60"))]);
+        assert_eq!(Trouble::of(StatusCode::BAD_REQUEST, &later), Some(Trouble::Overloaded));
         assert!(!Trouble::Credential.may_move() && !Trouble::Forbidden.may_move() && Trouble::Limited.may_move());
     }
 }

@@ -50,6 +50,9 @@ pub enum Code {
     RateLimited,
     /// 503 `server_is_overloaded`.
     Overloaded,
+    /// 400 with `Retry-After`: the vendor accounts that may serve the call are out of use, for minutes. Not 503, which
+    /// Codex repeats up to thirty times, each time after that wait.
+    AccountUnavailable,
     /// 429 `insufficient_quota`.
     OutOfCredit,
     /// 429 `usage_limit_reached`.
@@ -432,7 +435,7 @@ impl Rule {
 
 impl Code {
     /// Every one, in their order.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 31] = [
         Self::InvalidRequest,
         Self::InvalidKey,
         Self::TenantSuspended,
@@ -450,6 +453,7 @@ impl Code {
         Self::ConversationGone,
         Self::RateLimited,
         Self::Overloaded,
+        Self::AccountUnavailable,
         Self::OutOfCredit,
         Self::UsageLimit,
         Self::LinkDown,
@@ -517,6 +521,10 @@ impl Code {
             Self::Overloaded => Rule {
                 in_stream: "server_is_overloaded",
                 ..Rule::passing(503, "server_is_overloaded", None)
+            },
+            Self::AccountUnavailable => Rule {
+                wait: Some(60),
+                ..Rule::fatal(400, "account_unavailable")
             },
             Self::OutOfCredit => Rule::limit("insufficient_quota", "insufficient_quota", "insufficient_quota", None),
             Self::UsageLimit => Rule::limit("usage_limit_reached", "usage_limit_reached", "invalid_prompt", None),

@@ -27,9 +27,12 @@ pub(super) const fn rule(code: Code) -> (u16, &'static str) {
         Code::RateLimited | Code::UsageLimit | Code::OutOfCredit => (429, "RESOURCE_EXHAUSTED"),
         Code::Internal => (500, "INTERNAL"),
         Code::UpstreamUnreachable | Code::UpstreamBroke => (502, "UNAVAILABLE"),
-        Code::Overloaded | Code::LinkDown | Code::Draining | Code::LedgerUnavailable | Code::EgressUnavailable => {
-            (503, "UNAVAILABLE")
-        }
+        Code::Overloaded
+        | Code::AccountUnavailable
+        | Code::LinkDown
+        | Code::Draining
+        | Code::LedgerUnavailable
+        | Code::EgressUnavailable => (503, "UNAVAILABLE"),
         Code::UpstreamTimeout => (504, "DEADLINE_EXCEEDED"),
     }
 }

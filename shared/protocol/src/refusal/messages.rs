@@ -26,7 +26,7 @@ pub(super) const fn rule(code: Code) -> (u16, &'static str) {
         Code::UpstreamUnreachable | Code::UpstreamBroke => (502, "api_error"),
         Code::LinkDown | Code::Draining | Code::LedgerUnavailable | Code::EgressUnavailable => (503, "api_error"),
         Code::UpstreamTimeout => (504, "timeout_error"),
-        Code::Overloaded => (529, "overloaded_error"),
+        Code::Overloaded | Code::AccountUnavailable => (529, "overloaded_error"),
     }
 }
 
@@ -59,7 +59,7 @@ pub(super) fn headers(refusal: &Refusal, request_id: &str) -> Vec<(&'static str,
     // What asking again does not mend.
     if matches!(
         refusal.code,
-        Code::UsageLimit | Code::AlreadyCompleted | Code::ConversationGone
+        Code::UsageLimit | Code::AlreadyCompleted | Code::ConversationGone | Code::AccountUnavailable
     ) {
         headers.push(("x-should-retry", "false".to_owned()));
     }

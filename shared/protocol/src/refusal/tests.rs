@@ -1,6 +1,6 @@
 use super::*;
 
-const ALL: [Code; 30] = [
+const ALL: [Code; 31] = [
     Code::InvalidRequest,
     Code::InvalidKey,
     Code::TenantSuspended,
@@ -18,6 +18,7 @@ const ALL: [Code; 30] = [
     Code::ConversationGone,
     Code::RateLimited,
     Code::Overloaded,
+    Code::AccountUnavailable,
     Code::OutOfCredit,
     Code::UsageLimit,
     Code::LinkDown,
@@ -85,6 +86,7 @@ KeyReused 422 - invalid_request_error idempotency_key_reused invalid_prompt
 ConversationGone 409 - invalid_request_error conversation_account_gone invalid_prompt
 RateLimited 429 1 requests rate_limit_exceeded rate_limit_exceeded
 Overloaded 503 - server_error server_is_overloaded server_is_overloaded
+AccountUnavailable 400 60 invalid_request_error account_unavailable invalid_prompt
 OutOfCredit 429 - insufficient_quota insufficient_quota insufficient_quota
 UsageLimit 429 - usage_limit_reached usage_limit_reached invalid_prompt
 LinkDown 503 2 server_error link_down server_error
@@ -162,6 +164,7 @@ KeyReused 422 invalid_request_error 422 FAILED_PRECONDITION
 ConversationGone 409 invalid_request_error 409 FAILED_PRECONDITION
 RateLimited 429 rate_limit_error 429 RESOURCE_EXHAUSTED
 Overloaded 529 overloaded_error 503 UNAVAILABLE
+AccountUnavailable 529 overloaded_error 503 UNAVAILABLE
 OutOfCredit 402 billing_error 429 RESOURCE_EXHAUSTED
 UsageLimit 429 rate_limit_error 429 RESOURCE_EXHAUSTED
 LinkDown 503 api_error 503 UNAVAILABLE
