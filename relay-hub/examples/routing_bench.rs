@@ -116,6 +116,7 @@ async fn add_account(store: &Store, sealer: &Sealer, at: usize) -> anyhow::Resul
         allows_private: false,
         created_ms: 1,
         disabled_ms: None,
+        disabled_until_ms: None,
         credential: "api-key".into(),
         more_secret: None,
         settings: "{}".into(),
@@ -212,6 +213,7 @@ impl Bench {
             origin: &account.base_url,
             outs: &account.ways,
             allows_private: account.allows_private,
+            prefers: None,
         });
         Ok(ways.route(None)?)
     }

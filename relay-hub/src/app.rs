@@ -1,7 +1,7 @@
 //! Puts the hub together and takes it apart again. The only module that sees all others.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     io,
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -327,9 +327,8 @@ impl Running {
                     }
                 }
                 exchange.tokens.follow();
-                exchange
-                    .egress
-                    .retain(|account| now.accounts.iter().any(|known| known.id.as_str() == account));
+                let known: HashSet<_> = now.accounts.iter().map(|known| known.id.as_str()).collect();
+                exchange.egress.retain(|account| known.contains(account));
                 exchange.egress.revoke(&revoked_ways(&now));
             }
         });

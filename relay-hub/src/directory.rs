@@ -6,13 +6,16 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, UNIX_EPOCH},
 };
 
 use arc_swap::ArcSwap;
 use http::Uri;
 use relay_protocol::{Lane, Tokens, VendorWire, Wire};
-use relay_shared::tasks::Tasks;
+use relay_shared::{
+    clock::{Clock as _, SystemClock},
+    tasks::Tasks,
+};
 use sqlx::{Row as _, SqliteConnection};
 use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;
@@ -35,7 +38,7 @@ use crate::{
         ways::{self, WayRow},
     },
     vendor::{Credential, CredentialKind, Settings, Target, TargetError, VendorKind},
-    way::{Region, WayOut},
+    way::{Family, Region, WayOut},
 };
 
 /// Everybody and everything known at one revision of the store.
@@ -51,6 +54,10 @@ pub struct Directory {
     pub devices: HashMap<DeviceId, Arc<Device>>,
     /// Vendor accounts in the order they were added, without those that are disabled.
     pub accounts: Vec<Arc<Account>>,
+    /// The rows of which each of them was made.
+    sources: HashMap<AccountId, (AccountRow, Vec<WayRow>)>,
+    /// When the first of those that are disabled is in use again, in milliseconds since 1970.
+    pub returns_ms: Option<i64>,
     /// How accounts are shared, of those that are not simply everybody's.
     pub shares: HashMap<AccountId, Share>,
     /// Prices by the vendor's model name.
@@ -185,6 +192,8 @@ pub struct Account {
     pub websocket: bool,
     /// Whether the vendor may be at an address that is not public.
     pub allows_private: bool,
+    /// Which addresses of the vendor are tried first, unless a way out says otherwise.
+    pub prefers: Option<Family>,
     /// Its own ways out in the order in which they are taken; without any, the system's own address.
     pub ways: Vec<Arc<WayOut>>,
 }
@@ -296,6 +305,23 @@ impl DirectoryHandle {
         self.load()
     }
 
+    /// Takes back into use what was to be out of it until now.
+    async fn enable_due(&self) {
+        let now_ms = SystemClock
+            .wall()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default()
+            .as_millis();
+        let now_ms = i64::try_from(now_ms).unwrap_or(i64::MAX);
+        let is_due = self.load().returns_ms.is_some_and(|returns_ms| returns_ms <= now_ms);
+        if is_due && let Err(error) = accounts::enable_due(&self.inner.store, now_ms).await {
+            warn!(
+                error = &error as &dyn std::error::Error,
+                "an account whose time out of use is over is not back yet"
+            );
+        }
+    }
+
     /// Ends the running calls of every tenant, once it is cancelled.
     pub fn stop(&self) -> &CancellationToken {
         &self.inner.stop
@@ -326,6 +352,7 @@ async fn keep_up(handle: DirectoryHandle, stop: CancellationToken) {
     let mut tick = tokio::time::interval(LOOK_EVERY);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     while stop.run_until_cancelled(tick.tick()).await.is_some() {
+        handle.enable_due().await;
         handle.refresh().await;
     }
 }
@@ -359,7 +386,7 @@ async fn load(
     directory.tenants = read_tenants(&mut tx, stop, before).await?;
     directory.keys = read_keys(&mut tx).await?;
     directory.devices = read_devices(&mut tx).await?;
-    directory.accounts = read_accounts(&mut tx, sealer).await?;
+    read_accounts(&mut tx, sealer, before, &mut directory).await?;
     directory.shares = sharing::read_all(&mut tx).await?;
     directory.prices = read_prices(&mut tx).await?;
     directory.terms = tenant::read_all(&mut tx, i64::MAX).await?;
@@ -444,17 +471,37 @@ async fn read_devices(connection: &mut SqliteConnection) -> Result<HashMap<Devic
     Ok(all)
 }
 
-async fn read_accounts(connection: &mut SqliteConnection, sealer: &Sealer) -> Result<Vec<Arc<Account>>, StoreError> {
-    let accounts = accounts::read_all(connection).await?;
-    let mut ways = ways::read_all(connection).await?;
-    Ok(accounts
-        .into_iter()
-        .filter(|row| row.disabled_ms.is_none())
-        .filter_map(|row| {
-            let own = ways.extract_if(.., |way| way.account == row.id).collect();
-            open_account(row, own, sealer)
-        })
-        .collect())
+/// Reads the accounts that are in use, and when the first of the others is again. One that has not changed since `before`
+/// stays the same: its secrets are not opened again, and what was made of it is kept.
+async fn read_accounts(
+    connection: &mut SqliteConnection,
+    sealer: &Sealer,
+    before: &Directory,
+    directory: &mut Directory,
+) -> Result<(), StoreError> {
+    let mut ways: HashMap<AccountId, Vec<WayRow>> = HashMap::new();
+    for way in ways::read_all(connection).await? {
+        ways.entry(way.account.clone()).or_default().push(way);
+    }
+    let known: HashMap<_, _> = before.accounts.iter().map(|account| (&account.id, account)).collect();
+    for row in accounts::read_all(connection).await? {
+        if row.disabled_ms.is_some() {
+            let returns_ms = row.disabled_until_ms.into_iter().chain(directory.returns_ms);
+            directory.returns_ms = returns_ms.min();
+            continue;
+        }
+        let source = (row.clone(), ways.remove(&row.id).unwrap_or_default());
+        let same = before.sources.get(&row.id).filter(|known| **known == source);
+        let account = match same.and_then(|_| known.get(&row.id)) {
+            Some(known) => Some(Arc::clone(known)),
+            None => open_account(row, source.1.clone(), sealer),
+        };
+        if let Some(account) = account {
+            directory.sources.insert(account.id.clone(), source);
+            directory.accounts.push(account);
+        }
+    }
+    Ok(())
 }
 
 async fn read_prices(connection: &mut SqliteConnection) -> Result<HashMap<String, Arc<Listed>>, StoreError> {
@@ -494,6 +541,7 @@ pub(crate) fn open_account(row: AccountRow, ways: Vec<WayRow>, sealer: &Sealer) 
         allows_private,
         created_ms: _,
         disabled_ms: _,
+        disabled_until_ms: _,
     } = row;
     let opened = (|| {
         let vendor = VendorKind::parse(&vendor).ok_or("a vendor this version does not know")?;
@@ -507,13 +555,14 @@ pub(crate) fn open_account(row: AccountRow, ways: Vec<WayRow>, sealer: &Sealer) 
         let more = more_secret.map(|sealed| open(MORE_SECRET_FIELD, &sealed)).transpose()?;
         let credential = Credential::open(kind, &settings, open(SECRET_FIELD, &secret)?, more);
         let credential = credential.map_err(|_| "its credential is incomplete")?;
-        let ways = ways.into_iter().map(|way| open_way(way, sealer));
+        let prefers = settings.prefers.and_then(|number| Family::parse(number.into()));
+        let ways = ways.into_iter().map(|way| open_way(way, prefers, sealer));
         let ways = ways.collect::<Option<Vec<_>>>();
         let ways = ways.ok_or("the sealed password of a way out does not open")?;
-        Ok::<_, &'static str>((vendor, base_url, credential, settings, ways))
+        Ok::<_, &'static str>((vendor, base_url, credential, settings, prefers, ways))
     })();
     match opened {
-        Ok((vendor, base_url, credential, settings, ways)) => Some(Arc::new(Account {
+        Ok((vendor, base_url, credential, settings, prefers, ways)) => Some(Arc::new(Account {
             id,
             name,
             vendor,
@@ -523,6 +572,7 @@ pub(crate) fn open_account(row: AccountRow, ways: Vec<WayRow>, sealer: &Sealer) 
             settings,
             websocket,
             allows_private,
+            prefers,
             ways,
         })),
         Err(reason) => {
@@ -533,7 +583,7 @@ pub(crate) fn open_account(row: AccountRow, ways: Vec<WayRow>, sealer: &Sealer) 
 }
 
 /// An account without one of its ways out would leave by another, so it is the whole account that is left out.
-fn open_way(row: WayRow, sealer: &Sealer) -> Option<Arc<WayOut>> {
+fn open_way(row: WayRow, prefers: Option<Family>, sealer: &Sealer) -> Option<Arc<WayOut>> {
     let password = match &row.password {
         Some(sealed) => Some(sealer.open_secret(row.id.as_str(), PASSWORD_FIELD, sealed).ok()?),
         None => None,
@@ -545,7 +595,7 @@ fn open_way(row: WayRow, sealer: &Sealer) -> Option<Arc<WayOut>> {
         node: row.node,
         password,
         region: row.region,
-        prefers: row.prefers,
+        prefers: row.prefers.or(prefers),
         allows_private: row.allows_private,
     }))
 }

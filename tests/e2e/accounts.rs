@@ -89,6 +89,30 @@ async fn until_status(client: &Client, status: u16) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_account_that_is_disabled_for_a_time_comes_back_by_itself() {
+    let world = setup().start().await;
+    let client = world.through_hub();
+    let began = Instant::now();
+    let told = world.hub.json(&["account", "disable", "main", "--for", "3s"]).await;
+    assert!(told["disabled_until_ms"].is_i64(), "{told}");
+    until_status(&client, 503).await;
+    let listed = world.hub.command(&["account", "list"]).await;
+    assert!(listed.stdout.contains(", until "), "{}", listed.stdout);
+    while client.post("/responses", ask(false)).await.unwrap().rest().await.status != 200 {
+        assert!(began.elapsed() < Duration::from_secs(30), "it does not come back");
+    }
+    assert!(began.elapsed() >= Duration::from_secs(3));
+    assert!(world.hub.json(&["account", "show", "main"]).await["disabled_ms"].is_null());
+    let wrong = world
+        .hub
+        .command(&["account", "disable", "main", "--for", "soon"])
+        .await
+        .failed();
+    assert!(wrong.stderr.contains("30m"), "{}", wrong.stderr);
+    world.assert_sound().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_disabled_account_gets_no_new_call_and_ends_its_running_ones() {
     let world = setup().start().await;
     let client = world.through_hub();

@@ -11,10 +11,10 @@ use crate::store::{
     sharing::{self, Change, HEAVIEST, Share, Users},
     tenants,
 };
-use crate::vendor::CredentialKind;
+use crate::vendor::{CredentialKind, Settings};
 
 #[derive(Args)]
-#[group(required = true, multiple = true, args = ["weight", "concurrency", "rpm", "models"])]
+#[group(required = true, multiple = true, args = ["weight", "concurrency", "rpm", "models", "prefer"])]
 pub(super) struct Set {
     /// Name or id.
     name: String,
@@ -30,6 +30,9 @@ pub(super) struct Set {
     /// The models that it serves and no other, as its vendor calls them: `gpt-6-sol,o3*`, or `any` for what its vendor has.
     #[arg(long, value_name = "MODELS|any")]
     models: Option<String>,
+    /// Try the vendor's addresses of this IP version first, or `none`; a way out may say otherwise.
+    #[arg(long, value_name = "4|6|none", value_parser = ["4", "6", "none"])]
+    prefer: Option<String>,
 }
 
 #[derive(Args)]
@@ -73,10 +76,13 @@ pub(super) async fn set(desk: &mut Desk<'_>, words: &Set) -> Result<(), Failure>
     };
     let models = words.models.as_deref().map(|text| models(&mut problems, text));
     problems.or(())?;
+    if let Some(prefer) = &words.prefer {
+        prefers(desk, &words.name, prefer.parse().ok()).await?;
+    }
     apply(desk, &words.name, &Change { models, ..change }).await
 }
 
-fn models(problems: &mut Problems, text: &str) -> Option<Vec<ModelName>> {
+pub(super) fn models(problems: &mut Problems, text: &str) -> Option<Vec<ModelName>> {
     let read = |name: &str| {
         let model = ModelName::parse(name.trim());
         if model.is_none() {
@@ -86,6 +92,17 @@ fn models(problems: &mut Problems, text: &str) -> Option<Vec<ModelName>> {
         model
     };
     (text.trim() != "any").then(|| text.split(',').filter_map(read).collect())
+}
+
+/// Which IP version is tried first; none has no preference.
+async fn prefers(desk: &mut Desk<'_>, name: &str, version: Option<u8>) -> Result<(), Failure> {
+    let store = desk.store().await?;
+    let account = accounts::find(&store, name).await?;
+    let mut settings: Settings =
+        serde_json::from_str(&account.settings).map_err(|error| Failure::from_error(&error))?;
+    settings.prefers = version;
+    let settings = serde_json::to_string(&settings).map_err(|error| Failure::from_error(&error))?;
+    Ok(crate::store::accounts::set_settings(&store, &account.id, &settings).await?)
 }
 
 pub(super) async fn share(desk: &mut Desk<'_>, words: &Sharing) -> Result<(), Failure> {

@@ -351,6 +351,7 @@ async fn test(desk: &mut Desk<'_>, name: &str) -> Result<(), Failure> {
         origin: target.origin(),
         outs: &account.ways,
         allows_private: account.allows_private,
+        prefers: account.prefers,
     });
     let found = ways.probe().await.map_err(|error| {
         let hint = match &error {

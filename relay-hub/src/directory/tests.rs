@@ -81,3 +81,41 @@ async fn a_suspended_tenants_calls_are_told_to_end_and_those_of_others_are_not()
     assert_eq!(of_acme.asked().await, Stopped::Draining);
     assert_eq!(of_other.asked().await, Stopped::Draining);
 }
+
+#[tokio::test]
+async fn an_account_is_opened_again_only_when_it_has_changed() {
+    let hub = TestHub::new().await;
+    let tasks = Tasks::new();
+    for name in ["first", "second"] {
+        let id = AccountId::random();
+        let row = AccountRow {
+            secret: hub.sealer.seal(id.as_str(), SECRET_FIELD, "sk-1").unwrap(),
+            ..AccountRow::for_tests(id, name)
+        };
+        accounts::add(&hub.store, &row).await.unwrap();
+    }
+    let directory = Directory::watch(&hub.store, hub.sealer.clone(), &tasks).await.unwrap();
+    let before = directory.load();
+    tenants::add(&hub.store, "acme", 1).await.unwrap();
+    accounts::set_settings(&hub.store, &before.accounts[1].id, r#"{"prefers":6}"#)
+        .await
+        .unwrap();
+    let now = directory.refresh().await;
+    assert!(Arc::ptr_eq(&before.accounts[0], &now.accounts[0]));
+    assert_eq!(
+        (before.accounts[1].prefers, now.accounts[1].prefers),
+        (None, Some(Family::V6))
+    );
+    // Out of use and back, it is opened anew.
+    let id = &now.accounts[0].id;
+    accounts::disable(&hub.store, id, Some(1), Some(2)).await.unwrap();
+    let without = directory.refresh().await;
+    let back = without.returns_ms;
+    accounts::enable_due(&hub.store, 2).await.unwrap();
+    let seen = directory.refresh().await;
+    assert_eq!(
+        (without.accounts.len(), seen.accounts.len(), seen.returns_ms),
+        (1, 2, None)
+    );
+    assert_eq!(back, Some(2));
+}

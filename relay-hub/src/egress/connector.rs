@@ -26,7 +26,7 @@ use self::{
     node::NodeLink,
     stream::{Base, Link, MaybeTls},
 };
-use super::{EgressError, pool::Pool, reach::Reach, unreachable};
+use super::{EgressError, Exits, pool::Pool, reach::Reach, unreachable};
 use crate::way::{Family, Through, WayOut, bare};
 
 /// What every way out connects with.
@@ -75,17 +75,15 @@ fn notice_death(tcp: &mut HttpConnector<Reach>) {
 
 impl Connector {
     /// `idle` are the way's idle connections, which end with the tunnel that carries them.
-    pub(super) fn new(means: &Means, out: Option<Arc<WayOut>>, allows_private: bool, idle: Weak<Pool>) -> Self {
+    pub(super) fn new(means: &Means, out: Option<Arc<WayOut>>, exits: Exits<'_>, idle: Weak<Pool>) -> Self {
         let source = out.as_ref().and_then(|out| match out.through {
             Through::Source(address) => Some(address),
             Through::Proxy(_) | Through::Node(_) => None,
         });
         let reach = Reach {
             only: source.map(Family::of),
-            first: out.as_ref().and_then(|out| out.prefers),
-            allows_private: out
-                .as_ref()
-                .map_or(allows_private, |out| out.allows_private || allows_private),
+            first: out.as_ref().map_or(exits.prefers, |out| out.prefers),
+            allows_private: exits.allows_private || out.as_ref().is_some_and(|out| out.allows_private),
         };
         let mut tcp = HttpConnector::new_with_resolver(reach);
         tcp.enforce_http(false);

@@ -26,7 +26,7 @@ use self::connector::{Means, Opened};
 pub use self::{connector::DialNode, pool::Answer, way::Way};
 use crate::{
     ids::WayId,
-    way::{Health, Region, WayOut},
+    way::{Family, Health, Region, WayOut},
 };
 pub(crate) use reach::{Reach, is_public};
 
@@ -81,6 +81,8 @@ pub struct Exits<'a> {
     pub outs: &'a [Arc<WayOut>],
     /// The vendor may be at an address that is not public.
     pub allows_private: bool,
+    /// Which addresses are tried first where there is no way out that says so.
+    pub prefers: Option<Family>,
 }
 
 impl Egress {
@@ -127,7 +129,7 @@ impl Egress {
 
     /// The account's ways out to somebody else than its vendor, with connections that nobody shares.
     pub fn apart(&self, exits: Exits<'_>) -> Arc<Ways> {
-        let way = |out: Option<Arc<WayOut>>| Way::new(&self.means, out, exits.origin.clone(), exits.allows_private);
+        let way = |out: Option<Arc<WayOut>>| Way::new(&self.means, out, exits);
         let all = match exits.outs {
             [] => vec![way(None)],
             outs => outs.iter().cloned().map(Some).map(way).collect(),
@@ -135,6 +137,7 @@ impl Egress {
         Arc::new(Ways {
             origin: exits.origin.clone(),
             allows_private: exits.allows_private,
+            prefers: exits.prefers,
             all,
         })
     }
@@ -170,6 +173,7 @@ impl Egress {
 pub struct Ways {
     origin: Uri,
     allows_private: bool,
+    prefers: Option<Family>,
     /// In the order in which they are taken; never empty.
     all: Vec<Arc<Way>>,
 }
@@ -178,7 +182,7 @@ impl Ways {
     fn are_of(&self, exits: Exits<'_>) -> bool {
         let outs = self.all.iter().filter_map(|way| way.out());
         self.origin == *exits.origin
-            && self.allows_private == exits.allows_private
+            && (self.allows_private, self.prefers) == (exits.allows_private, exits.prefers)
             && outs
                 .map(|out| (&out.id, &out.node))
                 .eq(exits.outs.iter().map(|out| (&out.id, &out.node)))

@@ -22,6 +22,7 @@ async fn ways_of(tasks: &Tasks, outs: &[Arc<WayOut>]) -> (TcpListener, Arc<Ways>
         origin: &origin,
         outs,
         allows_private: false,
+        prefers: None,
     });
     (vendor, ways)
 }

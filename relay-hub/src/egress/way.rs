@@ -19,7 +19,7 @@ use relay_shared::{
 use tracing::{info, warn};
 
 use super::{
-    EgressError, Upgrade, broken,
+    EgressError, Exits, Upgrade, broken,
     connector::{Connector, Means, Opened, VendorStream},
     pool::{Answer, Carrier, Pool},
 };
@@ -47,11 +47,11 @@ pub struct Way {
 }
 
 impl Way {
-    pub(super) fn new(means: &Means, out: Option<Arc<WayOut>>, origin: Uri, allows_private: bool) -> Arc<Self> {
+    pub(super) fn new(means: &Means, out: Option<Arc<WayOut>>, exits: Exits<'_>) -> Arc<Self> {
         let pool = Arc::new(Pool::new(
             out.as_ref().map_or_else(|| DIRECT.into(), |out| out.name.clone()),
         ));
-        let connector = Connector::new(means, out.clone(), allows_private, Arc::downgrade(&pool));
+        let connector = Connector::new(means, out.clone(), exits, Arc::downgrade(&pool));
         let tasks = means.tasks.clone();
         let (idle, stop) = (Arc::downgrade(&pool), tasks.token());
         tasks.spawn("idle-vendors", async move {
@@ -59,7 +59,7 @@ impl Way {
         });
         Arc::new(Self {
             out,
-            origin,
+            origin: exits.origin.clone(),
             pool,
             connector,
             is_down: AtomicBool::new(false),

@@ -65,6 +65,7 @@ impl Upstreams {
             origin: target.origin(),
             outs: &account.ways,
             allows_private: account.allows_private,
+            prefers: account.prefers,
         });
         let access = match &account.credential {
             Credential::ApiKey(_) => Access::Fixed,

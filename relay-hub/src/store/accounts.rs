@@ -6,7 +6,7 @@ use super::{Store, StoreError, tenants::is_name};
 use crate::ids::AccountId;
 
 /// A vendor account as the store has it.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct AccountRow {
     /// The id.
     pub id: AccountId,
@@ -32,6 +32,8 @@ pub struct AccountRow {
     pub created_ms: i64,
     /// Since when no new call is given to it.
     pub disabled_ms: Option<i64>,
+    /// Until when, where that ends by itself.
+    pub disabled_until_ms: Option<i64>,
 }
 
 #[cfg(test)]
@@ -51,6 +53,7 @@ impl AccountRow {
             allows_private: false,
             created_ms: 1,
             disabled_ms: None,
+            disabled_until_ms: None,
         }
     }
 }
@@ -120,18 +123,50 @@ pub async fn remove(store: &Store, name_or_id: &str) -> Result<bool, StoreError>
     Ok(done.rows_affected() > 0)
 }
 
-/// Takes the account of this id out of use since then, or back into it. False where it was so already.
-pub async fn disable(store: &Store, id: &AccountId, since_ms: Option<i64>) -> Result<bool, StoreError> {
+/// Takes the account of this id out of use since then, for good or until then, or back into it. False where it was so
+/// already.
+pub async fn disable(
+    store: &Store,
+    id: &AccountId,
+    since_ms: Option<i64>,
+    until_ms: Option<i64>,
+) -> Result<bool, StoreError> {
     let mut tx = store.write().await?;
     let done = sqlx::query(
-        "UPDATE vendor_account SET disabled_ms = $1 WHERE id = $2 AND (disabled_ms IS NULL) <> ($1 IS NULL)",
+        "UPDATE vendor_account SET disabled_ms = CASE WHEN $1 IS NULL THEN NULL ELSE coalesce(disabled_ms, $1) END, \
+         disabled_until_ms = $3 \
+         WHERE id = $2 AND ((disabled_ms IS NULL) <> ($1 IS NULL) OR disabled_until_ms IS NOT $3)",
     )
     .bind(since_ms)
     .bind(id.as_str())
+    .bind(until_ms)
     .execute(&mut *tx)
     .await?;
     tx.commit().await?;
     Ok(done.rows_affected() > 0)
+}
+
+/// Takes accounts back into use that were to be out of it until then.
+pub async fn enable_due(store: &Store, now_ms: i64) -> Result<(), StoreError> {
+    let mut tx = store.write().await?;
+    sqlx::query("UPDATE vendor_account SET disabled_ms = NULL, disabled_until_ms = NULL WHERE disabled_until_ms <= $1")
+        .bind(now_ms)
+        .execute(&mut *tx)
+        .await?;
+    tx.commit().await?;
+    Ok(())
+}
+
+/// Changes what is set about an account and is no secret.
+pub async fn set_settings(store: &Store, id: &AccountId, settings: &str) -> Result<(), StoreError> {
+    let mut tx = store.write().await?;
+    sqlx::query("UPDATE vendor_account SET settings = $1 WHERE id = $2 AND settings <> $1")
+        .bind(settings)
+        .bind(id.as_str())
+        .execute(&mut *tx)
+        .await?;
+    tx.commit().await?;
+    Ok(())
 }
 
 /// The sealed secret of an account, as it is at this moment.
@@ -191,7 +226,7 @@ pub async fn list(store: &Store) -> Result<Vec<AccountRow>, StoreError> {
 pub(crate) async fn read_all(connection: &mut sqlx::SqliteConnection) -> Result<Vec<AccountRow>, StoreError> {
     let rows = sqlx::query(
         "SELECT id, name, vendor, base_url, credential, secret, more_secret, settings, websocket, allows_private, \
-         created_ms, disabled_ms FROM vendor_account ORDER BY created_ms, rowid",
+         created_ms, disabled_ms, disabled_until_ms FROM vendor_account ORDER BY created_ms, rowid",
     )
     .fetch_all(connection)
     .await?;
@@ -210,6 +245,7 @@ pub(crate) async fn read_all(connection: &mut sqlx::SqliteConnection) -> Result<
                 allows_private: row.try_get("allows_private")?,
                 created_ms: row.try_get("created_ms")?,
                 disabled_ms: row.try_get("disabled_ms")?,
+                disabled_until_ms: row.try_get("disabled_until_ms")?,
             })
         })
         .collect()

@@ -27,6 +27,7 @@ const STEPS: &[&str] = &[
     include_str!("schema/credentials.sql"),
     include_str!("schema/personal.sql"),
     include_str!("schema/models.sql"),
+    include_str!("schema/disabled_until.sql"),
 ];
 
 #[cfg(test)]

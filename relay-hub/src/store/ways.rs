@@ -9,7 +9,7 @@ use crate::{
 };
 
 /// A way out as the store has it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WayRow {
     /// The id.
     pub id: WayId,

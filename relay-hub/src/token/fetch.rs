@@ -119,6 +119,7 @@ impl Fetcher {
             origin: &grant.token_url,
             outs: &account.ways,
             allows_private: account.allows_private,
+            prefers: account.prefers,
         });
         let route = ways.route(None)?;
         let answered = async {

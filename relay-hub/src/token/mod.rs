@@ -28,6 +28,8 @@ use crate::{directory::DirectoryHandle, ids::AccountId, refusal::Refused, vendor
 const PATIENCE: Duration = Duration::from_secs(5);
 /// A token endpoint that does not accept the credential is asked again after so long, a little less or more.
 const REFUSED_PAUSE: Duration = Duration::from_secs(60);
+/// A token that the vendor refuses is replaced at once, unless it is younger than this.
+const SPURNED_PAUSE: Duration = Duration::from_secs(2);
 /// Nothing is asked for more often.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(500);
 /// A token is not used in the last moments of its life: it would end on its way.
@@ -176,8 +178,15 @@ impl Source {
         self.valid().ok_or_else(no_token)
     }
 
-    /// The vendor does not accept this token though it should be good: another one is asked for at once.
-    pub fn spurn(&self, authorization: &HeaderValue) {
+    /// Another token than this one, which the vendor refused though it should be good: asked for at once, and waited for a
+    /// few seconds. `None` where there is none in time.
+    pub async fn another(&self, refused: &HeaderValue) -> Option<HeaderValue> {
+        self.spurn(refused);
+        self.authorization().await.ok().filter(|fresh| fresh != refused)
+    }
+
+    /// The vendor does not accept this token: another one is asked for at once.
+    fn spurn(&self, authorization: &HeaderValue) {
         let token = self.token.load_full();
         if token.is_some_and(|token| token.authorization == *authorization) {
             self.token.store(None);
@@ -215,12 +224,13 @@ fn no_token() -> Refused {
 async fn keep(source: &Source, inner: &Inner, stop: &CancellationToken) {
     let mut backoff = Backoff::new();
     while !stop.is_cancelled() {
+        let asked = Instant::now();
         let pause = next(source, inner, &mut backoff).await;
         tokio::select! {
             () = stop.cancelled() => return,
             () = source.spurned.notified() => {
-                // A vendor that spurns every token is not asked for one with each call.
-                stop.run_until_cancelled(tokio::time::sleep(SHORTEST_PAUSE)).await;
+                // Where the vendor spurns every token, one is not asked for with each call.
+                stop.run_until_cancelled(tokio::time::sleep_until((asked + SPURNED_PAUSE).into())).await;
             }
             () = tokio::time::sleep(pause.max(SHORTEST_PAUSE)) => {}
         }

@@ -264,19 +264,18 @@ async fn a_token_that_the_vendor_spurns_is_replaced() {
         .send(token("t1", 3600, None))
         .unwrap();
     let first = source.authorization().await.unwrap();
-    source.spurn(&first);
-    // Of many calls that were refused with it, the first one tells.
-    source.spurn(&first);
-    asked
-        .recv()
-        .await
-        .unwrap()
-        .answer
-        .send(token("t2", 3600, None))
-        .unwrap();
-    assert_eq!(source.authorization().await.unwrap(), "Bearer t2");
-    source.spurn(&first);
-    assert_eq!(source.authorization().await.unwrap(), "Bearer t2");
+    // Of many calls that were refused with it, the first one tells, and all wait for the next.
+    let (one, two, answered) = tokio::join!(source.another(&first), source.another(&first), async {
+        let asked = asked.recv().await.unwrap();
+        asked.answer.send(token("t2", 3600, None)).unwrap();
+    });
+    let () = answered;
+    assert_eq!(
+        (one.unwrap(), two.unwrap()),
+        ("Bearer t2".parse().unwrap(), "Bearer t2".parse().unwrap())
+    );
+    assert_eq!(source.another(&first).await.unwrap(), "Bearer t2");
+    assert!(asked.try_recv().is_err());
 }
 
 #[tokio::test]
@@ -285,13 +284,15 @@ async fn an_account_that_is_disabled_asks_for_no_more_tokens() {
     let world = world(&url, "client-credentials").await;
     world.tokens.follow();
     asked.recv().await.unwrap().answer.send(token("t1", 1, None)).unwrap();
-    accounts::disable(&world.hub.store, &world.account, Some(1))
+    accounts::disable(&world.hub.store, &world.account, Some(1), None)
         .await
         .unwrap();
     world.directory.refresh().await;
     world.tokens.follow();
     assert!(world.tokens.0.sources.lock().unwrap().is_empty());
-    accounts::disable(&world.hub.store, &world.account, None).await.unwrap();
+    accounts::disable(&world.hub.store, &world.account, None, None)
+        .await
+        .unwrap();
     world.directory.refresh().await;
     world.tokens.follow();
     asked.recv().await.unwrap().answer.send(token("t2", 60, None)).unwrap();

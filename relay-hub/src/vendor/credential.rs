@@ -76,6 +76,9 @@ pub struct Settings {
     /// The wires it speaks, where they are fewer than its vendor's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub wires: Option<Vec<String>>,
+    /// The IP version that is tried first: 4 or 6.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prefers: Option<u8>,
     /// OAuth 2: where tokens are asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub token_url: Option<String>,
@@ -105,6 +108,7 @@ impl Settings {
         let Self {
             api_version,
             wires,
+            prefers,
             token_url,
             client_id,
             scope,
@@ -114,6 +118,7 @@ impl Settings {
         let all = [
             ("API version", api_version),
             ("wires", wires.map(|wires| wires.join(", "))),
+            ("prefers", prefers.map(|version| format!("IPv{version}"))),
             ("token URL", token_url),
             ("client id", client_id),
             ("scope", scope),

@@ -39,6 +39,9 @@ pub(in crate::cli) struct Add {
     /// It does not offer Responses over WebSocket.
     #[arg(long)]
     no_websocket: bool,
+    /// Try the vendor's addresses of this IP version first, unless a way out says otherwise.
+    #[arg(long, value_name = "4|6", value_parser = ["4", "6"])]
+    prefer: Option<String>,
     /// Its vendor may be at an address that is not public, such as 10.1.2.3.
     #[arg(long)]
     allow_private: bool,
@@ -80,6 +83,7 @@ pub(super) async fn run(desk: &mut Desk<'_>, words: Add) -> Result<(), Failure> 
         allows_private: words.allow_private,
         created_ms: now_ms(),
         disabled_ms: None,
+        disabled_until_ms: None,
         id,
     };
     accounts::add(&store, &row).await?;
@@ -97,6 +101,7 @@ pub(super) async fn run(desk: &mut Desk<'_>, words: Add) -> Result<(), Failure> 
 fn settings(words: &Add, vendor: VendorKind, problems: &mut Problems) -> Settings {
     let mut settings = Settings {
         wires: Some(words.wires.clone()).filter(|wires| !wires.is_empty()),
+        prefers: words.prefer.as_deref().and_then(|version| version.parse().ok()),
         ..Settings::default()
     };
     let Some(version) = &words.api_version else {

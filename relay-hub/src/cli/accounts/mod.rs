@@ -9,6 +9,7 @@ use serde_json::json;
 
 use super::{Desk, Failure, now_ms, print::moment, sharing, there_are, typed};
 use crate::{
+    config::parse_duration,
     store::{
         Store,
         accounts::{self, AccountRow},
@@ -41,6 +42,9 @@ pub(super) enum Account {
     Disable {
         /// Name or id.
         name: String,
+        /// For so long, such as 30m or 1h: then it is back by itself. Without it, until `account enable`.
+        #[arg(long = "for", value_name = "TIME")]
+        time: Option<String>,
     },
     /// Bring an account back into use.
     Enable {
@@ -71,8 +75,8 @@ pub(super) async fn run(desk: &mut Desk<'_>, command: Account) -> Result<(), Fai
         Account::List => list(desk).await,
         Account::Show { name } => show(desk, &name).await,
         Account::Test { name, model } => Box::pin(probe::run(desk, &name, model.as_deref())).await,
-        Account::Disable { name } => set_disabled(desk, &name, Some(now_ms())).await,
-        Account::Enable { name } => set_disabled(desk, &name, None).await,
+        Account::Disable { name, time } => disable(desk, &name, time.as_deref()).await,
+        Account::Enable { name } => set_disabled(desk, &name, None, None).await,
         Account::Set(words) => sharing::set(desk, &words).await,
         Account::Share(words) => sharing::share(desk, &words).await,
         Account::Health => sharing::health(desk).await,
@@ -108,12 +112,14 @@ fn shown(row: &AccountRow) -> serde_json::Value {
         allows_private,
         created_ms,
         disabled_ms,
+        disabled_until_ms,
     } = row;
     let settings: serde_json::Value = serde_json::from_str(settings).unwrap_or_default();
     json!({
         "id": id, "name": name, "vendor": vendor, "base_url": base_url, "credential": credential, "settings": settings,
         "websocket": websocket,
         "allows_private": allows_private, "created_ms": created_ms, "disabled_ms": disabled_ms,
+        "disabled_until_ms": disabled_until_ms,
     })
 }
 
@@ -129,7 +135,7 @@ async fn list(desk: &mut Desk<'_>) -> Result<(), Failure> {
                 a.base_url.clone(),
                 yes_or_no(a.websocket),
                 moment(a.created_ms),
-                standing(a.disabled_ms),
+                standing(a),
             ]
         })
         .collect();
@@ -176,7 +182,7 @@ async fn show(desk: &mut Desk<'_>, name: &str) -> Result<(), Failure> {
             },
         ),
         ("added", moment(row.created_ms)),
-        ("state", standing(row.disabled_ms)),
+        ("state", standing(&row)),
     ];
     let settings: Settings = serde_json::from_str(&row.settings).unwrap_or_default();
     lines.extend(settings.told());
@@ -186,18 +192,42 @@ async fn show(desk: &mut Desk<'_>, name: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn set_disabled(desk: &mut Desk<'_>, name: &str, since_ms: Option<i64>) -> Result<(), Failure> {
+async fn disable(desk: &mut Desk<'_>, name: &str, time: Option<&str>) -> Result<(), Failure> {
+    let now_ms = now_ms();
+    let until_ms = match time {
+        None => None,
+        Some(text) => {
+            let time = parse_duration(text).filter(|time| !time.is_zero());
+            let time = time.and_then(|time| i64::try_from(time.as_millis()).ok());
+            let until_ms = time.and_then(|time| now_ms.checked_add(time));
+            Some(until_ms.ok_or_else(|| {
+                Failure::fixable(format!("`{}` is no time", typed(text))).hint("write a duration such as 30m or 1h")
+            })?)
+        }
+    };
+    set_disabled(desk, name, Some(now_ms), until_ms).await
+}
+
+async fn set_disabled(
+    desk: &mut Desk<'_>,
+    name: &str,
+    since_ms: Option<i64>,
+    until_ms: Option<i64>,
+) -> Result<(), Failure> {
     let store = desk.store().await?;
     let row = find(&store, name).await?;
-    let changed = accounts::disable(&store, &row.id, since_ms).await?;
+    let changed = accounts::disable(&store, &row.id, since_ms, until_ms).await?;
     let (is_disabled, word) = (
         since_ms.is_some(),
         if since_ms.is_some() { "disabled" } else { "enabled" },
     );
     let already = if changed { "" } else { "already " };
+    let until = until_ms
+        .map(|until| format!(" until {}", moment(until)))
+        .unwrap_or_default();
     Ok(desk.print.done(
-        &json!({"id": row.id, "name": row.name, "disabled": is_disabled, "changed": changed}),
-        &format!("account {} is {already}{word}", row.name),
+        &json!({"id": row.id, "name": row.name, "disabled": is_disabled, "disabled_until_ms": until_ms, "changed": changed}),
+        &format!("account {} is {already}{word}{until}", row.name),
     )?)
 }
 
@@ -205,8 +235,12 @@ fn yes_or_no(is_so: bool) -> String {
     if is_so { "yes" } else { "no" }.to_owned()
 }
 
-fn standing(disabled_ms: Option<i64>) -> String {
-    disabled_ms.map_or_else(|| "in use".to_owned(), |at| format!("disabled {}", moment(at)))
+fn standing(row: &AccountRow) -> String {
+    match (row.disabled_ms, row.disabled_until_ms) {
+        (None, _) => "in use".to_owned(),
+        (Some(at), None) => format!("disabled {}", moment(at)),
+        (Some(at), Some(until)) => format!("disabled {}, until {}", moment(at), moment(until)),
+    }
 }
 
 async fn remove(desk: &mut Desk<'_>, name: &str) -> Result<(), Failure> {

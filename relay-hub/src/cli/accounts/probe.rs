@@ -98,6 +98,7 @@ async fn call(account: &Account, fetcher: &Fetcher, model: &str) -> Result<Works
         origin: target.origin(),
         outs: &account.ways,
         allows_private: account.allows_private,
+        prefers: account.prefers,
     });
     let mut headers = HeaderMap::new();
     headers.extend(probe::headers(account.vendor));

@@ -157,6 +157,7 @@ async fn a_socks_proxy_is_given_the_name_and_not_its_address() {
         origin: &origin,
         outs: &outs,
         allows_private: false,
+        prefers: None,
     });
     let proxied = async {
         let (mut client, _) = door.accept().await.unwrap();
@@ -258,6 +259,7 @@ async fn accounts_share_no_connection_and_a_changed_account_makes_new_ones() {
         origin: &origin,
         outs,
         allows_private: false,
+        prefers: None,
     };
     let first = egress.ways(exits("one", &outs));
     assert!(Arc::ptr_eq(&first, &egress.ways(exits("one", &outs))));
