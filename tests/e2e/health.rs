@@ -11,7 +11,7 @@ use relay_tests::{
 };
 use serde_json::json;
 
-use crate::{MODEL, Setup, ask, setup};
+use crate::{MODEL, Setup, ask, setup, shown};
 
 const SETTINGS: &str =
     "[metrics]\nlisten = \"127.0.0.1:0\"\n[limits]\nfirst_byte_timeout = \"700ms\"\nidle_timeout = \"700ms\"\n";
@@ -285,18 +285,6 @@ async fn in_a_pool(world: &World, at: usize, row: &Row) {
     for name in &names {
         world.hub.command(&["account", "remove", name]).await.succeeded();
     }
-}
-
-/// Once its attempts are written down.
-async fn shown(world: &World, call: &str) -> serde_json::Value {
-    for _ in 0..200 {
-        let shown = world.hub.command(&["usage", "show", call, "--json"]).await;
-        if shown.exit_code == Some(0) && !shown.stdout.contains("\"attempts\":[]") {
-            return serde_json::from_str(&shown.stdout).unwrap();
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    panic!("no attempts of {call} were written");
 }
 
 async fn world() -> World {

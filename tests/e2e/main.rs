@@ -55,7 +55,9 @@ mod ways;
 mod websocket;
 mod wires;
 
-use relay_tests::world::{Programs, Setup};
+use std::time::Duration;
+
+use relay_tests::world::{Programs, Setup, World};
 use serde_json::{Value, json};
 
 /// A model the tests price themselves; see `Setup::models`.
@@ -72,6 +74,18 @@ fn setup() -> Setup {
         models: vec![MODEL.to_owned()],
         ..Setup::new(PROGRAMS)
     }
+}
+
+/// `usage show` of a call, once its attempts are written down.
+async fn shown(world: &World, call: &str) -> Value {
+    for _ in 0..200 {
+        let shown = world.hub.command(&["usage", "show", call, "--json"]).await;
+        if shown.exit_code == Some(0) && !shown.stdout.contains("\"attempts\":[]") {
+            return serde_json::from_str(&shown.stdout).unwrap();
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("no attempts of {call} were written");
 }
 
 /// A request to `/responses`.

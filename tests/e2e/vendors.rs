@@ -6,13 +6,14 @@ use http::{HeaderMap, Method};
 use relay_tests::{
     client::Client,
     oauth::TokenEndpoint,
+    socket::Socket,
     vendor::{Script, Usage},
     world::{VENDOR_SECRET, World},
 };
 use serde_json::json;
 use sqlx::{Connection as _, SqliteConnection, sqlite::SqliteConnectOptions};
 
-use crate::{MODEL, ask, ask_chat, setup};
+use crate::{MODEL, ask, ask_chat, setup, shown};
 
 /// Puts an account like this in the place of the world's own, and gives a client that sees it.
 async fn instead(world: &World, name: &str, secret: &str, words: &[&str]) -> Client {
@@ -131,6 +132,52 @@ async fn azure_by_entra_calls_deployments_with_tokens_that_end_and_none_is_refus
     assert_eq!(responses(&client, false).await, 200);
     assert_eq!(world.hub.json(&["account", "test", "azure"]).await["works"], true);
     assert_eq!(entra.refusals(), 0);
+    world.assert_billed_truly().await;
+    world.assert_sound().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_the_vendor_refuses_is_replaced_once_for_all_and_the_calls_go_on() {
+    let world = setup().start().await;
+    let entra = TokenEndpoint::start(Duration::from_secs(3600), None, &[("client_id", "app")]).await;
+    let verified = entra.verifier();
+    world.vendor.guard(move |_, _, headers, _| verified(headers));
+    let (url, base) = (entra.url(), world.vendor.base_url());
+    let words = [
+        "--vendor",
+        "compatible",
+        "--credential",
+        "client-credentials",
+        "--client-id",
+        "app",
+    ];
+    let more = ["--token-url", &url, "--base-url", &base];
+    let client = instead(&world, "app", "secret", &[&words[..], &more].concat()).await;
+    assert_eq!(responses(&client, true).await, 200);
+    assert_eq!(entra.issued(), 1);
+
+    // It would be good for an hour more, but its vendor takes it no longer.
+    entra.revoke();
+    let calls = (0..8).map(|at| responses(&client, at % 2 == 0));
+    assert_eq!(futures_util::future::join_all(calls).await, [200; 8]);
+    assert_eq!(entra.issued(), 2, "asked for once, for all calls");
+    let told = world.hub.json(&["account", "health"]).await;
+    assert_eq!(told[0]["state"], "in use", "{told}");
+
+    // A socket is opened with a fresh one too.
+    entra.revoke();
+    assert!(Socket::responses(world.hub.http(), &world.key).await.is_ok());
+    assert_eq!(entra.issued(), 3);
+
+    // Where no token is good the client hears the vendor's word, once.
+    world.vendor.guard(|_, _, _, _| false);
+    let before = world.vendor.posts().len();
+    let refused = client.post("/responses", ask(false)).await.unwrap().rest().await;
+    assert_eq!(refused.status, 401);
+    assert_eq!(world.vendor.posts().len() - before, 2);
+    let told = shown(&world, refused.headers["relay-call-id"].to_str().unwrap()).await;
+    let attempts = told[0]["attempts"].as_array();
+    assert_eq!(attempts.map(Vec::len), Some(2), "each attempt is a row: {told}");
     world.assert_billed_truly().await;
     world.assert_sound().await;
 }

@@ -12,7 +12,7 @@ use http_body_util::{BodyExt, Full, Limited};
 use relay_protocol::{Endpoint, Lane, Payload, Wire};
 use relay_shared::call::CallId;
 
-use super::{Exchange, meter::Unanswered};
+use super::{Exchange, meter::Unanswered, upstream::Renewal};
 use crate::{
     directory::Account,
     egress::{Answer, Route},
@@ -46,6 +46,9 @@ pub(super) struct Again {
     rows: Vec<AttemptRow>,
 }
 
+/// By what an attempt leaves, what is sent, and what is kept of it.
+pub(super) type Leaving = (Route, Request<Full<Bytes>>, Option<Box<Renewal>>);
+
 /// For whom a request was written: an account that would need another writing is not tried.
 #[derive(PartialEq, Eq)]
 struct Written {
@@ -69,16 +72,17 @@ impl Written {
 pub(super) type Asked = Result<Response<Answer>, Unanswered>;
 
 impl Again {
-    /// Keeps what another attempt needs, where there may be one.
+    /// Keeps what another attempt needs, where there may be one: at another account, or with another access token.
     pub(super) fn keep(
         exchange: &Arc<Exchange>,
         (taken, call): (&Taken, CallId),
         (asked, region): (vendor::Asked<'_>, Option<Region>),
         (client, headers, body): (Wire, &HeaderMap, &Payload),
+        may_renew: bool,
     ) -> Option<Box<Self>> {
         let limits = &exchange.limits;
         let left = limits.attempts.saturating_sub(1);
-        (left > 0 && taken.may_move()).then(|| {
+        (may_renew || (left > 0 && taken.may_move())).then(|| {
             Box::new(Self {
                 exchange: exchange.clone(),
                 call,
@@ -109,8 +113,8 @@ impl Again {
         may_move && self.left > 0 && Instant::now() < self.until
     }
 
-    /// The same request for another account.
-    pub(super) fn leave(&mut self, taken: &Taken) -> Option<(Route, Request<Full<Bytes>>)> {
+    /// The same request for another account, and what is kept of it.
+    pub(super) fn leave(&mut self, taken: &Taken) -> Option<Leaving> {
         self.left = self.left.saturating_sub(1);
         if Written::of(&taken.account, self.client) != self.written {
             return None;
@@ -130,7 +134,8 @@ impl Again {
             stream: self.stream,
         };
         let request = to.request(to.token_now().ok()?, asked, headers, body).ok()?;
-        Some((route, request))
+        let renewal = to.renewal(&request);
+        Some((route, request, renewal))
     }
 
     /// Notes an attempt that ended.

@@ -94,8 +94,10 @@ impl Dispatch {
             (&taken, call),
             (asked, region),
             (endpoint.wire(), &headers, &payload),
+            upstream.may_renew(),
         );
         let request = upstream.request(upstream.token().await?, asked, headers, payload)?;
+        let renewal = upstream.renewal(&request);
         let claim = idempotency::leaves(self.claim, permit.hold.number()).await?;
         let record = record.take().ok_or_else(internal)?;
         let Permit {
@@ -109,6 +111,7 @@ impl Dispatch {
             route,
             taken,
             again,
+            renewal,
             routing: exchange.routing.clone(),
             _claim: claim,
             ticket: Some(ticket),

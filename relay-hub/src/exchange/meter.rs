@@ -8,7 +8,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Request, Response, header};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::Full;
 use relay_protocol::{Code, Refusal, Shape, Wire};
 use relay_shared::{call::CallId, fault, http::from_vendor};
@@ -23,6 +23,7 @@ use super::{
     drain::Drain,
     flow::Flow,
     request::Memory,
+    upstream::Renewal,
 };
 use crate::{
     admission::Ticket,
@@ -49,6 +50,8 @@ pub(super) struct Meter {
     /// The account that serves it, and what another one would need.
     pub(super) taken: Taken,
     pub(super) again: Option<Box<Again>>,
+    /// What is kept of a request whose access token may be refused.
+    pub(super) renewal: Option<Box<Renewal>>,
     pub(super) routing: Routing,
     /// Kept until the answer ended, or its client left.
     pub(super) ticket: Option<Ticket>,
@@ -155,6 +158,13 @@ impl Meter {
         loop {
             let began = Instant::now();
             let asked = self.attempt(request, reply).await;
+            if let Some(next) = self.renewed(&asked).await {
+                if let Some(again) = &mut self.again {
+                    again.note(&self.taken, &self.route, &asked, began);
+                }
+                request = next;
+                continue;
+            }
             match &asked {
                 Ok(answer) => self.taken.answered(answer.status(), answer.headers()),
                 Err(Unanswered {
@@ -179,6 +189,13 @@ impl Meter {
         }
     }
 
+    /// The request with another access token, once, where the vendor refused the one that it had.
+    async fn renewed(&mut self, asked: &Asked) -> Option<Request<Full<Bytes>>> {
+        let is_refused = || matches!(asked, Ok(answer) if answer.status() == StatusCode::UNAUTHORIZED);
+        let renewal = self.renewal.take_if(|_| is_refused())?;
+        Box::pin(renewal.request()).await
+    }
+
     /// The account that failed, and the request for another one.
     fn another(&mut self, asked: &Asked) -> Option<(Taken, Request<Full<Bytes>>)> {
         let again = self.again.as_mut()?;
@@ -186,7 +203,8 @@ impl Meter {
             return None;
         }
         let failed = self.taken.another()?;
-        let (route, request) = again.leave(&self.taken)?;
+        let (route, request, renewal) = again.leave(&self.taken)?;
+        self.renewal = renewal;
         self.bill.record.leased(&self.taken, route.name());
         self.route = route;
         Some((failed, request))

@@ -78,7 +78,54 @@ impl Upstreams {
     }
 }
 
+/// A call that can be sent once more with another access token.
+pub(super) struct Renewal {
+    source: Arc<Source>,
+    used: HeaderValue,
+    request: Request<Full<Bytes>>,
+}
+
+impl Renewal {
+    /// The same request with another token than the one that the vendor refused, if there is one in time.
+    pub(super) async fn request(self) -> Option<Request<Full<Bytes>>> {
+        let Self {
+            source,
+            used,
+            mut request,
+        } = self;
+        let token = source.another(&used).await?;
+        request.headers_mut().insert(header::AUTHORIZATION, token);
+        Some(request)
+    }
+}
+
 impl Upstream {
+    /// Whether its calls take access tokens, of which the vendor may refuse one.
+    pub(super) const fn may_renew(&self) -> bool {
+        matches!(self.access, Access::Token(_))
+    }
+
+    /// What is kept of a request whose access token the vendor may refuse.
+    pub(super) fn renewal(&self, request: &Request<Full<Bytes>>) -> Option<Box<Renewal>> {
+        let Access::Token(source) = &self.access else {
+            return None;
+        };
+        let used = request.headers().get(header::AUTHORIZATION)?.clone();
+        Some(Box::new(Renewal {
+            source: source.clone(),
+            used,
+            request: request.clone(),
+        }))
+    }
+
+    /// Another access token than this one, which the vendor refused.
+    pub(super) async fn another_token(&self, refused: Option<&HeaderValue>) -> Option<HeaderValue> {
+        match &self.access {
+            Access::Fixed | Access::Signature(_) => None,
+            Access::Token(source) => source.another(refused?).await,
+        }
+    }
+
     /// The access token for a call, of an account that has one; waited for a few seconds where there is none.
     ///
     /// # Errors

@@ -93,7 +93,7 @@ async fn handle(
     };
     let script = match (&head.method, path.as_str()) {
         _ if !is_accepted && is_bedrock => bedrock::wrong_signature(&head.headers),
-        _ if !is_accepted => Script::error(401, "invalid_request_error", Some("invalid_api_key"), "No."),
+        _ if !is_accepted => no_key(),
         (&Method::GET, "/v1beta/models") => {
             Script::json(200, &json!({"models": [{"name": "models/gemini-3.8-flash"}]}))
         }
@@ -132,6 +132,10 @@ async fn handle(
     .await
 }
 
+fn no_key() -> Script {
+    Script::error(401, "invalid_request_error", Some("invalid_api_key"), "No.")
+}
+
 /// The script with what the prompt counts, where the vendor remembers prompts.
 pub(super) fn remembered(
     shared: &Shared,
@@ -161,7 +165,14 @@ async fn upgrade(
     control: &Arc<Control>,
     request: Request<Incoming>,
 ) -> Result<Response<Reply>, Scripted> {
-    match shared.upgrade() {
+    let guard = shared.guard.lock().expect("no holder panics").clone();
+    let target = request.uri().path_and_query().map_or("", |target| target.as_str());
+    let is_accepted = guard.is_none_or(|accepts| accepts(request.method(), target, request.headers(), b""));
+    let upgrade = match is_accepted {
+        true => shared.upgrade(),
+        false => Upgrade::Refuse(Box::new(no_key())),
+    };
+    match upgrade {
         Upgrade::Accept => Ok(socket::accept(shared, control, request)),
         Upgrade::AcceptWith(name, value) => {
             let mut response = socket::accept(shared, control, request);

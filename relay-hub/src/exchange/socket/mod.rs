@@ -121,7 +121,23 @@ impl Exchange {
         head: &http::request::Parts,
         taken: &Taken,
     ) -> Result<(Upgrade, Arc<str>, IpAddr), Refused> {
-        let request = upgrade_request(upstream, upstream.token().await?, head, taken)?;
+        let token = upstream.token().await?;
+        let asked = self.ask_upgrade(upstream, route, head, (taken, token.clone())).await?;
+        let is_refused = matches!(&asked.0, Upgrade::Refused(answer) if answer.status() == StatusCode::UNAUTHORIZED);
+        if is_refused && let Some(fresh) = upstream.another_token(token.as_ref()).await {
+            return self.ask_upgrade(upstream, route, head, (taken, Some(fresh))).await;
+        }
+        Ok(asked)
+    }
+
+    async fn ask_upgrade(
+        &self,
+        upstream: &Upstream,
+        route: &Route,
+        head: &http::request::Parts,
+        (taken, token): (&Taken, Option<HeaderValue>),
+    ) -> Result<(Upgrade, Arc<str>, IpAddr), Refused> {
+        let request = upgrade_request(upstream, token, head, taken)?;
         match tokio::time::timeout(UPGRADE_TIMEOUT, route.upgrade(request)).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(error)) => {
