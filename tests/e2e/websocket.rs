@@ -70,6 +70,34 @@ async fn frames_pass_as_they_came_in_both_directions() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_socket_ends_with_its_running_answer_when_its_account_is_disabled() {
+    let world = setup().start().await;
+    let gate = Gate::new(2);
+    world.vendor.next(Script::message("a slow answer ").gate(&gate));
+    let mut idle = through_agent(&world).await;
+    let mut busy = through_hub(&world).await;
+    busy.send(&create(json!({}))).await.unwrap();
+    let Message::Text(first) = busy.next().await.unwrap() else {
+        panic!("no event")
+    };
+    assert!(first.contains("response.created"), "{first}");
+
+    world.hub.command(&["account", "disable", "main"]).await.succeeded();
+    assert!(
+        matches!(idle.next().await.unwrap(), Message::Close(Some(1001))),
+        "an idle one ends at once"
+    );
+    gate.release(100);
+    let answer = busy.answer().await.unwrap();
+    assert!(answer.last().unwrap().contains("response.completed"), "{answer:?}");
+    assert!(matches!(busy.next().await.unwrap(), Message::Close(Some(1001))));
+    let rows = world.books().settled(1).await;
+    assert_eq!(rows[0].ending, "completed");
+    world.assert_billed_truly().await;
+    world.assert_sound().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_the_client_sends_reaches_the_vendor_frame_by_frame() {
     let world = setup().start().await;
     for way in ["agent", "hub"] {

@@ -7,7 +7,7 @@ use std::{
     pin::pin,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -65,6 +65,10 @@ pub(super) struct Session {
     started: Instant,
     /// Milliseconds after `started` at which the vendor was last heard.
     heard: AtomicU64,
+    /// Calls whose last event is not sent yet.
+    open: AtomicU64,
+    /// The account is no longer the tenant's: the socket ends with the answer that runs.
+    is_withdrawn: AtomicBool,
 }
 
 /// One `response.create` and its answer.
@@ -91,6 +95,8 @@ pub(super) enum End {
     /// The client broke the protocol; the code to close with.
     Violation(u16),
     ClientGone,
+    /// The account is no longer the tenant's.
+    Withdrawn,
     VendorGone,
     VendorSilent,
     Stopped(Stopped),
@@ -120,6 +126,8 @@ impl Session {
             last: Mutex::default(),
             started,
             heard,
+            open: AtomicU64::new(0),
+            is_withdrawn: AtomicBool::new(false),
         }
     }
 
@@ -138,6 +146,7 @@ impl Session {
         let end = tokio::select! {
             end = self.upwards(&mut from_client, &mut to_vendor, &to_client) => end,
             end = self.downwards(&mut from_vendor, &to_client) => end,
+            () = self.withdrawn() => End::Withdrawn,
             why = self.caller.tenant.stop.asked() => End::Stopped(why),
         };
         if matches!(end, End::ClientGone | End::ClientClosed) && !self.turns().is_empty() {
@@ -149,6 +158,16 @@ impl Session {
 
     fn turns(&self) -> std::sync::MutexGuard<'_, VecDeque<Turn>> {
         self.turns.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Resolves when the account is no longer the tenant's and no answer runs. While one runs its last event ends the
+    /// socket, once it is sent.
+    async fn withdrawn(&self) {
+        self.taken.withdrawn(&self.caller.tenant.id).await;
+        self.is_withdrawn.store(true, Ordering::SeqCst);
+        if self.open.load(Ordering::SeqCst) > 0 {
+            std::future::pending().await
+        }
     }
 
     // ---- client to vendor ----
@@ -284,6 +303,7 @@ impl Session {
                 _place: place,
             };
             self.mark_heard();
+            self.open.fetch_add(1, Ordering::SeqCst);
             self.turns().push_back(turn);
         }
         Ok(model)
@@ -320,12 +340,14 @@ impl Session {
             if let Err(end) = heard {
                 return end;
             }
+            let mut is_last = false;
             let (raw, is_close) = match from.items.pop_front() {
                 None => continue,
                 Some(Item::Text { raw, text }) => {
                     let edits = self.edits(&text);
-                    if let Err(end) = self.observe(&text).await {
-                        return end;
+                    match self.observe(&text).await {
+                        Ok(ended) => is_last = ended,
+                        Err(end) => return end,
                     }
                     if let Err(end) = self.keep_up().await {
                         return end;
@@ -346,6 +368,10 @@ impl Session {
             }
             if is_close {
                 return End::Closed;
+            }
+            let was_only = is_last && self.open.fetch_sub(1, Ordering::SeqCst) == 1;
+            if was_only && self.is_withdrawn.load(Ordering::SeqCst) {
+                return End::Withdrawn;
             }
         }
     }
@@ -416,7 +442,7 @@ impl Session {
             let is_observed = match from.items.pop_front() {
                 None => from.read().await,
                 Some(Item::Text { text, .. }) => match self.observe(&text).await {
-                    Ok(()) => self.keep_up().await,
+                    Ok(_) => self.keep_up().await,
                     Err(end) => Err(end),
                 },
                 Some(Item::Binary { .. } | Item::Control { .. }) => Ok(()),
@@ -441,17 +467,19 @@ impl Session {
         renamed.map_or_else(Edits::default, |name| tell_model(text.as_slice(), name))
     }
 
-    /// The terminal barrier: the last event of an answer waits for its settlement. Nothing waits before that is queued,
+    /// The terminal barrier: the last event of an answer waits for its settlement. True where it was the last. Nothing waits before that is queued,
     /// for this direction may be dropped where it waits.
-    async fn observe(&self, text: &Payload) -> Result<(), End> {
+    async fn observe(&self, text: &Payload) -> Result<bool, End> {
         let settled = {
             let mut turns = self.turns();
-            let Some(turn) = turns.front_mut() else { return Ok(()) };
+            let Some(turn) = turns.front_mut() else {
+                return Ok(false);
+            };
             if turn.meter.observed().events == 0 {
                 turn.bill.record.answered(StatusCode::OK, None);
             }
             if !turn.meter.message(text.as_slice()) {
-                return Ok(());
+                return Ok(false);
             }
             let written = turn.meter.take_sample();
             let observed = turn.meter.observed();
@@ -466,7 +494,7 @@ impl Session {
             turns.pop_front();
             settled
         };
-        settled.await.map_err(|_| End::Unsettled)
+        settled.await.map(|_| true).map_err(|_| End::Unsettled)
     }
 
     fn patience(&self) -> Duration {
@@ -573,6 +601,8 @@ pub(super) async fn tell(end: End, is_running: bool, socket: &str, mut to_client
     let close = match end {
         End::Closed | End::ClientGone => None,
         End::ClientClosed => Some((1000, None)),
+        // Going away: clients connect again, and find another account.
+        End::Withdrawn => Some((1001, None)),
         End::Violation(code) => Some((code, None)),
         End::VendorGone => Some((
             1011,
@@ -618,6 +648,8 @@ const fn ending(end: End) -> Ending {
     match end {
         End::Closed | End::VendorGone => Ending::VendorCut,
         End::ClientClosed | End::ClientGone | End::Violation(_) => Ending::ClientGone,
+        // No answer runs.
+        End::Withdrawn => Ending::Completed,
         End::VendorSilent => Ending::VendorTimeout,
         End::Stopped(Stopped::Draining) => Ending::HubDraining,
         End::Stopped(Stopped::Suspended) => Ending::Suspended,
