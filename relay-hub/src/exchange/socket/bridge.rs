@@ -15,8 +15,9 @@ use serde_json::{Value, json};
 
 use super::{
     REFUSAL_BYTES,
+    close::{End, tell},
     ends::{ClientEnd, Sink, Source},
-    session::{End, TURNS, tell},
+    session::TURNS,
 };
 use crate::{
     admission::SocketTicket,

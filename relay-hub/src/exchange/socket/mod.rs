@@ -3,6 +3,7 @@
 //! the socket go by HTTP, each as if it had come so.
 
 mod bridge;
+mod close;
 mod ends;
 mod session;
 

@@ -1,10 +1,10 @@
-//! The two directions of a running socket. Upwards each `response.create` gets its own hold before it leaves;
-//! downwards each answer's end waits for its settlement. Knows no transport.
+//! A running socket, and from the vendor to its client: each answer's end waits for its settlement. Knows no transport.
+
+mod up;
 
 use std::{
     collections::VecDeque,
     net::IpAddr,
-    pin::pin,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -12,33 +12,25 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
 use http::StatusCode;
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use relay_protocol::{
-    Code, Edits, Ending as Said, Endpoint, Envelope, Frame, Meter, Observed, Payload, Refusal, Tokens, Wire,
-    tell_model,
-    ws::{Item, Messages, encode_close, encode_text},
+    Edits, Ending as Said, Meter, Observed, Payload, Tokens, tell_model,
+    ws::{Item, Messages, encode_text},
 };
 use relay_shared::call::CallId;
 
-use super::ends::{ClientEnd, Sink, Source, split};
+use super::{
+    close::{End, ending, tell},
+    ends::{ClientEnd, Sink, Source, split},
+};
 use crate::{
-    admission::{Head, Permit, SocketTicket, Ticket},
-    catalogue::Model,
-    directory::{OnAbort, Stopped},
-    exchange::{
-        Exchange,
-        bill::{ANSWER_SAMPLE, Bill, Spent, kept},
-        drain::Drain,
-        keepalive,
-        meter::{draining, suspended},
-        record::Record,
-    },
+    admission::{SocketTicket, Ticket},
+    directory::OnAbort,
+    exchange::{Exchange, bill::Bill, drain::Drain, keepalive},
     identity::Caller,
     ledger::{Ending, Link},
-    refusal::Refused,
     routing::{Occupied, Taken},
     vendor::Trouble,
 };
@@ -83,25 +75,6 @@ struct Turn {
     ticket: Option<Ticket>,
     /// Its place among the calls of the account.
     _place: Option<Occupied>,
-}
-
-/// Why a session ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum End {
-    /// The vendor's closing handshake was passed on.
-    Closed,
-    /// The client's was.
-    ClientClosed,
-    /// The client broke the protocol; the code to close with.
-    Violation(u16),
-    ClientGone,
-    /// The account is no longer the tenant's.
-    Withdrawn,
-    VendorGone,
-    VendorSilent,
-    Stopped(Stopped),
-    Exhausted(Spent),
-    Unsettled,
 }
 
 impl Session {
@@ -169,166 +142,6 @@ impl Session {
             std::future::pending().await
         }
     }
-
-    // ---- client to vendor ----
-
-    async fn upwards(&self, from: &mut Source, to_vendor: &mut Sink, to_client: &tokio::sync::Mutex<Sink>) -> End {
-        let mut messages = Messages::new(self.exchange.limits.body_bytes);
-        let mut from = Ahead { from, chunk: None };
-        loop {
-            let Some(chunk) = from.next().await else {
-                return End::ClientGone;
-            };
-            let items = match messages.push(chunk) {
-                Ok(items) => items,
-                Err(error) => return End::Violation(error.close_code()),
-            };
-            for item in items {
-                let (raw, is_close) = match item {
-                    Item::Text { raw, text } => match from.unless_gone(self.admit(&text)).await {
-                        Ok(Ok(edited)) => (edited.unwrap_or(raw), false),
-                        Ok(Err(refused)) => {
-                            let told = encode_text(&refused.public.socket_frame(&self.socket.to_string()), None);
-                            if to_client.lock().await.send(told).await.is_err() {
-                                return End::ClientGone;
-                            }
-                            continue;
-                        }
-                        Err(end) => return end,
-                    },
-                    Item::Binary { raw } | Item::Control { raw, .. } => (raw, false),
-                    Item::Close { raw, .. } => (raw, true),
-                };
-                if is_close && self.drains() {
-                    return End::ClientClosed;
-                }
-                if to_vendor.send(raw).await.is_err() {
-                    return End::VendorGone;
-                }
-                if is_close {
-                    return End::ClientClosed;
-                }
-            }
-        }
-    }
-
-    /// Lets one text message go up: a call with its hold, or anything else as it is. `Some` when it was edited.
-    async fn admit(&self, text: &Payload) -> Result<Option<Bytes>, Refused> {
-        let Frame::Create(mut envelope) = Frame::read(text.as_slice())? else {
-            return Ok(None);
-        };
-        envelope.behind = self.behind(&envelope);
-        let call = CallId::random();
-        let mut record = Some(Record::begin(
-            call,
-            &self.caller,
-            Endpoint::Responses,
-            self.link,
-            Instant::now(),
-        ));
-        match self.begin(call, &envelope, text, &mut record).await {
-            Ok(model) if model.upstream == model.name => Ok(None),
-            Ok(model) => {
-                let edited = envelope.edits(Some(&model.upstream), false).apply(text);
-                Ok(Some(encode_text(edited.as_slice(), Some(mask()))))
-            }
-            Err(refused) => {
-                if let Some(record) = record {
-                    record.note(&self.exchange.ledger, &refused);
-                }
-                Err(refused)
-            }
-        }
-    }
-
-    async fn begin(
-        &self,
-        call: CallId,
-        envelope: &Envelope,
-        text: &Payload,
-        record: &mut Option<Record>,
-    ) -> Result<Model, Refused> {
-        let Some(mut row) = record.take() else {
-            return Err(Refusal::new(Code::Internal, "No record.").into());
-        };
-        let (way, local) = &self.left_by;
-        row.leased(&self.taken, way);
-        row.left((way, *local));
-        row.asked(envelope);
-        let row = record.insert(row);
-        if self.turns().len() >= TURNS {
-            return Err(Refusal::new(Code::RateLimited, format!("{TURNS} calls wait on this socket already.")).into());
-        }
-        let Exchange {
-            identity,
-            admission,
-            catalogue,
-            ..
-        } = self.exchange.as_ref();
-        let caller = identity.again(&self.caller)?;
-        let asks = Head {
-            endpoint: Endpoint::Responses,
-            address: self.address,
-            length: Some(envelope.bytes),
-        };
-        let ticket = admission.enter(&caller, &asks).await?.ticket().await?;
-        let mut model = catalogue.model(&caller, &envelope.model).await?;
-        row.priced(&model);
-        let previous = envelope.previous_response.as_deref();
-        let place = self.taken.attend(&caller.tenant, previous).await?;
-        let permit = admission
-            .hold(ticket, call, &caller, &model, envelope, catalogue)
-            .await?;
-        let Permit {
-            ticket,
-            hold,
-            tally,
-            instead,
-            reach,
-        } = permit;
-        if let Some(instead) = instead {
-            model = *instead;
-            row.priced(&model);
-        }
-        hold.hasten();
-        row.held();
-        row.trail = self.taken.trail();
-        if let Some(row) = record.take() {
-            let turn = Turn {
-                bill: Bill::new((hold, tally, reach), &model, envelope, kept(text), row),
-                input: Tokens::new(envelope.bytes as u64).saturating_add(envelope.behind.unwrap_or(model.context)),
-                meter: Meter::new(Wire::Responses).sampling(ANSWER_SAMPLE),
-                renamed: (model.upstream != model.name).then(|| model.name.clone()),
-                ticket: Some(ticket),
-                _place: place,
-            };
-            self.mark_heard();
-            self.open.fetch_add(1, Ordering::SeqCst);
-            self.turns().push_back(turn);
-        }
-        Ok(model)
-    }
-
-    /// What stands behind the answer that a call goes on from, if that is this socket's last one: Codex sends what is
-    /// new and names the rest. Holding the whole context window for each turn would hold many times its cost.
-    fn behind(&self, envelope: &Envelope) -> Option<Tokens> {
-        if !envelope.continues {
-            return Some(Tokens::ZERO);
-        }
-        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        let (id, tokens) = last.as_ref()?;
-        envelope.goes_on_only_from(id).then_some(*tokens)
-    }
-
-    fn remember(&self, observed: &Observed, input: Tokens) {
-        let Some(id) = observed.response_id.clone() else { return };
-        let reported = observed.usage.map(|usage| usage.input.saturating_add(usage.output));
-        // A warm-up may report nothing of what it made the vendor remember.
-        let tokens = reported.filter(|used| *used > Tokens::ZERO).unwrap_or(input);
-        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some((id, tokens));
-    }
-
-    // ---- vendor to client ----
 
     async fn downwards(&self, from: &mut FromVendor, to_client: &tokio::sync::Mutex<Sink>) -> End {
         loop {
@@ -467,8 +280,16 @@ impl Session {
         renamed.map_or_else(Edits::default, |name| tell_model(text.as_slice(), name))
     }
 
-    /// The terminal barrier: the last event of an answer waits for its settlement. True where it was the last. Nothing waits before that is queued,
-    /// for this direction may be dropped where it waits.
+    fn remember(&self, observed: &Observed, input: Tokens) {
+        let Some(id) = observed.response_id.clone() else { return };
+        let reported = observed.usage.map(|usage| usage.input.saturating_add(usage.output));
+        // A warm-up may report nothing of what it made the vendor remember.
+        let tokens = reported.filter(|used| *used > Tokens::ZERO).unwrap_or(input);
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some((id, tokens));
+    }
+
+    /// The terminal barrier: the last event of an answer waits for its settlement. True where it was the last. Nothing
+    /// waits before that is queued, for this direction may be dropped where it waits.
     async fn observe(&self, text: &Payload) -> Result<bool, End> {
         let settled = {
             let mut turns = self.turns();
@@ -531,8 +352,6 @@ impl Session {
             .saturating_sub(Duration::from_millis(self.heard.load(Ordering::Relaxed)))
     }
 
-    // ---- the end ----
-
     async fn finish(self, end: End, to_client: Sink, to_vendor: Sink) {
         let turns: Vec<Turn> = self.turns().drain(..).collect();
         if !turns.is_empty() && matches!(end, End::VendorGone | End::VendorSilent) {
@@ -566,102 +385,4 @@ impl FromVendor {
         self.items.extend(items);
         Ok(())
     }
-}
-
-/// A client's bytes, of which one chunk may be read before its turn.
-struct Ahead<'a> {
-    from: &'a mut Source,
-    chunk: Option<Bytes>,
-}
-
-impl Ahead<'_> {
-    async fn next(&mut self) -> Option<Bytes> {
-        match self.chunk.take() {
-            Some(chunk) => Some(chunk),
-            None => self.from.next().await,
-        }
-    }
-
-    /// Does something that may wait in line, as long as the client is there: one that leaves gives its place up.
-    async fn unless_gone<T>(&mut self, work: impl Future<Output = T>) -> Result<T, End> {
-        let mut work = pin!(work);
-        if self.chunk.is_none() {
-            tokio::select! {
-                biased;
-                done = &mut work => return Ok(done),
-                chunk = self.from.next() => self.chunk = Some(chunk.ok_or(End::ClientGone)?),
-            }
-        }
-        Ok(work.await)
-    }
-}
-
-/// Tells the client, as far as it still listens, why its socket ends.
-pub(super) async fn tell(end: End, is_running: bool, socket: &str, mut to_client: Sink) {
-    let close = match end {
-        End::Closed | End::ClientGone => None,
-        End::ClientClosed => Some((1000, None)),
-        // Going away: clients connect again, and find another account.
-        End::Withdrawn => Some((1001, None)),
-        End::Violation(code) => Some((code, None)),
-        End::VendorGone => Some((
-            1011,
-            Some(Refusal::new(
-                Code::UpstreamBroke,
-                "The upstream broke off before the answer was complete.",
-            )),
-        )),
-        End::VendorSilent => Some((
-            1011,
-            Some(Refusal::new(
-                Code::UpstreamTimeout,
-                "The upstream fell silent before the answer was complete.",
-            )),
-        )),
-        End::Stopped(Stopped::Suspended) => Some((1008, Some(suspended()))),
-        End::Exhausted(spent) => Some((1008, Some(spent.refusal()))),
-        End::Stopped(Stopped::Draining) => Some((1012, Some(draining()))),
-        End::Unsettled => Some((
-            1011,
-            Some(Refusal::new(
-                Code::LedgerUnavailable,
-                "The relay could not settle this call; it is not charged.",
-            )),
-        )),
-    };
-    if let Some((code, refusal)) = close {
-        if let Some(refusal) = refusal.filter(|_| is_running) {
-            let words = match end {
-                // The answer has begun: it fails as one does in a stream.
-                End::Exhausted(_) => refusal.failed_response(socket),
-                _ => refusal.socket_frame(socket),
-            };
-            drop(to_client.send(encode_text(&words, None)).await);
-        }
-        let code = if is_running || code != 1011 { code } else { 1001 };
-        drop(to_client.send(encode_close(code, "", None)).await);
-    }
-    to_client.end().await;
-}
-
-const fn ending(end: End) -> Ending {
-    match end {
-        End::Closed | End::VendorGone => Ending::VendorCut,
-        End::ClientClosed | End::ClientGone | End::Violation(_) => Ending::ClientGone,
-        // No answer runs.
-        End::Withdrawn => Ending::Completed,
-        End::VendorSilent => Ending::VendorTimeout,
-        End::Stopped(Stopped::Draining) => Ending::HubDraining,
-        End::Stopped(Stopped::Suspended) => Ending::Suspended,
-        End::Exhausted(spent) => spent.ending(),
-        End::Unsettled => Ending::HubFault,
-    }
-}
-
-/// A fresh mask, as a client must give one (RFC 6455, 5.3).
-fn mask() -> [u8; 4] {
-    let mut mask = [0; 4];
-    // Without randomness the frame is still valid: towards a vendor the mask hides nothing.
-    aws_lc_rs::rand::fill(&mut mask).unwrap_or_default();
-    mask
 }
