@@ -1,6 +1,7 @@
-use relay_protocol::Tokens;
+use relay_protocol::{Tokens, Usage};
 
 use super::*;
+use crate::money::Times;
 
 #[test]
 fn the_shipped_list_is_sound() {
@@ -45,6 +46,47 @@ fn the_shipped_list_is_sound() {
     for model in ["gpt-5.5", "gpt-5-mini", "gpt-4.1", "gpt-4o", "o3", "o4-mini"] {
         find(model);
     }
+}
+
+/// Amazon asks the vendor's own price, a tenth more within one part of the world, two tenths more of the government.
+#[test]
+fn a_model_at_bedrock_costs_what_it_does_there() {
+    let rows = read("prices.toml", SHIPPED).unwrap();
+    let find = |name: &str| rows.iter().find(|row| row.model == name);
+    let at_bedrock: Vec<_> = rows
+        .iter()
+        .filter(|row| row.model.contains("anthropic.claude"))
+        .collect();
+    assert_eq!(at_bedrock.len(), 100);
+    for row in at_bedrock {
+        let (place, model) = row.model.split_once("anthropic.").unwrap();
+        let times = match place {
+            "" | "global." => "1",
+            "us-gov." => "1.2",
+            _ => "1.1",
+        };
+        let own = model.trim_end_matches(":0").trim_end_matches("-v1");
+        let own = &find(own).unwrap_or_else(|| panic!("{own}")).price.standard.base;
+        let times = times.parse().unwrap();
+        assert_eq!(row.price.standard.base, own.times(times).unwrap(), "{}", row.model);
+    }
+
+    // 7 read at 3.30 a million, 10,000 from the cache at 0.33, 2,000 into it at 4.125 and 500 for an hour at 6.60, 300
+    // written at 16.50: 23.1 + 3,300 + 8,250 + 3,300 + 4,950 millionths.
+    let usage = Usage {
+        input: Tokens::new(12_507),
+        cached: Tokens::new(10_000),
+        cache_write: Tokens::new(2_500),
+        cache_write_long: Tokens::new(500),
+        output: Tokens::new(300),
+        ..Usage::default()
+    };
+    let price = &find("us.anthropic.claude-sonnet-4-5-20250929-v1:0").unwrap().price;
+    assert_eq!(price.cost(&usage, None, Times::ONE).amount.to_string(), "0.0198231");
+    assert!(
+        find("us.anthropic.claude-sonnet-9-v1:0").is_none(),
+        "what is not listed has no price"
+    );
 }
 
 #[test]
