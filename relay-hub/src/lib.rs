@@ -30,5 +30,6 @@ pub mod seal;
 pub mod store;
 pub mod token;
 mod tokenizer;
+mod tree;
 pub mod vendor;
 pub mod way;

@@ -8,7 +8,7 @@ use relay_tests::codex::{Codex, Outcome, Run, Way};
 use relay_tests::vendor::{Break, Ending, Script, SocketFault, Upgrade, Vendor};
 use relay_tests::world::Setup;
 
-use crate::{MODEL, ask, look, setup};
+use crate::{MODEL, ask, setup};
 
 /// What the relay makes of a fault.
 enum Through {
@@ -384,7 +384,7 @@ async fn codex_stops_at_once_where_its_only_account_is_dead() {
     assert_eq!(world.vendor.posts().len(), asked, "the vendor was not asked");
 
     world.hub.command(&["account", "revive", "main"]).await.succeeded();
-    look(&world).await;
+    world.look().await;
     let outcome = codex
         .exec(&Run {
             model: MODEL,

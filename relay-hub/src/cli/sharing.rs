@@ -82,7 +82,7 @@ pub(super) async fn set(desk: &mut Desk<'_>, words: &Set) -> Result<(), Failure>
     apply(desk, &words.name, &Change { models, ..change }).await
 }
 
-pub(super) fn models(problems: &mut Problems, text: &str) -> Option<Vec<ModelName>> {
+fn models(problems: &mut Problems, text: &str) -> Option<Vec<ModelName>> {
     let read = |name: &str| {
         let model = ModelName::parse(name.trim());
         if model.is_none() {

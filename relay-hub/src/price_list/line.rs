@@ -3,13 +3,10 @@
 use relay_protocol::Tokens;
 use relay_shared::config::Problems;
 
-use super::{
-    node::{Kind, Node, Table},
-    shown,
-};
 use crate::{
     money::{AmountError, Long, Nanos, Price, Rates, Service, Tariff, Times, ToolPrices},
     store::prices::PriceRow,
+    tree::{Kind, Node, Table, shown},
 };
 
 /// Collects what is wrong while it reads.

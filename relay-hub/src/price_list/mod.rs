@@ -2,18 +2,18 @@
 //! Touches no database.
 
 mod line;
-mod node;
 
 use std::collections::BTreeSet;
 
 use relay_shared::config::Problems;
 use serde_json::Value;
 
-use self::{
-    line::Reader,
-    node::{Kind, Node, Table},
+use self::line::Reader;
+use crate::{
+    money::ToolPrices,
+    store::prices::PriceRow,
+    tree::{Kind, Node, Table, shown},
 };
-use crate::{money::ToolPrices, store::prices::PriceRow};
 
 /// The list that comes with this version.
 pub const SHIPPED: &str = include_str!("../../prices.toml");
@@ -106,10 +106,6 @@ fn maybe_text(at: &mut Reader, file: &Table, key: &str) -> Option<String> {
             None
         }
     }
-}
-
-fn shown(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).take(80).collect()
 }
 
 const FILE_KEYS: [&str; 4] = ["version", "source", "tools", "model"];

@@ -1,8 +1,12 @@
 //! The operator's accounts at vendors. Their secrets are sealed before they come here.
 
-use sqlx::Row as _;
+use sqlx::{Row as _, SqliteConnection};
 
-use super::{Store, StoreError, tenants::is_name};
+use super::{
+    Store, StoreError,
+    sharing::{self, Change},
+    tenants::is_name,
+};
 use crate::ids::AccountId;
 
 /// A vendor account as the store has it.
@@ -82,10 +86,27 @@ impl From<sqlx::Error> for AddAccountError {
 
 /// Adds an account.
 pub async fn add(store: &Store, account: &AccountRow) -> Result<(), AddAccountError> {
+    let mut tx = store.write().await?;
+    insert(&mut tx, account).await?;
+    tx.commit().await?;
+    Ok(())
+}
+
+/// Adds accounts, each with how it is shared; all of them or none.
+pub async fn add_all(store: &Store, accounts: &[(AccountRow, Change)]) -> Result<(), AddAccountError> {
+    let mut tx = store.write().await?;
+    for (account, change) in accounts {
+        insert(&mut tx, account).await?;
+        sharing::change(&mut tx, &account.id, change).await?;
+    }
+    tx.commit().await?;
+    Ok(())
+}
+
+async fn insert(connection: &mut SqliteConnection, account: &AccountRow) -> Result<(), AddAccountError> {
     if !is_name(&account.name) {
         return Err(AddAccountError::BadName);
     }
-    let mut tx = store.write().await?;
     let added = sqlx::query(
         "INSERT INTO vendor_account \
          (id, name, vendor, base_url, secret, websocket, allows_private, created_ms, credential, settings, more_secret) \
@@ -103,12 +124,11 @@ pub async fn add(store: &Store, account: &AccountRow) -> Result<(), AddAccountEr
     .bind(&account.credential)
     .bind(&account.settings)
     .bind(&account.more_secret)
-    .execute(&mut *tx)
+    .execute(connection)
     .await?;
     if added.rows_affected() == 0 {
         return Err(AddAccountError::Taken(account.name.clone()));
     }
-    tx.commit().await?;
     Ok(())
 }
 
@@ -223,7 +243,7 @@ pub async fn list(store: &Store) -> Result<Vec<AccountRow>, StoreError> {
 }
 
 /// The same on a connection whose transaction makes it one picture with other reads.
-pub(crate) async fn read_all(connection: &mut sqlx::SqliteConnection) -> Result<Vec<AccountRow>, StoreError> {
+pub(crate) async fn read_all(connection: &mut SqliteConnection) -> Result<Vec<AccountRow>, StoreError> {
     let rows = sqlx::query(
         "SELECT id, name, vendor, base_url, credential, secret, more_secret, settings, websocket, allows_private, \
          created_ms, disabled_ms, disabled_until_ms FROM vendor_account ORDER BY created_ms, rowid",

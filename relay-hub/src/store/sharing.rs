@@ -109,17 +109,28 @@ pub struct Change {
 
 /// Changes an account's share, all of it or nothing.
 pub async fn set(store: &Store, account: &AccountId, change: &Change) -> Result<(), StoreError> {
+    let mut tx = store.write().await?;
+    self::change(&mut tx, account, change).await?;
+    tx.commit().await?;
+    Ok(())
+}
+
+/// The same on a connection, in whose transaction more happens.
+pub(super) async fn change(
+    connection: &mut SqliteConnection,
+    account: &AccountId,
+    change: &Change,
+) -> Result<(), StoreError> {
     let models = change
         .models
         .as_ref()
         .map(|models| models.as_ref().map(|models| listed(models)));
-    let mut tx = store.write().await?;
     sqlx::query("INSERT INTO account_share (account) VALUES ($1) ON CONFLICT DO NOTHING")
         .bind(account.as_str())
-        .execute(&mut *tx)
+        .execute(&mut *connection)
         .await?;
     if let Some(users) = &change.users {
-        set_users(&mut tx, account, users).await?;
+        set_users(connection, account, users).await?;
     }
     sqlx::query(
         "UPDATE account_share SET weight = coalesce($2, weight), \
@@ -135,15 +146,14 @@ pub async fn set(store: &Store, account: &AccountId, change: &Change) -> Result<
     .bind(change.revived_ms)
     .bind(models.is_some())
     .bind(models.flatten())
-    .execute(&mut *tx)
+    .execute(&mut *connection)
     .await?;
     if change.revived_ms.is_some() {
         sqlx::query("DELETE FROM account_health WHERE account = $1")
             .bind(account.as_str())
-            .execute(&mut *tx)
+            .execute(connection)
             .await?;
     }
-    tx.commit().await?;
     Ok(())
 }
 

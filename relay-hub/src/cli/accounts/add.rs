@@ -7,7 +7,10 @@ use http::Uri;
 use relay_protocol::Wire;
 use relay_shared::{config::Problems, secret::Secret};
 
-use super::{credential::CredentialWords, shown};
+use super::{
+    credential::{CredentialWords, Given},
+    shown,
+};
 use crate::{
     cli::{Desk, Failure, now_ms, typed},
     directory::{MORE_SECRET_FIELD, SECRET_FIELD},
@@ -21,63 +24,96 @@ use crate::{
 #[derive(Args)]
 pub(in crate::cli) struct Add {
     /// What you call it.
-    name: String,
+    pub(super) name: String,
     /// Which vendor.
     #[arg(long, value_parser = VendorKind::NAMES)]
-    vendor: String,
+    pub(super) vendor: String,
     /// Where its API begins, such as https://api.openai.com. Bedrock's follows from --aws-region.
     #[arg(long, value_name = "URL", required_unless_present = "aws_region")]
-    base_url: Option<String>,
+    pub(super) base_url: Option<String>,
     #[command(flatten)]
-    credential: CredentialWords,
+    pub(super) credential: CredentialWords,
     /// Azure: name deployments, by this version of the API, instead of the v1 API.
     #[arg(long, value_name = "VERSION")]
-    api_version: Option<String>,
+    pub(super) api_version: Option<String>,
     /// The wires it speaks, where they are not all of its vendor's.
     #[arg(long, value_delimiter = ',', value_parser = Settings::WIRES)]
-    wires: Vec<String>,
+    pub(super) wires: Vec<String>,
     /// It does not offer Responses over WebSocket.
     #[arg(long)]
-    no_websocket: bool,
+    pub(super) no_websocket: bool,
     /// Try the vendor's addresses of this IP version first, unless a way out says otherwise.
-    #[arg(long, value_name = "4|6", value_parser = ["4", "6"])]
-    prefer: Option<String>,
+    #[arg(long, value_name = "4|6", value_parser = PREFERENCES)]
+    pub(super) prefer: Option<String>,
     /// Its vendor may be at an address that is not public, such as 10.1.2.3.
     #[arg(long)]
-    allow_private: bool,
+    pub(super) allow_private: bool,
 }
 
-pub(super) async fn run(desk: &mut Desk<'_>, words: Add) -> Result<(), Failure> {
+/// IP versions that may be preferred.
+pub(super) const PREFERENCES: [&str; 2] = ["4", "6"];
+
+/// What the words of an account come to, its secrets not yet sealed.
+pub(super) struct Checked {
+    vendor: VendorKind,
+    base_url: String,
+    settings: Settings,
+    given: Given,
+}
+
+impl Checked {
+    /// What its secret is.
+    pub(super) const fn kind(&self) -> CredentialKind {
+        self.given.kind
+    }
+}
+
+/// Checks the words, reads the secrets, and notes all that is wrong.
+///
+/// # Errors
+/// There is no such vendor; a secret cannot be read.
+pub(super) fn check(words: &Add, problems: &mut Problems) -> Result<Checked, Failure> {
     let vendor = VendorKind::parse(&words.vendor).ok_or_else(|| Failure::usage("there is no such vendor"))?;
-    let mut problems = Problems::new();
     let mut base_url = String::new();
     let given = words.base_url.clone();
     let given = given.unwrap_or_else(|| words.credential.bedrock_url());
     match parse_url("base URL", &given, words.allow_private) {
         Ok(url) => base_url = url,
-        Err(failure) => failure.note("--base-url", &mut problems)?,
+        Err(failure) => failure.note("--base-url", problems)?,
     }
-    let mut settings = settings(&words, vendor, &mut problems);
+    let mut settings = settings(words, vendor, problems);
     let given = words
         .credential
-        .read(vendor, (&base_url, words.allow_private), &mut settings, &mut problems)?;
-    if !problems.is_empty() {
-        return Err(problems.into());
-    }
-    let store = desk.store().await?;
-    let (id, sealer) = (AccountId::random(), Sealer::open(&desk.data)?);
+        .read(vendor, (&base_url, words.allow_private), &mut settings, problems)?;
+    Ok(Checked {
+        vendor,
+        base_url,
+        settings,
+        given,
+    })
+}
+
+/// An account as the store keeps it, under a fresh id.
+///
+/// # Errors
+/// It cannot be sealed.
+pub(super) fn sealed(words: Add, checked: Checked, sealer: &Sealer) -> Result<AccountRow, Failure> {
+    let Checked {
+        vendor,
+        base_url,
+        settings,
+        given,
+    } = checked;
+    let id = AccountId::random();
     let seal = |field, secret: &Secret<String>| sealer.seal(id.as_str(), field, secret.expose());
-    let row = AccountRow {
+    let more = given.more.as_ref().map(|more| seal(MORE_SECRET_FIELD, more));
+    Ok(AccountRow {
         name: words.name,
         vendor: vendor.as_str().to_owned(),
         base_url,
         credential: given.kind.as_str().to_owned(),
         secret: seal(SECRET_FIELD, &given.secret)?,
-        more_secret: given
-            .more
-            .as_ref()
-            .map(|more| seal(MORE_SECRET_FIELD, more))
-            .transpose()?,
+        more_secret: more.transpose()?,
         websocket: !words.no_websocket && has_websocket(vendor, &settings),
         settings: serde_json::to_string(&settings).map_err(|error| Failure::from_error(&error))?,
         allows_private: words.allow_private,
@@ -85,11 +121,20 @@ pub(super) async fn run(desk: &mut Desk<'_>, words: Add) -> Result<(), Failure> 
         disabled_ms: None,
         disabled_until_ms: None,
         id,
-    };
+    })
+}
+
+pub(super) async fn run(desk: &mut Desk<'_>, words: Add) -> Result<(), Failure> {
+    let mut problems = Problems::new();
+    let checked = check(&words, &mut problems)?;
+    problems.or(())?;
+    let kind = checked.kind();
+    let store = desk.store().await?;
+    let row = sealed(words, checked, &Sealer::open(&desk.data)?)?;
     accounts::add(&store, &row).await?;
     desk.print
         .done(&shown(&row), &format!("added account {} ({})", row.name, row.id))?;
-    if given.kind == CredentialKind::RefreshToken {
+    if kind == CredentialKind::RefreshToken {
         let name = &row.name;
         desk.print.talk(&format!(
             "its credential is personal: `relay-hub account share {name} --exclusive TENANT` names the one tenant that it serves"

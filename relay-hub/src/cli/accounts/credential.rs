@@ -14,68 +14,68 @@ use crate::{
     },
 };
 
-#[derive(Args)]
+#[derive(Args, Default)]
 pub(super) struct CredentialWords {
     #[command(flatten)]
-    secret: SecretFrom,
+    pub(super) secret: SecretFrom,
     /// What the secret is. Without it an API key, at Bedrock an AWS key.
     #[arg(long, value_name = "KIND", value_parser = CredentialKind::NAMES)]
-    credential: Option<String>,
+    pub(super) credential: Option<String>,
     /// OAuth 2: the client's id.
     #[arg(long, value_name = "ID")]
-    client_id: Option<String>,
+    pub(super) client_id: Option<String>,
     /// OAuth 2: where access tokens are asked for.
     #[arg(long, value_name = "URL", conflicts_with = "entra_tenant")]
-    token_url: Option<String>,
+    pub(super) token_url: Option<String>,
     /// The same at Microsoft Entra, by the tenant's id or domain.
     #[arg(long, value_name = "TENANT")]
-    entra_tenant: Option<String>,
+    pub(super) entra_tenant: Option<String>,
     /// OAuth 2: what tokens are to be good for. At Azure, without it, its models.
     #[arg(long)]
-    scope: Option<String>,
+    pub(super) scope: Option<String>,
     #[command(flatten)]
-    client_secret: ClientSecretFrom,
+    pub(super) client_secret: ClientSecretFrom,
     /// AWS: the access key's id.
     #[arg(long, value_name = "ID")]
-    key_id: Option<String>,
+    pub(super) key_id: Option<String>,
     /// AWS: the region of the models, such as eu-central-1. Without it, what the base URL names.
     #[arg(long)]
-    aws_region: Option<String>,
+    pub(super) aws_region: Option<String>,
     #[command(flatten)]
-    session_token: SessionTokenFrom,
+    pub(super) session_token: SessionTokenFrom,
 }
 
-#[derive(Args)]
+#[derive(Args, Default)]
 #[group(required = true, multiple = false)]
-struct SecretFrom {
+pub(super) struct SecretFrom {
     /// The environment variable that holds the secret.
     #[arg(long, value_name = "VAR")]
-    secret_env: Option<String>,
+    pub(super) secret_env: Option<String>,
     /// The file that holds the secret.
     #[arg(long, value_name = "FILE")]
-    secret_file: Option<PathBuf>,
+    pub(super) secret_file: Option<PathBuf>,
 }
 
-#[derive(Args)]
+#[derive(Args, Default)]
 #[group(multiple = false)]
-struct ClientSecretFrom {
+pub(super) struct ClientSecretFrom {
     /// The variable that holds the client's own secret, which goes with a refresh token at some vendors.
     #[arg(long, value_name = "VAR")]
-    client_secret_env: Option<String>,
+    pub(super) client_secret_env: Option<String>,
     /// The file that holds it.
     #[arg(long, value_name = "FILE")]
-    client_secret_file: Option<PathBuf>,
+    pub(super) client_secret_file: Option<PathBuf>,
 }
 
-#[derive(Args)]
+#[derive(Args, Default)]
 #[group(multiple = false)]
-struct SessionTokenFrom {
+pub(super) struct SessionTokenFrom {
     /// The variable that holds the session token of an AWS key that was lent.
     #[arg(long, value_name = "VAR")]
-    session_token_env: Option<String>,
+    pub(super) session_token_env: Option<String>,
     /// The file that holds it.
     #[arg(long, value_name = "FILE")]
-    session_token_file: Option<PathBuf>,
+    pub(super) session_token_file: Option<PathBuf>,
 }
 
 /// A credential as it was given.

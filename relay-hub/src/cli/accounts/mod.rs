@@ -2,6 +2,7 @@
 
 mod add;
 mod credential;
+mod import;
 mod probe;
 
 use clap::Subcommand;
@@ -22,6 +23,8 @@ use crate::{
 pub(super) enum Account {
     /// Add an account at a vendor. Its secret is sealed before it is stored.
     Add(Box<add::Add>),
+    /// Add many accounts from a file, all of them or none.
+    Import(import::Import),
     /// Show accounts without their secrets.
     List,
     /// Show all about one account but its secret.
@@ -72,6 +75,7 @@ pub(super) enum Account {
 pub(super) async fn run(desk: &mut Desk<'_>, command: Account) -> Result<(), Failure> {
     match command {
         Account::Add(words) => add::run(desk, *words).await,
+        Account::Import(words) => import::run(desk, &words).await,
         Account::List => list(desk).await,
         Account::Show { name } => show(desk, &name).await,
         Account::Test { name, model } => Box::pin(probe::run(desk, &name, model.as_deref())).await,

@@ -1,38 +1,39 @@
-//! A list as a tree that remembers its lines, from TOML or JSON. Knows no price.
+//! An operator's file as a tree that remembers its lines, from TOML or JSON. Knows no key of any file.
 
 use relay_shared::config::Problems;
 use serde_json::Value;
 use toml::de::{DeTable, DeValue};
 
 /// A value and the line it stands in.
-pub(super) struct Node {
+pub(crate) struct Node {
     /// From 1; 0 where it is not known.
-    pub(super) line: usize,
-    pub(super) kind: Kind,
+    pub(crate) line: usize,
+    pub(crate) kind: Kind,
 }
 
-pub(super) enum Kind {
+pub(crate) enum Kind {
     Text(String),
     Number(u64),
+    Bool(bool),
     List(Vec<Node>),
     Table(Table),
-    /// What no price list has.
+    /// What no file of ours has.
     Other,
 }
 
 /// Members in their order.
 #[derive(Default)]
-pub(super) struct Table(pub(super) Vec<(String, Node)>);
+pub(crate) struct Table(pub(crate) Vec<(String, Node)>);
 
 impl Table {
-    pub(super) fn get(&self, key: &str) -> Option<&Node> {
+    pub(crate) fn get(&self, key: &str) -> Option<&Node> {
         self.0.iter().find(|(name, _)| name == key).map(|(_, node)| node)
     }
 }
 
 impl Node {
     /// Reads a file's text.
-    pub(super) fn parse(name: &str, text: &str) -> Result<Table, Problems> {
+    pub(crate) fn parse(name: &str, text: &str) -> Result<Table, Problems> {
         if text.trim_start().starts_with('{') || name.ends_with(".json") {
             return Self::parse_json(name, text);
         }
@@ -41,7 +42,7 @@ impl Node {
         for error in &broken {
             let at = error.span().map_or(1, |span| line(text, span.start));
             let problem = error.message().lines().next().unwrap_or_default();
-            problems.push(format!("{} line {at}", super::shown(name)), problem, "write it as TOML");
+            problems.push(format!("{} line {at}", shown(name)), problem, "write it as TOML");
         }
         problems.or(Table::of_toml(text, table.into_inner()))
     }
@@ -53,9 +54,9 @@ impl Node {
                 let members = map.into_iter().map(|(key, value)| (key, Self::of_json(value)));
                 return Ok(Table(members.collect()));
             }
-            Ok(_) => problems.push(super::shown(name), "this is no price list", "begin with {\"model\": ["),
+            Ok(_) => problems.push(shown(name), "this is no table", "begin with {"),
             Err(error) => {
-                let at = format!("{} line {}", super::shown(name), error.line());
+                let at = format!("{} line {}", shown(name), error.line());
                 problems.push(at, error.to_string(), "write it as JSON");
             }
         }
@@ -63,7 +64,7 @@ impl Node {
     }
 
     /// The same from a value without lines.
-    pub(super) fn of_json(value: Value) -> Self {
+    pub(crate) fn of_json(value: Value) -> Self {
         let kind = match value {
             Value::String(text) => Kind::Text(text),
             Value::Number(number) => number.as_u64().map_or(Kind::Other, Kind::Number),
@@ -72,7 +73,8 @@ impl Node {
                 let members = map.into_iter().map(|(key, value)| (key, Self::of_json(value)));
                 Kind::Table(Table(members.collect()))
             }
-            Value::Null | Value::Bool(_) => Kind::Other,
+            Value::Bool(is_so) => Kind::Bool(is_so),
+            Value::Null => Kind::Other,
         };
         Self { line: 0, kind }
     }
@@ -84,7 +86,8 @@ impl Node {
             DeValue::Integer(number) => number.to_string().parse().map_or(Kind::Other, Kind::Number),
             DeValue::Array(list) => Kind::List(list.into_iter().map(|value| Self::of_toml(text, value)).collect()),
             DeValue::Table(table) => Kind::Table(Table::of_toml(text, table)),
-            DeValue::Float(_) | DeValue::Boolean(_) | DeValue::Datetime(_) => Kind::Other,
+            DeValue::Boolean(is_so) => Kind::Bool(is_so),
+            DeValue::Float(_) | DeValue::Datetime(_) => Kind::Other,
         };
         Self { line, kind }
     }
@@ -102,4 +105,9 @@ impl Table {
 fn line(text: &str, at: usize) -> usize {
     let before = text.as_bytes().iter().take(at);
     before.filter(|byte| **byte == b'\n').count() + 1
+}
+
+/// What a file says, fit for the words of a problem.
+pub(crate) fn shown(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(80).collect()
 }
