@@ -76,7 +76,7 @@ pub(crate) enum Proof {
         #[arg(long, default_value_t = 3)]
         mishaps: usize,
     },
-    /// Ten thousand secrets under a new master key, three times, while calls run: none fails.
+    /// Ten thousand secrets under a new master key, three times, each within five seconds, while calls run: none fails.
     Rotation {
         /// How many.
         #[arg(long, default_value_t = 10_000)]
@@ -95,7 +95,7 @@ pub(crate) fn run(proof: &Proof) -> Result<ExitCode> {
         }
         Proof::Rotation { secrets } => {
             let test = Test::of("relay-tests", "secrets::the_master_key_changes");
-            test.run(&[("RELAY_SECRETS", secrets)])
+            test.run(&[("RELAY_SECRETS", secrets), ("RELAY_ROTATED_WITHIN_MS", &5_000)])
         }
         Proof::Recovery { holds } => {
             let test = Test::of("relay-hub", "ledger::tests::crash::every_open_hold");
