@@ -228,6 +228,7 @@ fn row(wish: &Reserve) -> UsageRow {
         tenant: wish.tenant.clone(),
         by: wish.by.clone(),
         project: None,
+        plan: None,
         account: None,
         choice: ledger::Choice::Only,
         egress: Some("direct".into()),

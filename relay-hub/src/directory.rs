@@ -22,7 +22,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
 use crate::{
-    ids::{AccountId, DeviceId, KeyId, TenantId},
+    app_token::Verifier,
+    ids::{AccountId, DeviceId, KeyId, TenantId, TokenKeyId},
     limit::Rules,
     money::Price,
     seal::Sealer,
@@ -35,6 +36,7 @@ use crate::{
             tenant::{self, Terms},
         },
         sharing::{self, Share},
+        token_keys,
         ways::{self, WayRow},
     },
     vendor::{Credential, CredentialKind, Settings, Target, TargetError, VendorKind},
@@ -50,6 +52,8 @@ pub struct Directory {
     pub tenants: HashMap<TenantId, Arc<Tenant>>,
     /// API keys by id, revoked ones included.
     pub keys: HashMap<KeyId, Arc<Key>>,
+    /// Keys that sign app tokens, by id, revoked ones included.
+    pub token_keys: HashMap<TokenKeyId, TokenKey>,
     /// Devices by id, revoked ones included.
     pub devices: HashMap<DeviceId, Arc<Device>>,
     /// Vendor accounts in the order they were added, without those that are disabled.
@@ -157,6 +161,16 @@ pub struct Key {
     /// SHA-256 of the secret part.
     pub hash: [u8; 32],
     /// No longer accepted.
+    pub is_revoked: bool,
+}
+
+/// A key that signs app tokens, as far as its tokens are known by it.
+pub struct TokenKey {
+    /// Whose tokens it signs.
+    pub tenant: TenantId,
+    /// Tells them from others.
+    pub verifier: Verifier,
+    /// None of them is accepted any longer.
     pub is_revoked: bool,
 }
 
@@ -385,6 +399,7 @@ async fn load(
     };
     directory.tenants = read_tenants(&mut tx, stop, before).await?;
     directory.keys = read_keys(&mut tx).await?;
+    directory.token_keys = read_token_keys(&mut tx).await?;
     directory.devices = read_devices(&mut tx).await?;
     read_accounts(&mut tx, sealer, before, &mut directory).await?;
     directory.shares = sharing::read_all(&mut tx).await?;
@@ -447,6 +462,20 @@ async fn read_keys(connection: &mut SqliteConnection) -> Result<HashMap<KeyId, A
             is_revoked,
         };
         all.insert(id, Arc::new(key));
+    }
+    Ok(all)
+}
+
+async fn read_token_keys(connection: &mut SqliteConnection) -> Result<HashMap<TokenKeyId, TokenKey>, StoreError> {
+    let mut all = HashMap::new();
+    for row in token_keys::read_all(connection).await? {
+        let verifier = Verifier::new(&row.public);
+        let key = TokenKey {
+            tenant: row.tenant,
+            verifier: verifier.ok_or_else(|| StoreError::Corrupt(format!("the public key {}", row.id)))?,
+            is_revoked: row.revoked_ms.is_some(),
+        };
+        all.insert(row.id, key);
     }
     Ok(all)
 }

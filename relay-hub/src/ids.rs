@@ -1,5 +1,5 @@
-//! Names of things that live in the store: `ten_…`, `key_…`, `dev_…`, `acc_…`, `way_…`, `node_…`, `code_…`. Knows nothing of
-//! what they name.
+//! Names of things that live in the store: `ten_…`, `key_…`, `dev_…`, `acc_…`, `way_…`, `node_…`, `code_…`, `tok_…`, `tk_…`. Knows
+//! nothing of what they name.
 
 use std::{fmt, sync::Arc};
 
@@ -105,40 +105,67 @@ id!(
     CodeId, "code_", "code"
 );
 
-/// A part of a tenant's calls, in the tenant's own words: a product, a team, a customer. It need not be made first.
-#[derive(Clone, PartialEq, Eq, Hash)]
-pub struct Project(Arc<str>);
+macro_rules! name {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, Hash)]
+        pub struct $name(Arc<str>);
 
-impl Project {
-    /// What a project is called.
-    pub const NAMES: &str = "1 to 64 of a-z, 0-9 and -";
+        impl $name {
+            /// What one may be called.
+            pub const NAMES: &str = "it is 1 to 64 of a-z, 0-9 and -";
 
-    /// `None` where the text is no such name.
-    pub fn parse(text: &str) -> Option<Self> {
-        let is_good = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-        let fits = (1..=LONGEST_PROJECT).contains(&text.len()) && text.bytes().all(is_good);
-        fits.then(|| Self(text.into()))
-    }
+            /// `None` where the text is no such name.
+            pub fn parse(text: &str) -> Option<Self> {
+                is_plain(text).then(|| Self(text.into()))
+            }
 
-    /// The name.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
+            /// The name.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    };
 }
 
-impl fmt::Display for Project {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
+name!(
+    /// A part of a tenant's calls, in the tenant's own words: a product, a team, a customer. It need not be made first.
+    Project
+);
+
+name!(
+    /// What an app token says of whom it was issued to, in the tenant's own words: under which of its limits.
+    AppPlan
+);
+
+id!(
+    /// An app token.
+    TokenId, "tok_", "app token"
+);
+
+id!(
+    /// A key that signs app tokens. The id is public.
+    TokenKeyId, "tk_", "key that signs app tokens"
+);
+
+fn is_plain(text: &str) -> bool {
+    let is_good = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    (1..=LONGEST_PLAIN).contains(&text.len()) && text.bytes().all(is_good)
 }
 
-impl fmt::Debug for Project {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-const LONGEST_PROJECT: usize = 64;
+const LONGEST_PLAIN: usize = 64;
 const NAME_LENGTH: usize = 16;
 const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
 const IN_ALPHABET: [bool; 256] = {

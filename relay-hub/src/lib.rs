@@ -2,6 +2,7 @@
 
 pub mod admission;
 pub mod app;
+pub mod app_token;
 pub mod ca;
 pub mod catalogue;
 pub mod cli;

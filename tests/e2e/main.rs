@@ -46,6 +46,7 @@ mod sdks;
 mod secrets;
 #[cfg(target_os = "linux")]
 mod sources;
+mod tokens;
 mod truncation;
 mod udp;
 mod vendors;

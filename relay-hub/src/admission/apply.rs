@@ -19,13 +19,27 @@ use crate::{
     refusal::Refused,
 };
 
-pub(super) fn scopes(caller: &Caller, endpoint: Endpoint) -> [Scope; 4] {
+pub(super) fn scopes(caller: &Caller, endpoint: Endpoint) -> impl Iterator<Item = Scope> {
     let by = match &caller.by {
-        By::Key(id) => Scope::Key(id.clone()),
-        By::Device(id) => Scope::Device(id.clone()),
+        By::Key(id) => Some(Scope::Key(id.clone())),
+        By::Device(id) => Some(Scope::Device(id.clone())),
+        // There are as many as anybody likes: none is counted.
+        By::Token(_) => None,
     };
     let tenant = Scope::Tenant(caller.tenant_id().clone());
-    [Scope::Global, tenant, by, Scope::Endpoint(endpoint)]
+    [Some(Scope::Global), Some(tenant), by, Some(Scope::Endpoint(endpoint))]
+        .into_iter()
+        .flatten()
+}
+
+/// The parts of its tenant's calls that a call is one of.
+pub(super) fn parts(caller: &Caller) -> impl Iterator<Item = Scope> {
+    let tenant = caller.tenant_id();
+    let project = caller.project.as_ref();
+    let plan = caller.granted.as_ref().and_then(|granted| granted.plan.as_ref());
+    let project = project.map(|project| Scope::Project(tenant.clone(), project.clone()));
+    let plan = plan.map(|plan| Scope::Plan(tenant.clone(), plan.clone()));
+    project.into_iter().chain(plan)
 }
 
 /// Under both its names: an alias gets around no limit of the model that it stands for.

@@ -12,6 +12,7 @@ mod spend;
 mod testing;
 
 use std::{
+    borrow::Borrow,
     net::IpAddr,
     sync::{
         Arc,
@@ -28,7 +29,7 @@ use relay_shared::{
 };
 
 use self::{
-    apply::{budgets, charges, check_envelope, gates, scopes, scopes_of_model},
+    apply::{budgets, charges, check_envelope, gates, parts, scopes, scopes_of_model},
     counters::MemoryCounters,
     slots::Gate,
     spend::{Pledge, Span, Spend},
@@ -38,9 +39,9 @@ use crate::{
     country::Countries,
     directory::DirectoryHandle,
     identity::Caller,
-    ids::{DeviceId, KeyId},
+    ids::{AppPlan, DeviceId, KeyId, Project},
     ledger::{Hold, HoldError, Ledger, Reserve},
-    limit::{Rule, Scope},
+    limit::{Rule, Rules, Scope},
     money::Nanos,
     refusal::Refused,
     store::{Store, StoreError, limits},
@@ -205,7 +206,7 @@ impl Admission {
         defaults: Defaults,
     ) -> Result<Self, StoreError> {
         let spend = Spend::new(SystemClock);
-        recall(&spend, store).await?;
+        recall(&spend, store, &directory.load().rules).await?;
         let no_line = Bounds {
             calls: 0,
             calls_per_tenant: 0,
@@ -276,7 +277,8 @@ impl Admission {
         if self.is_draining() {
             return Err(refusals::draining());
         }
-        let rules = self.rules(&scopes(caller, head.endpoint));
+        let mut rules = self.rules(scopes(caller, head.endpoint).chain(parts(caller)));
+        rules.extend(caller.granted.iter().map(|granted| granted.rule.clone()));
         if let Some(rule) = rules.iter().find(|rule| !rule.allows_address(head.address)) {
             return Err(refusals::address(rule, head.address));
         }
@@ -294,14 +296,14 @@ impl Admission {
         rules.iter().all(|rule| rule.allows_model(&model.name, &model.upstream))
     }
 
-    fn rules(&self, scopes: &[Scope]) -> Vec<Arc<Rule>> {
+    fn rules(&self, scopes: impl IntoIterator<Item: Borrow<Scope>>) -> Vec<Arc<Rule>> {
         let directory = self.directory.load();
         if directory.rules.is_empty() {
             return Vec::new();
         }
-        scopes
-            .iter()
-            .filter_map(|scope| directory.rules.of(scope).cloned())
+        let rules = scopes.into_iter();
+        rules
+            .filter_map(|scope| directory.rules.of(scope.borrow()).cloned())
             .collect()
     }
 
@@ -428,6 +430,14 @@ impl Admission {
         (amount, charged): (Nanos, &[Charge]),
     ) -> Result<Tally, Refused> {
         counted.extend(scopes(caller, envelope.endpoint));
+        // Parts are counted where they are limited: their names are the tenant's to choose, and without end.
+        counted.extend(
+            rules
+                .iter()
+                .map(|rule| &rule.scope)
+                .filter(|scope| scope.is_of_part())
+                .cloned(),
+        );
         let pledge = self.spend.pledge(counted, budgets(rules), amount);
         let pledge = pledge.map_err(|over| refusals::over(&over, amount))?;
         let about = (envelope.bytes as u64).div_ceil(BYTES_PER_RATED_TOKEN);
@@ -508,7 +518,7 @@ fn shorter(reach: Option<Reach>, available: Nanos, model: &Model, envelope: &Env
 }
 
 /// Everything that was charged since the month began, to every scope that it counts for.
-async fn recall(spend: &Spend<SystemClock>, store: &Store) -> Result<(), StoreError> {
+async fn recall(spend: &Spend<SystemClock>, store: &Store, rules: &Rules) -> Result<(), StoreError> {
     let now = SystemClock.wall();
     let (day, month) = (Span::Day.start_ms(now), Span::Month.start_ms(now));
     for row in limits::charged(store, day, month).await? {
@@ -517,6 +527,13 @@ async fn recall(spend: &Spend<SystemClock>, store: &Store) -> Result<(), StoreEr
         let mut scopes = vec![Scope::Global, Scope::Tenant(row.tenant.clone())];
         scopes.extend(by.ok());
         scopes.extend(Endpoint::parse(&row.endpoint).map(Scope::Endpoint));
+        let project = row.project.as_deref().and_then(Project::parse);
+        let plan = row.plan.as_deref().and_then(AppPlan::parse);
+        let parts = [
+            project.map(|project| Scope::Project(row.tenant.clone(), project)),
+            plan.map(|plan| Scope::Plan(row.tenant.clone(), plan)),
+        ];
+        scopes.extend(parts.into_iter().flatten().filter(|part| rules.of(part).is_some()));
         let mut names = vec![row.model];
         names.extend(Some(row.upstream_model).filter(|upstream| *upstream != names[0]));
         for name in names {

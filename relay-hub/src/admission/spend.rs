@@ -117,6 +117,14 @@ impl<C: Clock> Spend<C> {
     }
 }
 
+#[cfg(test)]
+impl<C> Spend<C> {
+    /// Everything that is counted.
+    pub(super) fn scopes(&self) -> Vec<Scope> {
+        self.sums.lock().keys().cloned().collect()
+    }
+}
+
 impl Pledge {
     /// The call may cost so much more, if that fits all budgets; else it is as it was.
     pub(super) fn grow(&mut self, by: Nanos, at: SystemTime) -> Result<(), Over> {

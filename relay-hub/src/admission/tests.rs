@@ -62,6 +62,7 @@ impl World {
             tenant: directory.load().tenants[&tenant].clone(),
             by: By::Key(key),
             project: None,
+            granted: None,
         };
         let admission = Admission::start(ledger, directory.clone(), &hub.store, defaults(0))
             .await
@@ -248,12 +249,15 @@ async fn a_budget_counts_what_runs_and_what_was_charged() {
 
 #[tokio::test]
 async fn what_the_books_hold_counts_after_a_new_start() {
-    let world = World::new().await;
+    let mut world = World::new().await;
+    let project = Project::parse("web").unwrap();
+    let of_project = Scope::Project(world.caller.tenant_id().clone(), project.clone());
+    world.caller.project = Some(project);
     let mut tx = world.hub.store.write().await.unwrap();
     sqlx::query(
         "INSERT INTO usage (at_ms, call, tenant, caller, endpoint, model, upstream_model, cost, charged, price_version, \
-         status, ending, started_ms, link, streamed) VALUES ($1, x'00', $2, $3, '/v1/responses', 'alias', 'm', 0, $4, 1, \
-         200, 'completed', 0, '', 0)",
+         status, ending, started_ms, link, streamed, detail) VALUES ($1, x'00', $2, $3, '/v1/responses', 'alias', 'm', 0, \
+         $4, 1, 200, 'completed', 0, '', 0, '{\"project\":\"web\"}')",
     )
     .bind(millis(SystemClock.wall()))
     .bind(world.caller.tenant_id().as_str())
@@ -263,7 +267,15 @@ async fn what_the_books_hold_counts_after_a_new_start() {
     .await
     .unwrap();
     tx.commit().await.unwrap();
-    recall(&world.admission.spend, &world.hub.store).await.unwrap();
+    // A part is counted from the start on where it is limited by then.
+    world.limit(of_project.clone(), Limit::MonthlySpend, "60").await;
+    let rules = &world.directory.load().rules;
+    recall(&world.admission.spend, &world.hub.store, rules).await.unwrap();
+    assert_eq!(world.refusal("alias", "").await.code, Code::UsageLimit, "{of_project}");
+    limits::change(&world.hub.store, &of_project, &[], &Limit::ALL, 1)
+        .await
+        .unwrap();
+    world.directory.refresh().await;
     let By::Key(key) = world.caller.by.clone() else {
         panic!("a key")
     };
@@ -285,6 +297,24 @@ async fn what_the_books_hold_counts_after_a_new_start() {
     }
     world.limit(world.tenant(), Limit::MonthlySpend, "10000").await;
     assert!(world.call("alias", "").await.is_ok());
+}
+
+#[tokio::test]
+async fn parts_that_nobody_limits_are_not_counted_however_many_there_are() {
+    let mut world = World::new().await;
+    for number in 0..50 {
+        world.caller.project = Project::parse(&format!("p-{number}"));
+        world.call("m", "").await.unwrap();
+    }
+    let counted = world.admission.spend.scopes();
+    assert!(!counted.iter().any(Scope::is_of_part), "{counted:?}");
+    let limited = Scope::Project(world.caller.tenant_id().clone(), Project::parse("p-1").unwrap());
+    world.limit(limited, Limit::RequestsPerMinute, "1").await;
+    world.caller.project = Project::parse("p-1");
+    world.call("m", "").await.unwrap();
+    assert_eq!(world.refusal("m", "").await.code, Code::RateLimited);
+    world.caller.project = Project::parse("p-2");
+    world.call("m", "").await.unwrap();
 }
 
 #[tokio::test]

@@ -27,6 +27,7 @@ fn caller() -> Caller {
         tenant: Arc::new(tenant),
         by: By::Key(KeyId::random()),
         project: None,
+        granted: None,
     }
 }
 

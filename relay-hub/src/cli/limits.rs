@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::{Desk, Failure, now_ms, typed};
 use crate::{
-    ids::{DeviceId, KeyId},
+    ids::{AppPlan, DeviceId, KeyId, Project},
     limit::{Limit, Rule, Scope, is_model},
     store::{Store, devices, keys, limits},
 };
@@ -36,7 +36,7 @@ pub(super) enum LimitCommand {
     },
 }
 
-/// Whose calls are counted together: one of these, or a tenant and a model.
+/// Whose calls are counted together: one of these, or a tenant and a model, a project or a plan.
 #[derive(Args)]
 pub(super) struct ScopeWords {
     /// All calls.
@@ -57,6 +57,12 @@ pub(super) struct ScopeWords {
     /// The vendor's or the public name; with --tenant, only that tenant's calls for it.
     #[arg(long)]
     model: Option<String>,
+    /// With --tenant, the calls for one of its projects.
+    #[arg(long, requires = "tenant", conflicts_with_all = ["global", "key", "device", "endpoint", "model", "plan"])]
+    project: Option<String>,
+    /// With --tenant, the calls with its app tokens of a plan.
+    #[arg(long, requires = "tenant", conflicts_with_all = ["global", "key", "device", "endpoint", "model", "project"], value_name = "NAME")]
+    plan: Option<String>,
 }
 
 #[derive(Args)]
@@ -156,15 +162,17 @@ async fn list(desk: &mut Desk<'_>, tenant: Option<&str>) -> Result<(), Failure> 
         let keys = keys::list(&store, Some(&tenant)).await?;
         let devices = devices::list(&store, Some(&tenant)).await?;
         rules.retain(|rule| match &rule.scope {
-            Scope::Tenant(id) | Scope::TenantModel(id, _) => *id == tenant,
+            Scope::Tenant(id) | Scope::TenantModel(id, _) | Scope::Project(id, _) | Scope::Plan(id, _) => *id == tenant,
             Scope::Key(id) => keys.iter().any(|key| key.id == *id),
             Scope::Device(id) => devices.iter().any(|device| device.id == *id),
-            Scope::Global | Scope::Endpoint(_) | Scope::Model(_) => false,
+            Scope::Global | Scope::Endpoint(_) | Scope::Model(_) | Scope::Token(_) => false,
         });
     }
     let names = desk.tenant_names(&store).await?;
     let named = |scope: &Scope| match scope {
-        Scope::Tenant(id) | Scope::TenantModel(id, _) => names.get(id).cloned().unwrap_or_default(),
+        Scope::Tenant(id) | Scope::TenantModel(id, _) | Scope::Project(id, _) | Scope::Plan(id, _) => {
+            names.get(id).cloned().unwrap_or_default()
+        }
         _ => "-".to_owned(),
     };
     let rows: Vec<_> = rules
@@ -286,8 +294,18 @@ impl ScopeWords {
             device,
             endpoint,
             model,
+            project,
+            plan,
         } = self;
         let model = model.map(known_model).transpose()?;
+        if let (Some(tenant), Some(name)) = (&tenant, &project) {
+            let project = Project::parse(name).ok_or_else(|| no_part("project", name))?;
+            return Ok(Scope::Project(desk.tenant(store, tenant).await?.id, project));
+        }
+        if let (Some(tenant), Some(name)) = (&tenant, &plan) {
+            let plan = AppPlan::parse(name).ok_or_else(|| no_part("plan", name))?;
+            return Ok(Scope::Plan(desk.tenant(store, tenant).await?.id, plan));
+        }
         match (global, tenant, key, device, endpoint, model) {
             (true, None, None, None, None, None) => Ok(Scope::Global),
             (false, Some(tenant), None, None, None, None) => Ok(Scope::Tenant(desk.tenant(store, &tenant).await?.id)),
@@ -301,6 +319,10 @@ impl ScopeWords {
             _ => Err(Failure::usage("the scope is missing, or there are two").hint(SCOPES)),
         }
     }
+}
+
+fn no_part(what: &str, name: &str) -> Failure {
+    Failure::fixable(format!("`{}` is no {what}", typed(name))).hint(Project::NAMES)
 }
 
 fn known_model(name: String) -> Result<String, Failure> {
@@ -348,4 +370,4 @@ fn flag(limit: Limit) -> String {
 
 /// In place of a value: no limit.
 const OFF: &str = "off";
-const SCOPES: &str = "name one of --global, --tenant, --key, --device, --endpoint, --model, or --tenant and --model";
+const SCOPES: &str = "name one of --global, --tenant, --key, --device, --endpoint, --model, or --tenant and one of --model, --project, --plan";

@@ -22,6 +22,7 @@ mod sharing;
 mod sheet;
 mod tenant;
 mod terms;
+mod tokens;
 mod ways;
 
 use std::{
@@ -90,6 +91,9 @@ enum Command {
     /// API keys of the public entrance.
     #[command(subcommand)]
     Key(keys::Key),
+    /// App tokens: short-lived, signed, accepted wherever an API key is.
+    #[command(subcommand)]
+    Token(tokens::Token),
     /// Devices that come through the tunnel.
     #[command(subcommand)]
     Device(devices::Device),
@@ -196,6 +200,7 @@ async fn perform(command: Command, desk: &mut Desk<'_>) -> Result<(), Failure> {
         Command::Code(code) => codes::run(desk, code).await,
         Command::Plan(plan) => plans::run(desk, plan).await,
         Command::Key(key) => keys::run(desk, key).await,
+        Command::Token(token) => tokens::run(desk, token).await,
         Command::Device(device) => devices::run(desk, device).await,
         Command::Account(account) => accounts::run(desk, account).await,
         Command::Way(way) => ways::run(desk, way).await,

@@ -83,7 +83,7 @@ fn of_models(head: &Parts, family: Option<Family>) -> Wire {
 
 fn no_project() -> Refusal {
     Refusal::new(Code::InvalidRequest, "What the path names is no project.")
-        .hint(format!("write /api/PROJECT/v1/…, where PROJECT is {}", Project::NAMES))
+        .hint(format!("write /api/PROJECT/v1/…: {}", Project::NAMES))
 }
 
 /// Takes the first `front` bytes off the path.

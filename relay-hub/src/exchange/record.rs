@@ -39,6 +39,7 @@ impl Record {
             tenant: caller.tenant_id().clone(),
             by: caller.by.clone(),
             project: caller.project.clone(),
+            plan: caller.granted.as_ref().and_then(|granted| granted.plan.clone()),
             account: None,
             choice: Choice::Only,
             egress: None,

@@ -79,6 +79,7 @@ fn caller() -> Caller {
         tenant,
         by: By::Key(KeyId::random()),
         project: None,
+        granted: None,
     }
 }
 

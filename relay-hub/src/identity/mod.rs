@@ -1,4 +1,6 @@
-//! Decides who calls: an API key or a device certificate becomes a [`Caller`]. Knows no sockets and no money.
+//! Decides who calls: an API key, an app token or a device certificate becomes a [`Caller`]. Knows no sockets and no money.
+
+mod app;
 
 use std::{fmt, sync::Arc};
 
@@ -10,9 +12,12 @@ use relay_shared::{
     tls::DeviceIdentity,
 };
 
+pub use self::app::Granted;
+use self::app::Refusable;
 use crate::{
+    app_token::Shown,
     directory::{Directory, DirectoryHandle, Tenant},
-    ids::{DeviceId, KeyId, Project, TenantId},
+    ids::{DeviceId, KeyId, Project, TenantId, TokenId},
     limit::Scope,
     refusal::Refused,
     store::{keys::KeyText, millis},
@@ -35,7 +40,7 @@ impl From<Proof> for Credential {
 impl From<&Caller> for Credential {
     fn from(caller: &Caller) -> Self {
         Self {
-            proof: Proof::Known(caller.by.clone()),
+            proof: Proof::Known(caller.by.clone(), caller.granted.clone()),
             project: caller.project.clone(),
         }
     }
@@ -43,12 +48,12 @@ impl From<&Caller> for Credential {
 
 /// By what it is known.
 pub enum Proof {
-    /// An API key's text, as it came.
+    /// The text of an API key or of an app token, as it came.
     Key(Secret<String>),
     /// A verified device certificate.
     Device(DeviceIdentity),
     /// It opened the socket on which the call comes.
-    Known(By),
+    Known(By, Option<Arc<Granted>>),
 }
 
 /// What a tenant calls with.
@@ -56,6 +61,8 @@ pub enum Proof {
 pub enum By {
     /// An API key.
     Key(KeyId),
+    /// An app token.
+    Token(TokenId),
     /// A device.
     Device(DeviceId),
 }
@@ -65,6 +72,7 @@ impl By {
     pub fn as_str(&self) -> &str {
         match self {
             Self::Key(id) => id.as_str(),
+            Self::Token(id) => id.as_str(),
             Self::Device(id) => id.as_str(),
         }
     }
@@ -85,6 +93,8 @@ pub struct Caller {
     pub by: By,
     /// For which of the tenant's projects, in its own words.
     pub project: Option<Project>,
+    /// What its app token says besides.
+    pub granted: Option<Arc<Granted>>,
 }
 
 impl Caller {
@@ -111,7 +121,9 @@ impl Identity {
     pub async fn authenticate(&self, credential: &Credential) -> Result<Caller, Refused> {
         let now_ms = millis(SystemClock.wall());
         match look_up(&self.directory.load(), credential, now_ms) {
-            Err(Stranger::Unknown) => Ok(look_up(&*self.directory.refresh().await, credential, now_ms)?),
+            Err(Stranger::Unknown | Stranger::Token(Refusable::UnknownKey)) => {
+                Ok(look_up(&*self.directory.refresh().await, credential, now_ms)?)
+            }
             other => Ok(other?),
         }
     }
@@ -145,6 +157,8 @@ enum Stranger {
     Suspended,
     #[error("the tenant's time is over")]
     TenantExpired,
+    #[error(transparent)]
+    Token(#[from] Refusable),
 }
 
 impl From<Stranger> for Refused {
@@ -154,6 +168,7 @@ impl From<Stranger> for Refused {
                 Refusal::new(Code::InvalidKey, "The API key or device is not valid here")
                     .hint("check the key, or ask the operator of the relay for another one")
             }
+            Stranger::Token(why) => Refusal::from(why),
             Stranger::Expired => Refusal::new(Code::InvalidKey, "The API key or device has expired")
                 .hint("ask the operator of the relay for another one"),
             Stranger::TenantExpired => Refusal::new(Code::TenantSuspended, "This tenant's access has expired")
@@ -166,8 +181,20 @@ impl From<Stranger> for Refused {
     }
 }
 
+/// Somebody whose proof is good.
+struct Known<'a> {
+    tenant: &'a TenantId,
+    by: By,
+    project: Option<Project>,
+    granted: Option<Arc<Granted>>,
+}
+
 fn look_up(directory: &Directory, credential: &Credential, now_ms: i64) -> Result<Caller, Stranger> {
-    let (tenant, by) = match &credential.proof {
+    let known = match &credential.proof {
+        Proof::Key(text) if Shown::is_one(text.expose()) => {
+            let asked = credential.project.as_ref();
+            app::look_up(directory, text.expose(), asked, now_ms)?
+        }
         Proof::Key(text) => {
             let shown = KeyText::read(text.expose()).ok_or(Stranger::Malformed)?;
             let known = directory.keys.get(&shown.id);
@@ -178,7 +205,7 @@ fn look_up(directory: &Directory, credential: &Credential, now_ms: i64) -> Resul
             if key.is_revoked {
                 return Err(Stranger::Revoked);
             }
-            (&key.tenant, By::Key(key.id.clone()))
+            Known::of(&key.tenant, By::Key(key.id.clone()), credential)
         }
         Proof::Device(identity) => {
             let id = DeviceId::parse(&identity.device).map_err(|_| Stranger::Malformed)?;
@@ -189,20 +216,28 @@ fn look_up(directory: &Directory, credential: &Credential, now_ms: i64) -> Resul
             if device.is_revoked {
                 return Err(Stranger::Revoked);
             }
-            (&device.tenant, By::Device(device.id.clone()))
+            Known::of(&device.tenant, By::Device(device.id.clone()), credential)
         }
-        Proof::Known(by) => (still_known(directory, by)?, by.clone()),
+        Proof::Known(by, granted) => Known {
+            granted: granted.clone(),
+            ..Known::of(still_known(directory, by, granted.as_deref())?, by.clone(), credential)
+        },
     };
-    admitted(directory, tenant, by, credential.project.clone(), now_ms)
+    admitted(directory, known, now_ms)
 }
 
-fn still_known<'a>(directory: &'a Directory, by: &By) -> Result<&'a TenantId, Stranger> {
+/// Whose somebody is who was known before.
+fn still_known<'a>(directory: &'a Directory, by: &By, granted: Option<&Granted>) -> Result<&'a TenantId, Stranger> {
     let tenant = match by {
         By::Key(id) => directory
             .keys
             .get(id)
             .filter(|key| !key.is_revoked)
             .map(|key| &key.tenant),
+        By::Token(_) => match granted {
+            Some(granted) => Some(&app::key(directory, &granted.key)?.tenant),
+            None => None,
+        },
         By::Device(id) => directory
             .devices
             .get(id)
@@ -212,31 +247,41 @@ fn still_known<'a>(directory: &'a Directory, by: &By) -> Result<&'a TenantId, St
     tenant.ok_or(Stranger::Revoked)
 }
 
-fn admitted(
-    directory: &Directory,
-    tenant: &TenantId,
-    by: By,
-    project: Option<Project>,
-    now_ms: i64,
-) -> Result<Caller, Stranger> {
-    let tenant = directory.tenants.get(tenant).ok_or(Stranger::Unknown)?;
+impl<'a> Known<'a> {
+    fn of(tenant: &'a TenantId, by: By, credential: &Credential) -> Self {
+        Self {
+            tenant,
+            by,
+            project: credential.project.clone(),
+            granted: None,
+        }
+    }
+}
+
+fn admitted(directory: &Directory, known: Known<'_>, now_ms: i64) -> Result<Caller, Stranger> {
+    let tenant = directory.tenants.get(known.tenant).ok_or(Stranger::Unknown)?;
     if tenant.is_suspended {
         return Err(Stranger::Suspended);
     }
-    let scope = match &by {
-        By::Key(id) => Scope::Key(id.clone()),
-        By::Device(id) => Scope::Device(id.clone()),
+    let scope = match &known.by {
+        By::Key(id) => Some(Scope::Key(id.clone())),
+        By::Device(id) => Some(Scope::Device(id.clone())),
+        By::Token(_) => None,
     };
-    if directory.rules.is_expired(&scope, now_ms) {
+    if scope.is_some_and(|scope| directory.rules.is_expired(&scope, now_ms)) {
         return Err(Stranger::Expired);
+    }
+    if let Some(granted) = &known.granted {
+        app::check_end(granted, now_ms)?;
     }
     if directory.rules.is_expired(&Scope::Tenant(tenant.id.clone()), now_ms) {
         return Err(Stranger::TenantExpired);
     }
     Ok(Caller {
         tenant: tenant.clone(),
-        by,
-        project,
+        by: known.by,
+        project: known.project,
+        granted: known.granted,
     })
 }
 

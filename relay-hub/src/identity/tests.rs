@@ -2,8 +2,14 @@ use relay_shared::tasks::Tasks;
 
 use super::*;
 use crate::{
+    app_token::{Claims, Signer},
+    ids::TokenKeyId,
     limit::Limit,
-    store::{Store, keys, limits, tenants, testing::TestHub},
+    store::{
+        Store, keys, limits, tenants,
+        testing::TestHub,
+        token_keys::{self, TokenKeyRow},
+    },
 };
 
 async fn identity(hub: &TestHub, tasks: &Tasks) -> Identity {
@@ -145,4 +151,122 @@ async fn who_has_expired_is_refused_and_so_is_a_caller_from_before() {
     keys::revoke(&hub.store, &tenant, &id, 2).await.unwrap();
     identity.directory.refresh().await;
     assert_eq!(again(&identity), Some(Code::InvalidKey));
+}
+
+/// A key that signs a tenant's tokens.
+async fn signer(hub: &TestHub, tenant: &TenantId) -> (TokenKeyId, Signer) {
+    let (id, signer) = (TokenKeyId::random(), Signer::fresh());
+    let key = TokenKeyRow {
+        id: id.clone(),
+        tenant: tenant.clone(),
+        public: signer.public(),
+        secret: vec![1],
+        created_ms: 1,
+        revoked_ms: None,
+    };
+    token_keys::add(&hub.store, &key).await.unwrap();
+    (id, signer)
+}
+
+fn claims(tenant: &TenantId) -> Claims {
+    let now = millis(SystemClock.wall()) / 1_000;
+    Claims {
+        jti: TokenId::random().to_string(),
+        tenant: tenant.to_string(),
+        project: Some("web".to_owned()),
+        plan: Some("free".to_owned()),
+        models: Some(vec!["gpt-5*".to_owned()]),
+        iat: now,
+        exp: now + 60,
+    }
+}
+
+#[tokio::test]
+async fn a_token_is_known_by_its_key_alone_as_soon_as_that_was_made() {
+    let hub = TestHub::new().await;
+    let tasks = Tasks::new();
+    let identity = identity(&hub, &tasks).await;
+    let tenant = tenants::add(&hub.store, "acme", 1).await.unwrap();
+    let (id, signer) = signer(&hub, &tenant).await;
+    let said = claims(&tenant);
+    let caller = identity.authenticate(&key(&signer.sign(&id, &said))).await.unwrap();
+    assert_eq!((caller.tenant_id(), caller.by.as_str()), (&tenant, said.jti.as_str()));
+    assert_eq!(caller.project.as_ref().map(Project::as_str), Some("web"));
+    let granted = caller.granted.as_ref().unwrap();
+    assert_eq!(granted.plan.as_ref().unwrap().as_str(), "free");
+    assert!(granted.rule.allows_model("gpt-5.5", "gpt-5.5") && !granted.rule.allows_model("o3", "o3"));
+    assert!(identity.again(&caller).is_ok());
+
+    let (_, other) = self::signer(&hub, &tenant).await;
+    identity.directory.refresh().await;
+    assert_eq!(
+        code(&identity, &key(&other.sign(&id, &said))).await,
+        Some(Code::InvalidKey)
+    );
+    token_keys::revoke(&hub.store, &tenant, &id, 2).await.unwrap();
+    identity.directory.refresh().await;
+    assert_eq!(
+        code(&identity, &key(&signer.sign(&id, &said))).await,
+        Some(Code::InvalidKey)
+    );
+    assert!(
+        identity.again(&caller).is_err(),
+        "nor does a socket that it opened go on"
+    );
+    tenants::suspend(&hub.store, &tenant, Some(2)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_token_of_another_time_tenant_or_project_is_refused_and_told_why() {
+    let hub = TestHub::new().await;
+    let tasks = Tasks::new();
+    let identity = identity(&hub, &tasks).await;
+    let tenant = tenants::add(&hub.store, "acme", 1).await.unwrap();
+    let other = tenants::add(&hub.store, "other", 1).await.unwrap();
+    let (id, signer) = signer(&hub, &tenant).await;
+    let said = claims(&tenant);
+    let of = |change: fn(&mut Claims)| {
+        let mut said = said.clone();
+        change(&mut said);
+        signer.sign(&id, &said)
+    };
+    let asked = |token: String, project: Option<&str>| Credential {
+        proof: Proof::Key(Secret::new(token)),
+        project: project.and_then(Project::parse),
+    };
+    let of_other = Claims {
+        tenant: other.to_string(),
+        ..said.clone()
+    };
+    let strange = TokenKeyId::random();
+    for (credential, words) in [
+        (asked(of(|said| said.exp = said.iat - 1), None), "has expired"),
+        (asked(of(|said| said.iat += 120), None), "not valid yet"),
+        (asked(signer.sign(&id, &of_other), None), "not valid here"),
+        (asked(signer.sign(&strange, &said), None), "not valid here"),
+        (asked(of(|said| said.jti = "tok_".to_owned()), None), "not valid here"),
+        (
+            asked(of(|said| said.project = Some("A b".to_owned())), None),
+            "not valid here",
+        ),
+        (asked(of(|said| said.models = Some(vec![])), None), "not valid here"),
+        (
+            asked(of(|said| said.models = Some(vec!["a b".to_owned()])), None),
+            "not valid here",
+        ),
+        (asked(of(|_| ()), Some("shop")), "another project"),
+    ] {
+        let refusal = identity.authenticate(&credential).await.err().unwrap().public;
+        assert_eq!(refusal.code, Code::InvalidKey, "{words}");
+        assert!(
+            refusal.message.contains(words) && refusal.hint.is_some(),
+            "{words}: {}",
+            refusal.message
+        );
+    }
+    assert!(identity.authenticate(&asked(of(|_| ()), Some("web"))).await.is_ok());
+    let free = identity
+        .authenticate(&asked(of(|said| said.project = None), Some("shop")))
+        .await;
+    assert_eq!(free.ok().unwrap().project.unwrap().as_str(), "shop");
 }

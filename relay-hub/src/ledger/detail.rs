@@ -6,7 +6,7 @@ use relay_protocol::{Tokens, ToolCalls, Usage};
 use serde::{Deserialize, Serialize};
 
 use super::{choice::Choice, row::UsageRow};
-use crate::ids::Project;
+use crate::ids::{AppPlan, Project};
 
 /// Something an operator should know of a bill.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -115,6 +115,8 @@ struct Detail<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     project: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    plan: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     tier: Option<&'a str>,
     #[serde(skip_serializing_if = "is_none")]
     cache_write_long: Tokens,
@@ -142,7 +144,7 @@ fn is_none(tokens: &Tokens) -> bool {
 /// The text of a row's `detail`; `None` for a plain call, which is nearly every one.
 pub(super) fn detail(row: &UsageRow) -> Option<String> {
     let usage = row.usage.map(|(usage, _)| usage).unwrap_or_default();
-    let has_none = row.tier.is_none() && row.project.is_none();
+    let has_none = row.tier.is_none() && row.project.is_none() && row.plan.is_none();
     if has_none && row.flags.is_empty() && row.choice == Choice::Only && usage.is_plain() {
         return None;
     }
@@ -161,6 +163,7 @@ pub(super) fn detail(row: &UsageRow) -> Option<String> {
     } = usage;
     serde_json::to_string(&Detail {
         project: row.project.as_ref().map(Project::as_str),
+        plan: row.plan.as_ref().map(AppPlan::as_str),
         tier: row.tier.as_deref(),
         cache_write_long,
         input_audio,

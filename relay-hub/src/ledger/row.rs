@@ -8,7 +8,7 @@ use relay_shared::call::CallId;
 use super::{choice::Choice, detail::Flags};
 use crate::{
     identity::By,
-    ids::{AccountId, Project, TenantId},
+    ids::{AccountId, AppPlan, Project, TenantId},
     money::Nanos,
 };
 
@@ -23,6 +23,8 @@ pub struct UsageRow {
     pub by: By,
     /// For which of its projects.
     pub project: Option<Project>,
+    /// The plan of its app token.
+    pub plan: Option<AppPlan>,
     /// The vendor account that served it.
     pub account: Option<AccountId>,
     /// Why that one.

@@ -114,6 +114,7 @@ pub(super) fn row(wish: &Reserve, ending: Ending) -> UsageRow {
         tenant: wish.tenant.clone(),
         by: wish.by.clone(),
         project: None,
+        plan: None,
         account: None,
         choice: Choice::Only,
         egress: Some("direct".into()),

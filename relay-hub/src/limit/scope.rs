@@ -4,7 +4,7 @@ use std::fmt;
 
 use relay_protocol::Endpoint;
 
-use crate::ids::{DeviceId, KeyId, TenantId};
+use crate::ids::{AppPlan, DeviceId, KeyId, Project, TenantId, TokenId};
 
 /// Whose calls a rule counts together.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -23,6 +23,12 @@ pub enum Scope {
     Model(String),
     /// A tenant's for a model.
     TenantModel(TenantId, String),
+    /// A tenant's for one of its projects.
+    Project(TenantId, Project),
+    /// A tenant's with app tokens of a plan.
+    Plan(TenantId, AppPlan),
+    /// Those with an app token, which brings its own rule: no other is set.
+    Token(TokenId),
 }
 
 impl Scope {
@@ -32,7 +38,7 @@ impl Scope {
             return (text == GLOBAL).then_some(Self::Global);
         };
         match (kind, rest.split_once(MODEL)) {
-            ("tenant", None) => TenantId::parse(rest).ok().map(Self::Tenant),
+            ("tenant", None) => Self::of_tenant(rest),
             ("tenant", Some((tenant, model))) => {
                 let tenant = TenantId::parse(tenant).ok()?;
                 Some(Self::TenantModel(tenant, model.to_owned()))
@@ -45,19 +51,47 @@ impl Scope {
         }
     }
 
+    fn of_tenant(text: &str) -> Option<Self> {
+        let tenant = |id| TenantId::parse(id).ok();
+        if let Some((id, project)) = text.split_once(PROJECT) {
+            return Some(Self::Project(tenant(id)?, Project::parse(project)?));
+        }
+        if let Some((id, plan)) = text.split_once(PLAN) {
+            return Some(Self::Plan(tenant(id)?, AppPlan::parse(plan)?));
+        }
+        tenant(text).map(Self::Tenant)
+    }
+
+    /// Whether it is a part of a tenant's calls in the tenant's own words, of which there may be any number.
+    pub fn is_of_part(&self) -> bool {
+        matches!(self, Self::Project(..) | Self::Plan(..))
+    }
+
     /// Whether it names a model, so that it is not known before the request's body is.
     pub fn is_of_model(&self) -> bool {
         match self {
             Self::Model(_) | Self::TenantModel(..) => true,
-            Self::Global | Self::Tenant(_) | Self::Key(_) | Self::Device(_) | Self::Endpoint(_) => false,
+            Self::Global
+            | Self::Tenant(_)
+            | Self::Key(_)
+            | Self::Device(_)
+            | Self::Endpoint(_)
+            | Self::Project(..)
+            | Self::Plan(..)
+            | Self::Token(_) => false,
         }
     }
 
     /// Whether somebody calls, so that it can expire.
     pub fn is_of_caller(&self) -> bool {
         match self {
-            Self::Tenant(_) | Self::Key(_) | Self::Device(_) => true,
-            Self::Global | Self::Endpoint(_) | Self::Model(_) | Self::TenantModel(..) => false,
+            Self::Tenant(_) | Self::Key(_) | Self::Device(_) | Self::Token(_) => true,
+            Self::Global
+            | Self::Endpoint(_)
+            | Self::Model(_)
+            | Self::TenantModel(..)
+            | Self::Project(..)
+            | Self::Plan(..) => false,
         }
     }
 
@@ -71,6 +105,9 @@ impl Scope {
             Self::Endpoint(_) => "endpoint",
             Self::Model(_) => "model",
             Self::TenantModel(..) => "tenant for this model",
+            Self::Project(..) => "project",
+            Self::Plan(..) => "plan",
+            Self::Token(_) => "app token",
         }
     }
 }
@@ -85,6 +122,9 @@ impl fmt::Display for Scope {
             Self::Endpoint(endpoint) => write!(f, "endpoint:{}", endpoint.path()),
             Self::Model(model) => write!(f, "model:{model}"),
             Self::TenantModel(id, model) => write!(f, "tenant:{id}{MODEL}{model}"),
+            Self::Project(id, project) => write!(f, "tenant:{id}{PROJECT}{project}"),
+            Self::Plan(id, plan) => write!(f, "tenant:{id}{PLAN}{plan}"),
+            Self::Token(id) => write!(f, "token:{id}"),
         }
     }
 }
@@ -92,3 +132,7 @@ impl fmt::Display for Scope {
 const GLOBAL: &str = "global";
 /// Between a tenant and a model.
 const MODEL: &str = "/model:";
+/// Between a tenant and a project.
+const PROJECT: &str = "/project:";
+/// Between a tenant and a plan of app tokens.
+const PLAN: &str = "/plan:";

@@ -2,9 +2,9 @@ use proptest::prelude::*;
 use relay_protocol::Endpoint;
 
 use super::*;
-use crate::ids::{DeviceId, KeyId, TenantId};
+use crate::ids::{AppPlan, DeviceId, KeyId, Project, TenantId};
 
-fn scopes() -> [Scope; 7] {
+fn scopes() -> [Scope; 9] {
     let (tenant, model) = (TenantId::random(), "gpt-5:odd/name".to_owned());
     [
         Scope::Global,
@@ -13,7 +13,9 @@ fn scopes() -> [Scope; 7] {
         Scope::Device(DeviceId::random()),
         Scope::Endpoint(Endpoint::ChatCompletions),
         Scope::Model(model.clone()),
-        Scope::TenantModel(tenant, model),
+        Scope::TenantModel(tenant.clone(), model),
+        Scope::Project(tenant.clone(), Project::parse("web-1").unwrap()),
+        Scope::Plan(tenant, AppPlan::parse("pro").unwrap()),
     ]
 }
 

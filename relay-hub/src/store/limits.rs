@@ -82,6 +82,9 @@ pub(crate) struct Charged {
     pub(crate) endpoint: String,
     pub(crate) model: String,
     pub(crate) upstream_model: String,
+    /// The part of the tenant's calls, and the plan of the app token.
+    pub(crate) project: Option<String>,
+    pub(crate) plan: Option<String>,
     pub(crate) today: Nanos,
     pub(crate) this_month: Nanos,
 }
@@ -91,9 +94,10 @@ pub(crate) async fn charged(store: &Store, day_ms: i64, month_ms: i64) -> Result
     let mut connection = store.readers().acquire().await?;
     let first = first_since(&mut connection, month_ms.saturating_sub(SLACK_MS)).await?;
     let rows = sqlx::query(
-        "SELECT tenant, caller, endpoint, model, upstream_model, sum(iif(at_ms >= $1, charged, 0)), sum(charged) \
+        "SELECT tenant, caller, endpoint, model, upstream_model, sum(iif(at_ms >= $1, charged, 0)), sum(charged), \
+         json_extract(detail, '$.project') AS project, json_extract(detail, '$.plan') AS plan \
          FROM usage WHERE seq >= $3 AND at_ms >= $2 AND charged > 0 \
-         GROUP BY tenant, caller, endpoint, model, upstream_model",
+         GROUP BY tenant, caller, endpoint, model, upstream_model, project, plan",
     )
     .bind(day_ms)
     .bind(month_ms)
@@ -110,6 +114,8 @@ pub(crate) async fn charged(store: &Store, day_ms: i64, month_ms: i64) -> Result
                 upstream_model: row.try_get(4)?,
                 today: Nanos::new(row.try_get(5)?),
                 this_month: Nanos::new(row.try_get(6)?),
+                project: row.try_get(7)?,
+                plan: row.try_get(8)?,
             })
         })
         .collect()

@@ -17,6 +17,7 @@ pub mod sharing;
 pub mod tenants;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod token_keys;
 pub mod transfers;
 pub mod usage;
 pub mod vendor_bill;

@@ -28,6 +28,7 @@ const STEPS: &[&str] = &[
     include_str!("schema/personal.sql"),
     include_str!("schema/models.sql"),
     include_str!("schema/disabled_until.sql"),
+    include_str!("schema/app_tokens.sql"),
 ];
 
 #[cfg(test)]

@@ -25,6 +25,10 @@ const COLUMNS: &[Column] = &[
         table: "vendor_account",
         name: "more_secret",
     },
+    Column {
+        table: "token_key",
+        name: "secret",
+    },
 ];
 
 /// One sealed value.

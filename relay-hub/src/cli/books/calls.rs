@@ -330,6 +330,7 @@ mod tests {
             tenant: tenant.clone(),
             by,
             project: None,
+            plan: None,
             account: None,
             choice: Choice::Only,
             egress: Some("direct".into()),
