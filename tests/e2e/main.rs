@@ -24,6 +24,7 @@ mod disk;
 mod doors;
 #[cfg(target_os = "linux")]
 mod elsewhere;
+mod embeddings;
 mod endings;
 mod extension;
 mod faults;

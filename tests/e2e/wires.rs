@@ -367,7 +367,7 @@ async fn what_is_refused_is_told_in_the_client_s_own_words() {
             "NOT_FOUND",
         ),
         (
-            "/v1beta/models/test-model:embedContent",
+            "/v1beta/models/test-model:predict",
             "{}",
             404,
             "gemini",

@@ -25,8 +25,14 @@ pub(super) fn most(model: &Model, envelope: &Envelope, default_output: Tokens) -
     };
     let parts = [text, pictures, found, behind];
     let input = parts.into_iter().fold(Tokens::ZERO, Tokens::saturating_add);
+    // Each of the texts that are embedded together may fill the window.
+    let room = if envelope.endpoint.embeds() {
+        text
+    } else {
+        model.context
+    };
     Most {
-        input: input.min(model.context),
+        input: input.min(room),
         output: asked.saturating_mul(u64::from(envelope.n.max(1))),
         tools,
         kinds: Kinds {

@@ -132,11 +132,15 @@ impl Bill {
             MOST_TIMES
         };
         let output = model.max_output.saturating_mul(u64::from(envelope.n));
+        let mut input_most = model.context.saturating_mul(times);
+        if envelope.endpoint.embeds() {
+            input_most = input_most.max(Tokens::new(envelope.bytes as u64));
+        }
         Self {
             hold: Some(hold),
             tally: Some(tally),
             offer: model.offer.clone(),
-            most: (model.context.saturating_mul(times), output.saturating_mul(times)),
+            most: (input_most, output.saturating_mul(times)),
             tier: envelope.service_tier.clone(),
             searches: u32::from(envelope.carries.always_searches),
             input_bytes: envelope.bytes,

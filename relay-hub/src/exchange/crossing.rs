@@ -121,9 +121,12 @@ const fn generates(endpoint: Endpoint) -> bool {
         | Endpoint::Generate
         | Endpoint::StreamGenerate => true,
         Endpoint::Compact
+        | Endpoint::Embeddings
         | Endpoint::Models
         | Endpoint::CountTokens
         | Endpoint::CountGeminiTokens
+        | Endpoint::EmbedContent
+        | Endpoint::BatchEmbedContents
         | Endpoint::GeminiModels => false,
     }
 }

@@ -151,6 +151,7 @@ impl Envelope {
     /// As [`Self::read`], and when the path names no model.
     pub fn read_at(endpoint: Endpoint, path: &str, body: &[u8]) -> Result<Self, EnvelopeError> {
         match endpoint.wire() {
+            Wire::Chat if endpoint.embeds() => Self::from_embeddings(endpoint, body),
             Wire::Responses => Self::from_fields(endpoint, body, &Fields::read(fields::RESPONSES, body)?),
             Wire::Chat => Self::from_fields(endpoint, body, &Fields::read(fields::CHAT, body)?),
             Wire::Messages => Self::from_messages(endpoint, body, &Fields::read(fields::MESSAGES, body)?),
@@ -170,7 +171,7 @@ impl Envelope {
             endpoint,
             model,
             stream: false,
-            max_output: None,
+            max_output: endpoint.embeds().then_some(Tokens::ZERO),
             wants_usage: false,
             generate: !endpoint.is_free(),
             background: false,
@@ -219,6 +220,12 @@ impl Envelope {
             n: fields.count(Field::N)?.unwrap_or(1),
             ..envelope
         })
+    }
+
+    fn from_embeddings(endpoint: Endpoint, body: &[u8]) -> Result<Self, EnvelopeError> {
+        let fields = Fields::read(fields::EMBEDDINGS, body)?;
+        let model = fields.text(Field::Model)?.ok_or(EnvelopeError::Missing("model"))?;
+        Self::plain(endpoint, model, body, &fields)
     }
 
     fn from_messages(endpoint: Endpoint, body: &[u8], fields: &Fields<'_>) -> Result<Self, EnvelopeError> {

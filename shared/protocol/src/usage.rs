@@ -113,7 +113,7 @@ impl Usage {
     pub fn read(wire: Wire, json: &[u8]) -> Option<Self> {
         let (usage, total) = match wire {
             Wire::Responses => serde_json::from_slice::<Responses>(json).ok()?.usage(),
-            Wire::Chat => serde_json::from_slice::<Chat>(json).ok()?.usage(),
+            Wire::Chat => serde_json::from_slice::<Chat>(json).ok()?.usage()?,
             Wire::Messages => (messages::Report::read(json)?.usage()?, None),
             Wire::Gemini => serde_json::from_slice::<gemini::Metadata>(json).ok()?.usage()?,
         };
@@ -167,7 +167,8 @@ struct Responses {
 #[derive(Deserialize)]
 struct Chat {
     prompt_tokens: u64,
-    completion_tokens: u64,
+    /// Embeddings have none: their prompt is the total.
+    completion_tokens: Option<u64>,
     total_tokens: Option<u64>,
     prompt_tokens_details: Option<InputDetails>,
     completion_tokens_details: Option<OutputDetails>,
@@ -226,15 +227,17 @@ impl Responses {
 }
 
 impl Chat {
-    fn usage(self) -> (Usage, Option<u64>) {
+    fn usage(self) -> Option<(Usage, Option<u64>)> {
+        let is_of_input_alone = self.total_tokens == Some(self.prompt_tokens);
+        let output = self.completion_tokens.or(is_of_input_alone.then_some(0))?;
         let mut input = self.prompt_tokens_details.unwrap_or_default();
         input.cached_tokens = input.cached_tokens.or(self.prompt_cache_hit_tokens);
         let usage = Usage {
             input: Tokens::new(self.prompt_tokens),
-            output: Tokens::new(self.completion_tokens),
+            output: Tokens::new(output),
             ..parts(input, &self.completion_tokens_details.unwrap_or_default())
         };
-        (usage, self.total_tokens)
+        Some((usage, self.total_tokens))
     }
 }
 
@@ -244,6 +247,20 @@ mod tests {
 
     fn responses(json: &str) -> Option<Usage> {
         Usage::read(Wire::Responses, json.as_bytes())
+    }
+
+    #[test]
+    fn embeddings_have_no_completion_and_nothing_else_may_lack_one() {
+        let read = |json: &str| Usage::read(Wire::Chat, json.as_bytes());
+        let usage = read(r#"{"prompt_tokens":8,"total_tokens":8}"#).unwrap();
+        assert_eq!((usage.input, usage.output), (Tokens::new(8), Tokens::ZERO));
+        for odd in [
+            r#"{"prompt_tokens":8}"#,
+            r#"{"prompt_tokens":8,"total_tokens":9}"#,
+            r#"{"total_tokens":8}"#,
+        ] {
+            assert_eq!(read(odd), None, "{odd}");
+        }
     }
 
     #[test]

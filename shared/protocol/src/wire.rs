@@ -24,6 +24,8 @@ pub enum Endpoint {
     Compact,
     /// `/v1/chat/completions`.
     ChatCompletions,
+    /// `/v1/embeddings`, in the words of chat: vectors of an input, and no output.
+    Embeddings,
     /// `/v1/models`.
     Models,
     /// `/v1/messages`.
@@ -36,6 +38,10 @@ pub enum Endpoint {
     StreamGenerate,
     /// `/v1beta/models/*:countTokens`, also under `/v1`; costs nothing.
     CountGeminiTokens,
+    /// `/v1beta/models/*:embedContent`, also under `/v1`.
+    EmbedContent,
+    /// `/v1beta/models/*:batchEmbedContents`, also under `/v1`.
+    BatchEmbedContents,
     /// `/v1beta/models`.
     GeminiModels,
 }
@@ -57,11 +63,14 @@ impl Wire {
     pub const fn of(endpoint: Endpoint) -> Self {
         match endpoint {
             Endpoint::Responses | Endpoint::Compact | Endpoint::Models => Self::Responses,
-            Endpoint::ChatCompletions => Self::Chat,
+            Endpoint::ChatCompletions | Endpoint::Embeddings => Self::Chat,
             Endpoint::Messages | Endpoint::CountTokens => Self::Messages,
-            Endpoint::Generate | Endpoint::StreamGenerate | Endpoint::CountGeminiTokens | Endpoint::GeminiModels => {
-                Self::Gemini
-            }
+            Endpoint::Generate
+            | Endpoint::StreamGenerate
+            | Endpoint::CountGeminiTokens
+            | Endpoint::EmbedContent
+            | Endpoint::BatchEmbedContents
+            | Endpoint::GeminiModels => Self::Gemini,
         }
     }
 
@@ -87,16 +96,19 @@ impl Wire {
 
 impl Endpoint {
     /// Each of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 13] = [
         Self::Responses,
         Self::Compact,
         Self::ChatCompletions,
+        Self::Embeddings,
         Self::Models,
         Self::Messages,
         Self::CountTokens,
         Self::Generate,
         Self::StreamGenerate,
         Self::CountGeminiTokens,
+        Self::EmbedContent,
+        Self::BatchEmbedContents,
         Self::GeminiModels,
     ];
 
@@ -112,6 +124,7 @@ impl Endpoint {
             "/responses" => Some(Self::Responses),
             "/responses/compact" => Some(Self::Compact),
             "/chat/completions" => Some(Self::ChatCompletions),
+            "/embeddings" => Some(Self::Embeddings),
             "/models" => Some(Self::Models),
             "/messages" => Some(Self::Messages),
             "/messages/count_tokens" => Some(Self::CountTokens),
@@ -127,12 +140,15 @@ impl Endpoint {
             Self::Responses => "/v1/responses",
             Self::Compact => "/v1/responses/compact",
             Self::ChatCompletions => "/v1/chat/completions",
+            Self::Embeddings => "/v1/embeddings",
             Self::Models => "/v1/models",
             Self::Messages => "/v1/messages",
             Self::CountTokens => "/v1/messages/count_tokens",
             Self::Generate => "/v1beta/models/*:generateContent",
             Self::StreamGenerate => "/v1beta/models/*:streamGenerateContent",
             Self::CountGeminiTokens => "/v1beta/models/*:countTokens",
+            Self::EmbedContent => "/v1beta/models/*:embedContent",
+            Self::BatchEmbedContents => "/v1beta/models/*:batchEmbedContents",
             Self::GeminiModels => "/v1beta/models",
         }
     }
@@ -147,6 +163,12 @@ impl Endpoint {
     #[must_use]
     pub const fn lists_models(self) -> bool {
         matches!(self, Self::Models | Self::GeminiModels)
+    }
+
+    /// A call whose answer is made of its input alone: no token of output is ever paid.
+    #[must_use]
+    pub const fn embeds(self) -> bool {
+        matches!(self, Self::Embeddings | Self::EmbedContent | Self::BatchEmbedContents)
     }
 
     /// A call whose answer has no output and no price.
@@ -223,10 +245,12 @@ fn hex(digit: u8) -> Option<u8> {
         .and_then(|digit| u8::try_from(digit).ok())
 }
 
-const METHODS: [(&str, Endpoint); 3] = [
+const METHODS: [(&str, Endpoint); 5] = [
     ("generateContent", Endpoint::Generate),
     ("streamGenerateContent", Endpoint::StreamGenerate),
     ("countTokens", Endpoint::CountGeminiTokens),
+    ("embedContent", Endpoint::EmbedContent),
+    ("batchEmbedContents", Endpoint::BatchEmbedContents),
 ];
 
 #[cfg(test)]
@@ -270,7 +294,8 @@ mod tests {
             "/v1beta/models/m",
             "/v1beta/models/:generateContent",
             "/v1beta/models/a/b:generateContent",
-            "/v1beta/models/m:embedContent",
+            "/v1beta/models/m:predict",
+            "/v1beta/embeddings",
             "/v1alpha/models/m:generateContent",
             "/models/m:generateContent",
             "/v1beta/messages",
@@ -287,7 +312,7 @@ mod tests {
             ("/v1/messages/batches", Wire::Messages),
             ("/v1beta/files", Wire::Gemini),
             ("/v1beta", Wire::Gemini),
-            ("/v1/models/m:embedContent", Wire::Gemini),
+            ("/v1/models/m:predict", Wire::Gemini),
             ("/v1/models/gpt-5.5", Wire::Responses),
             ("/v1betamax", Wire::Responses),
         ] {

@@ -89,6 +89,8 @@ pub(super) const CHAT: Names = &[
     ("modalities", Field::Modalities),
 ];
 
+pub(super) const EMBEDDINGS: Names = &[("model", Field::Model)];
+
 pub(super) const MESSAGES: Names = &[
     ("model", Field::Model),
     ("stream", Field::Stream),
