@@ -555,4 +555,6 @@ fn json(value: &Value) -> Bytes {
 }
 
 #[cfg(test)]
+mod snapshots;
+#[cfg(test)]
 mod tests;
