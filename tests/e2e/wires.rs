@@ -366,13 +366,7 @@ async fn what_is_refused_is_told_in_the_client_s_own_words() {
             "gemini",
             "NOT_FOUND",
         ),
-        (
-            "/v1beta/models/test-model:predict",
-            "{}",
-            404,
-            "gemini",
-            "NOT_FOUND",
-        ),
+        ("/v1beta/models/test-model:predict", "{}", 404, "gemini", "NOT_FOUND"),
         ("/v1beta/models", "{}", 405, "gemini", "INVALID_ARGUMENT"),
     ];
     for (way, client) in ways(&world) {

@@ -26,6 +26,13 @@ pub struct Installed {
     folder: PathBuf,
 }
 
+impl Installed {
+    /// The folder that a program looks for packages in.
+    pub fn folder(&self) -> &std::path::Path {
+        &self.folder
+    }
+}
+
 impl Sdk {
     pub const fn is_of_anthropic(self) -> bool {
         matches!(self, Self::AnthropicTypeScript | Self::AnthropicPython)
@@ -47,56 +54,11 @@ impl Sdk {
 
     /// Installed once into the build directory; `None` where that cannot be, after saying so loudly (see [`skip`]).
     pub async fn install(self) -> Option<Installed> {
-        let (tool, packages) = if self.is_typescript() {
-            ("npm", NPM)
+        if self.is_typescript() {
+            installed("npm", NPM).await
         } else {
-            ("python3", PYPI)
-        };
-        let folder = build_dir()
-            .join("sdks")
-            .join(tool)
-            .join(packages.join(" ").replace(['/', ' '], "-"));
-        fs::create_dir_all(&folder).expect("the build directory is writable");
-        let lock = File::create(folder.join("lock")).expect("the build directory is writable");
-        let locked = tokio::task::spawn_blocking(move || lock.lock().map(|()| lock)).await;
-        let _lock = locked
-            .expect("locking does not panic")
-            .expect("a lock on a file of ours");
-        let done = folder.join("done");
-        if done.exists() {
-            return Some(Installed { folder });
+            installed("python3", PYPI).await
         }
-        let mut command = Command::new(tool);
-        match tool {
-            "npm" => command.args(["install", "--no-audit", "--no-fund", "--loglevel=error", "--prefix"]),
-            _ => command.args([
-                "-m",
-                "pip",
-                "install",
-                "--quiet",
-                "--disable-pip-version-check",
-                "--target",
-            ]),
-        };
-        let ended = command
-            .arg(&folder)
-            .args(packages)
-            .stdin(Stdio::null())
-            .kill_on_drop(true);
-        let why = match tokio::time::timeout(INSTALL_LIMIT, ended.output()).await {
-            Ok(Ok(output)) if output.status.success() => {
-                fs::write(done, "").expect("the build directory is writable");
-                return Some(Installed { folder });
-            }
-            Ok(Ok(output)) => String::from_utf8_lossy(&output.stderr).into_owned(),
-            Ok(Err(error)) => format!("{tool} does not start: {error}"),
-            Err(_) => format!("{tool} took more than {INSTALL_LIMIT:?}"),
-        };
-        skip(
-            Need::Sdks,
-            &format!("{} cannot be installed: {why}", packages.join(" and ")),
-        );
-        None
     }
 
     /// Runs its script to its end: whole, streamed, a round with a tool, a count, the models, a refusal.
@@ -128,6 +90,56 @@ impl Sdk {
         let last = said.lines().last().unwrap_or_default();
         serde_json::from_str(last).expect("the script's last line is JSON")
     }
+}
+
+/// Packages, installed once into the build directory with `npm` or `python3`; `None` where that cannot be, after saying so
+/// loudly (see [`skip`]).
+pub async fn installed(tool: &str, packages: &[&str]) -> Option<Installed> {
+    let folder = build_dir()
+        .join("sdks")
+        .join(tool)
+        .join(packages.join(" ").replace(['/', ' '], "-"));
+    fs::create_dir_all(&folder).expect("the build directory is writable");
+    let lock = File::create(folder.join("lock")).expect("the build directory is writable");
+    let locked = tokio::task::spawn_blocking(move || lock.lock().map(|()| lock)).await;
+    let _lock = locked
+        .expect("locking does not panic")
+        .expect("a lock on a file of ours");
+    let done = folder.join("done");
+    if done.exists() {
+        return Some(Installed { folder });
+    }
+    let mut command = Command::new(tool);
+    match tool {
+        "npm" => command.args(["install", "--no-audit", "--no-fund", "--loglevel=error", "--prefix"]),
+        _ => command.args([
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--disable-pip-version-check",
+            "--target",
+        ]),
+    };
+    let ended = command
+        .arg(&folder)
+        .args(packages)
+        .stdin(Stdio::null())
+        .kill_on_drop(true);
+    let why = match tokio::time::timeout(INSTALL_LIMIT, ended.output()).await {
+        Ok(Ok(output)) if output.status.success() => {
+            fs::write(done, "").expect("the build directory is writable");
+            return Some(Installed { folder });
+        }
+        Ok(Ok(output)) => String::from_utf8_lossy(&output.stderr).into_owned(),
+        Ok(Err(error)) => format!("{tool} does not start: {error}"),
+        Err(_) => format!("{tool} took more than {INSTALL_LIMIT:?}"),
+    };
+    skip(
+        Need::Sdks,
+        &format!("{} cannot be installed: {why}", packages.join(" and ")),
+    );
+    None
 }
 
 const NPM: &[&str] = &["@anthropic-ai/sdk@1.12.0", "@google/genai@2.32.0"];
