@@ -52,6 +52,7 @@ mod sources;
 mod tokens;
 mod truncation;
 mod udp;
+mod unified;
 mod vendors;
 mod verbatim;
 mod warm;

@@ -22,7 +22,7 @@ pub enum Endpoint {
     Responses,
     /// `/v1/responses/compact`, which older Codex clients call.
     Compact,
-    /// `/v1/chat/completions`.
+    /// `/v1/chat/completions`, also as `/v1/unified/chat/completions`: any model, whoever makes it.
     ChatCompletions,
     /// `/v1/embeddings`, in the words of chat: vectors of an input, and no output.
     Embeddings,
@@ -123,7 +123,7 @@ impl Endpoint {
         match rest.strip_suffix('/').unwrap_or(rest) {
             "/responses" => Some(Self::Responses),
             "/responses/compact" => Some(Self::Compact),
-            "/chat/completions" => Some(Self::ChatCompletions),
+            "/chat/completions" | "/unified/chat/completions" => Some(Self::ChatCompletions),
             "/embeddings" => Some(Self::Embeddings),
             "/models" => Some(Self::Models),
             "/messages" => Some(Self::Messages),
@@ -270,6 +270,14 @@ mod tests {
                 assert_eq!(Endpoint::parse(&spelling), Some(endpoint), "{spelling}");
             }
         }
+    }
+
+    #[test]
+    fn a_chat_with_any_model_has_a_path_of_its_own_too() {
+        for path in ["/v1/unified/chat/completions", "/unified/chat/completions/"] {
+            assert_eq!(Endpoint::parse(path), Some(Endpoint::ChatCompletions), "{path}");
+        }
+        assert_eq!(Endpoint::parse("/v1/unified/responses"), None);
     }
 
     #[test]

@@ -39,6 +39,12 @@ const BOTH: &[&str] = &["application/json", "text/event-stream"];
 pub(super) fn operations() -> Vec<Operation> {
     let mut all: Vec<_> = Endpoint::ALL.into_iter().map(of).collect();
     all.push(Operation {
+        id: "unifiedChatCompletions",
+        path: "/v1/unified/chat/completions".to_owned(),
+        summary: "A chat with any model, whoever makes it: another spelling of /v1/chat/completions",
+        ..of(Endpoint::ChatCompletions)
+    });
+    all.push(Operation {
         id: "redeem",
         path: "/relay/redeem".to_owned(),
         tag: "Relay",
