@@ -1,4 +1,4 @@
-//! Runs the official SDKs of Anthropic and Google, as released on npm and PyPI, against any base URL. Knows nothing of
+//! Runs the official SDKs of OpenAI, Anthropic and Google, as released on npm and PyPI, against any base URL. Knows nothing of
 //! hub and agent.
 
 use std::fs::{self, File};
@@ -15,6 +15,8 @@ use crate::skip::{Need, skip};
 /// An SDK, in one language.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sdk {
+    OpenAiTypeScript,
+    OpenAiPython,
     AnthropicTypeScript,
     AnthropicPython,
     GoogleTypeScript,
@@ -39,16 +41,32 @@ impl Sdk {
     }
 
     const fn is_typescript(self) -> bool {
-        matches!(self, Self::AnthropicTypeScript | Self::GoogleTypeScript)
+        matches!(
+            self,
+            Self::OpenAiTypeScript | Self::AnthropicTypeScript | Self::GoogleTypeScript
+        )
     }
 
-    /// Its script, by its file's name.
-    const fn script(self) -> (&'static str, &'static str) {
-        match self {
+    /// Its script of what is the vendor's own: a count, the models, a refusal.
+    const fn own_script(self) -> Option<Script> {
+        Some(match self {
+            Self::OpenAiTypeScript | Self::OpenAiPython => return None,
             Self::AnthropicTypeScript => ("anthropic.mjs", include_str!("sdk/anthropic.mjs")),
             Self::AnthropicPython => ("anthropic_sdk.py", include_str!("sdk/anthropic_sdk.py")),
             Self::GoogleTypeScript => ("genai.mjs", include_str!("sdk/genai.mjs")),
             Self::GooglePython => ("genai_sdk.py", include_str!("sdk/genai_sdk.py")),
+        })
+    }
+
+    /// Its script of what every vendor can do.
+    const fn common_script(self) -> Script {
+        match self {
+            Self::OpenAiTypeScript => ("openai-lanes.mjs", include_str!("sdk/lanes/openai.mjs")),
+            Self::OpenAiPython => ("openai_lanes.py", include_str!("sdk/lanes/openai_sdk.py")),
+            Self::AnthropicTypeScript => ("anthropic-lanes.mjs", include_str!("sdk/lanes/anthropic.mjs")),
+            Self::AnthropicPython => ("anthropic_lanes.py", include_str!("sdk/lanes/anthropic_sdk.py")),
+            Self::GoogleTypeScript => ("genai-lanes.mjs", include_str!("sdk/lanes/genai.mjs")),
+            Self::GooglePython => ("genai_lanes.py", include_str!("sdk/lanes/genai_sdk.py")),
         }
     }
 
@@ -61,15 +79,34 @@ impl Sdk {
         }
     }
 
-    /// Runs its script to its end: whole, streamed, a round with a tool, a count, the models, a refusal.
+    /// Runs its script of its own vendor's API: whole, streamed, a round with a tool, a count, the models, a refusal. One
+    /// of OpenAI has none.
     pub async fn run(self, installed: &Installed, base_url: &str, key: &str, model: &str) -> Value {
-        let (name, script) = self.script();
+        let script = self.own_script().expect("an SDK with a script of its own");
+        self.script(script, installed, &[base_url, key, model]).await
+    }
+
+    /// Runs its script of what every vendor can do: whole, streamed, a round with a tool, a picture, JSON. `wire` is of
+    /// OpenAI's two: `chat` or `responses`.
+    pub async fn run_anywhere(
+        self,
+        installed: &Installed,
+        (base_url, key): (&str, &str),
+        model: &str,
+        wire: &str,
+    ) -> Value {
+        let arguments = [base_url, key, model, wire];
+        self.script(self.common_script(), installed, &arguments).await
+    }
+
+    /// To its end; what its last line says.
+    async fn script(self, (name, script): Script, installed: &Installed, arguments: &[&str]) -> Value {
         let file = installed.folder.join(name);
         fs::write(&file, script).expect("the build directory is writable");
         let program = if self.is_typescript() { "node" } else { "python3" };
         let child = Command::new(program)
             .arg(&file)
-            .args([base_url, key, model])
+            .args(arguments)
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("HOME", &installed.folder)
@@ -142,7 +179,10 @@ pub async fn installed(tool: &str, packages: &[&str]) -> Option<Installed> {
     None
 }
 
-const NPM: &[&str] = &["@anthropic-ai/sdk@1.12.0", "@google/genai@2.32.0"];
-const PYPI: &[&str] = &["anthropic==2.12.0", "google-genai==3.4.0"];
+/// A file's name, and what stands in it.
+type Script = (&'static str, &'static str);
+
+const NPM: &[&str] = &["openai@7.57.0", "@anthropic-ai/sdk@1.12.0", "@google/genai@2.32.0"];
+const PYPI: &[&str] = &["openai==3.54.0", "anthropic==2.12.0", "google-genai==3.4.0"];
 const INSTALL_LIMIT: Duration = Duration::from_secs(240);
 const RUN_LIMIT: Duration = Duration::from_secs(90);
