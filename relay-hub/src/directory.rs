@@ -39,7 +39,7 @@ use crate::{
         token_keys,
         ways::{self, WayRow},
     },
-    vendor::{Credential, CredentialKind, Settings, Target, TargetError, VendorKind},
+    vendor::{Credential, CredentialKind, Settings, Target, TargetError, VendorKind, bedrock},
     way::{Family, Region, WayOut},
 };
 
@@ -218,8 +218,11 @@ impl Account {
         self.vendor.speaks(wire) && self.wires.as_ref().is_none_or(|wires| wires.contains(&wire))
     }
 
-    /// How a call in this dialect gets there; `None` where it cannot.
-    pub fn lane(&self, client: Wire) -> Option<Lane> {
+    /// How a call in this dialect to this model, as its vendor calls it, gets there; `None` where it cannot.
+    pub fn lane(&self, client: Wire, model: &str) -> Option<Lane> {
+        if self.vendor == VendorKind::Bedrock && bedrock::converses(model) {
+            return Lane::between(client, VendorWire::Converse);
+        }
         if self.speaks(client) {
             return Some(Lane::Verbatim);
         }

@@ -31,7 +31,7 @@ async fn world(key: Key) -> World {
     world
 }
 
-async fn add(world: &World, key: Key) {
+pub(crate) async fn add(world: &World, key: Key) {
     let file = |name: &str, secret: &str| {
         let file = world.scratch().join(name);
         std::fs::write(&file, secret).unwrap();

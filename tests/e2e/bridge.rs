@@ -16,7 +16,7 @@ use crate::{MODEL, codex::CODEX_MODEL, lanes::at, setup};
 async fn codex(vendor: VendorWire, path: &str, way: Way) {
     let Some(codex) = Codex::install().await else { return };
     let models = vec![CODEX_MODEL.to_owned()];
-    let world = at(vendor, Setup { models, ..setup() }).await.unwrap();
+    let world = at(vendor, Setup { models, ..setup() }).await;
     world.vendor.otherwise(Script::tool_round(
         "echo marker-$((6*7))",
         "The command printed a marker. ",
@@ -52,6 +52,16 @@ async fn codex_over_http_does_its_tool_round_on_a_vendor_of_messages() {
 #[tokio::test(flavor = "multi_thread")]
 async fn codex_over_http_does_its_tool_round_on_a_vendor_of_gemini() {
     codex(VendorWire::Gemini, ":streamGenerateContent", Way::Custom).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn codex_over_http_does_its_tool_round_on_bedrock() {
+    codex(VendorWire::Converse, "/converse-stream", Way::Custom).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn codex_on_a_socket_does_its_tool_round_on_bedrock() {
+    codex(VendorWire::Converse, "/converse-stream", Way::BuiltIn).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -95,7 +105,7 @@ fn says(text: &str) -> Value {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_conversation_goes_on_from_the_answer_that_its_client_names() {
-    let world = at(VendorWire::Chat, setup()).await.unwrap();
+    let world = at(VendorWire::Chat, setup()).await;
     for (socket, calls) in sockets(&world).await.iter_mut().zip(0..) {
         for text in ["One. ", "Two. "] {
             world.vendor.next(Script::message(text));
@@ -142,7 +152,7 @@ async fn a_conversation_goes_on_from_the_answer_that_its_client_names() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_served_is_told_with_one_status_and_the_socket_goes_on() {
-    let world = at(VendorWire::Messages, setup()).await.unwrap();
+    let world = at(VendorWire::Messages, setup()).await;
     for mut socket in sockets(&world).await {
         let overloaded = json!({"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}});
         world.vendor.next(Script::json(529, &overloaded));
@@ -180,7 +190,7 @@ async fn what_cannot_be_served_is_told_with_one_status_and_the_socket_goes_on() 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_leaves_its_socket_cancels_the_call_at_the_vendor() {
-    let world = at(VendorWire::Chat, setup()).await.unwrap();
+    let world = at(VendorWire::Chat, setup()).await;
     for (mut socket, calls) in sockets(&world).await.into_iter().zip(1..) {
         let gate = Gate::new(3);
         world.vendor.next(Script::deltas(50, 20).gate(&gate));

@@ -13,6 +13,9 @@ use serde_json::json;
 
 use crate::{MODEL, Setup, ask, setup, shown};
 
+/// A model of Anthropic's at Bedrock.
+const CLAUDE: &str = "anthropic.test-model";
+
 const SETTINGS: &str =
     "[metrics]\nlisten = \"127.0.0.1:0\"\n[limits]\nfirst_byte_timeout = \"700ms\"\nidle_timeout = \"700ms\"\n";
 
@@ -191,7 +194,7 @@ async fn account(world: &World, name: &str, tenant: &str, row: &Row) {
 /// One call of the row's wire.
 async fn call(client: &Client, row: &Row, is_stream: bool) -> Whole {
     let messages = json!({
-        "model": MODEL, "max_tokens": 500, "stream": is_stream, "messages": [{"role": "user", "content": "Hi"}],
+        "model": CLAUDE, "max_tokens": 500, "stream": is_stream, "messages": [{"role": "user", "content": "Hi"}],
     });
     let (path, body) = match row.is_bedrock() {
         true => ("/messages", messages.to_string()),
@@ -289,7 +292,13 @@ async fn in_a_pool(world: &World, at: usize, row: &Row) {
 
 async fn world() -> World {
     let hub_toml = SETTINGS.to_owned();
-    let world = Setup { hub_toml, ..setup() }.start().await;
+    let models = vec![MODEL.to_owned(), CLAUDE.to_owned()];
+    let setup = Setup {
+        hub_toml,
+        models,
+        ..setup()
+    };
+    let world = setup.start().await;
     // The rows have tenants and accounts of their own.
     let words = ["account", "share", "main", "--exclusive", &world.tenant];
     world.hub.command(&words).await.succeeded();

@@ -6,12 +6,12 @@ use std::time::Duration;
 use relay_protocol::{LANES, Lane, VendorWire, Wire};
 use relay_tests::{
     client::{Client, Whole},
-    vendor::{Break, Ending, Output, Script, Usage},
+    vendor::{Break, Ending, Output, Script, Usage, bedrock::KEY},
     world::{Setup, World},
 };
 use serde_json::{Value, json};
 
-use crate::{MODEL, events, setup};
+use crate::{MODEL, bedrock, events, setup};
 
 /// A world whose only account is at a vendor that speaks `wire` and no other.
 async fn of_wire(wire: &str, setup: Setup) -> (World, Client) {
@@ -292,6 +292,11 @@ async fn a_translated_call_goes_on_at_another_account_of_the_same_vendor() {
     world.look().await;
     let failing = json!({"error": {"message": "Failing.", "type": "server_error"}});
     for stream in [false, true] {
+        // The one that failed rests for a while.
+        for name in ["other", "third"] {
+            world.hub.command(&["account", "revive", name]).await.succeeded();
+        }
+        world.look().await;
         world.vendor.next(Script::json(500, &failing));
         world.vendor.next(Script::message("It went on. "));
         let before = world.vendor.posts().len();
@@ -461,19 +466,25 @@ fn told(client: Wire, answer: &Whole, stream: bool) -> (String, Option<Called>) 
     (words, call)
 }
 
-/// A world whose only account is at a vendor that speaks this wire; `None` for one that no scripted vendor speaks.
-pub(crate) async fn at(vendor: VendorWire, setup: Setup) -> Option<World> {
+/// A world whose only account is at a vendor that speaks this wire, where all of the tests' models are.
+pub(crate) async fn at(vendor: VendorWire, setup: Setup) -> World {
     let kind = match vendor {
-        VendorWire::Responses => return Some(of_wire("responses", setup).await.0),
-        VendorWire::Chat => return Some(of_wire("chat", setup).await.0),
+        VendorWire::Responses => return of_wire("responses", setup).await.0,
+        VendorWire::Chat => return of_wire("chat", setup).await.0,
         VendorWire::Messages => "anthropic",
         VendorWire::Gemini => "gemini",
-        VendorWire::Converse => return None,
+        VendorWire::Converse => "bedrock",
     };
     let world = setup.start().await;
     world.hub.command(&["account", "remove", "main"]).await.succeeded();
-    world.connect(kind).await;
-    Some(world)
+    if kind == "bedrock" {
+        world.vendor.guard(KEY.verifier());
+        bedrock::add(&world, KEY).await;
+        world.look().await;
+    } else {
+        world.connect(kind).await;
+    }
+    world
 }
 
 /// Every cell of the table that is translated: a tool round, whole and streamed, with the same outcome for each client, and
@@ -488,9 +499,7 @@ async fn every_lane_carries_a_tool_round_and_is_billed_as_its_vendor_bills() {
         if clients.is_empty() {
             continue;
         }
-        let Some(world) = at(*vendor, setup()).await else {
-            continue;
-        };
+        let world = at(*vendor, setup()).await;
         let client = Client::new(&format!("http://{}", world.hub.http()), &world.key);
         world.vendor.otherwise(Script::tool_round("ls", "It is done. "));
         for (wire, _) in clients {

@@ -50,6 +50,8 @@ pub struct Row {
     pub status: i64,
     pub ending: String,
     pub response_id: Option<String>,
+    /// The vendor's id of the request.
+    pub request_id: Option<String>,
     pub link: String,
     /// The vendor account, the way out, and the address of the hub's machine.
     pub left_by: (String, String, String),
@@ -107,6 +109,7 @@ impl Books {
                 status: row.get("status"),
                 ending: row.get("ending"),
                 response_id: row.get("response_id"),
+                request_id: row.get("vendor_request_id"),
                 link: row.get("link"),
                 left_by: (text(row, "account"), text(row, "egress"), text(row, "local_address")),
                 detail: row
@@ -194,7 +197,12 @@ impl Books {
         let mut by_id: HashMap<&str, Vec<&Row>> = HashMap::new();
         for row in &rows {
             by_id
-                .entry(row.response_id.as_deref().unwrap_or_default())
+                .entry(
+                    row.response_id
+                        .as_deref()
+                        .or(row.request_id.as_deref())
+                        .unwrap_or_default(),
+                )
                 .or_default()
                 .push(row);
         }

@@ -58,8 +58,8 @@ struct Written {
 }
 
 impl Written {
-    fn of(account: &Account, client: Wire) -> Self {
-        let lane = account.lane(client);
+    fn of(account: &Account, client: Wire, model: &str) -> Self {
+        let lane = account.lane(client, model);
         let is_translated = matches!(lane, Some(Lane::Translate(_)));
         Self {
             lane,
@@ -87,7 +87,7 @@ impl Again {
                 exchange: exchange.clone(),
                 call,
                 client,
-                written: Written::of(&taken.account, client),
+                written: Written::of(&taken.account, client, asked.model),
                 endpoint: asked.endpoint,
                 path: asked.path.into(),
                 model: asked.model.into(),
@@ -116,7 +116,7 @@ impl Again {
     /// The same request for another account, and what is kept of it.
     pub(super) fn leave(&mut self, taken: &Taken) -> Option<Leaving> {
         self.left = self.left.saturating_sub(1);
-        if Written::of(&taken.account, self.client) != self.written {
+        if Written::of(&taken.account, self.client, &self.model) != self.written {
             return None;
         }
         let to = self

@@ -56,7 +56,7 @@ impl Crossed {
         framing: Framing,
     ) -> Result<Option<Self>, Refused> {
         let client = envelope.endpoint.wire();
-        let Some(Lane::Translate(vendor)) = account.lane(client) else {
+        let Some(Lane::Translate(vendor)) = account.lane(client, &model.upstream) else {
             return Ok(None);
         };
         let target = Target {
@@ -65,10 +65,11 @@ impl Crossed {
             is_streamed: envelope.stream,
             max_output: model.max_output,
         };
-        let endpoint = vendor
-            .endpoint(envelope.stream)
-            .filter(|_| generates(envelope.endpoint));
-        let endpoint = endpoint.ok_or_else(|| no_such(envelope.endpoint, vendor))?;
+        if !generates(envelope.endpoint) {
+            return Err(no_such(envelope.endpoint, vendor));
+        }
+        // A vendor that has paths of its own goes by the model.
+        let endpoint = vendor.endpoint(envelope.stream).unwrap_or(Endpoint::Messages);
         let Translated {
             body,
             dropped,
@@ -155,10 +156,9 @@ fn head(vendor: VendorWire, is_streamed: bool) -> HeaderMap {
 const EVENTS: &str = "text/event-stream";
 
 impl Crossing {
-    /// The vendor's wire, as a tap reads it.
-    pub(super) fn tapped(&self) -> Wire {
-        // Of the others none has a tap of its own yet.
-        self.vendor.of_clients().unwrap_or(self.client)
+    /// The vendor's wire.
+    pub(super) const fn vendor(&self) -> VendorWire {
+        self.vendor
     }
 
     /// The client's wire.
@@ -193,7 +193,12 @@ impl Crossing {
 
     /// What the client gets of a vendor's refusal: the same in its own words.
     pub(super) fn refusal(&self, head: &Parts, body: &[u8]) -> Response<ReplyBody> {
-        let failed = failure(self.vendor, head.status.as_u16(), body);
+        // What Bedrock says of a credential is not passed on: its reader has told the refusal as Anthropic would.
+        let spoken = match self.vendor {
+            VendorWire::Converse => VendorWire::Messages,
+            spoken => spoken,
+        };
+        let failed = failure(spoken, head.status.as_u16(), body);
         let wait = head.headers.get(header::RETRY_AFTER);
         let wait = wait.and_then(|wait| wait.to_str().ok()?.parse().ok());
         let refused = failed.refusal(wait.map(Duration::from_secs));

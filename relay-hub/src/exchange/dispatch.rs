@@ -117,7 +117,9 @@ impl Dispatch {
             ticket: Some(ticket),
             drain: None,
             bill: Bill::new((hold, tally, reach), model, &self.envelope, sample, record),
-            wire: crossing.as_ref().map_or(endpoint.wire(), |crossing| crossing.tapped()),
+            wire: crossing
+                .as_ref()
+                .map_or_else(|| endpoint.wire().into(), |crossing| crossing.vendor()),
             crossing,
             is_streamed: self.envelope.stream,
             removes_usage: asks_usage,

@@ -287,7 +287,7 @@ impl Flow {
             .keepalive
             .is_some_and(|keepalive| heard.elapsed() >= keepalive);
         let translated_for = self.meter.crossing.as_ref().map(|crossing| crossing.client());
-        let sign = sse::keepalive(translated_for.unwrap_or(self.meter.wire));
+        let sign = translated_for.or(self.meter.wire.of_clients()).and_then(sse::keepalive);
         let is_between = translated_for.is_some() || self.tap.is_at_boundary();
         let is_fit = is_due && self.fills_silence() && is_between;
         if let Some(sign) = sign.filter(|_| is_fit) {

@@ -10,7 +10,7 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::Full;
-use relay_protocol::{Code, Refusal, Shape, Wire};
+use relay_protocol::{Code, Refusal, Shape, VendorWire};
 use relay_shared::{call::CallId, fault, http::from_vendor};
 use tokio::sync::oneshot;
 
@@ -61,7 +61,7 @@ pub(super) struct Meter {
     pub(super) _claim: Option<Box<Claim>>,
     pub(super) bill: Bill,
     /// The vendor's.
-    pub(super) wire: Wire,
+    pub(super) wire: VendorWire,
     /// The client speaks another.
     pub(super) crossing: Option<Box<Crossing>>,
     /// Whether the client asked for a stream.
@@ -276,10 +276,15 @@ impl Meter {
         let announced = length(&head.headers);
         let is_answer = verdict(head.status) == Verdict::Answer;
         let is_bedrock = self.taken.account.vendor == VendorKind::Bedrock;
-        let reader = is_bedrock.then(|| Box::new(bedrock::Reader::of(&mut head.headers)));
+        let reader = is_bedrock.then(|| {
+            Box::new(bedrock::Reader::of(
+                &mut head.headers,
+                self.wire == VendorWire::Converse,
+            ))
+        });
         let shape = match (is_event_stream(&head.headers), self.is_streamed) {
             _ if !is_answer => Shape::Whole,
-            (false, true) if self.wire == Wire::Gemini => Shape::Array,
+            (false, true) if self.wire == VendorWire::Gemini => Shape::Array,
             (true, _) | (false, true) => Shape::Events,
             (false, false) => Shape::Whole,
         };

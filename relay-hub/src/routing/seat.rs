@@ -61,7 +61,7 @@ impl Seat {
 
     /// Whether a call in this dialect gets there, as it is or translated.
     pub(super) fn is_reached(&self, wire: Wire) -> bool {
-        self.account.lane(wire).is_some()
+        self.account.lane(wire, "").is_some()
     }
 
     /// Whether it may serve the calls of this tenant in this dialect.

@@ -1,5 +1,5 @@
-//! Anthropic's models at Amazon Bedrock: the Messages wire in other clothes. The same body without what the path already
-//! says, and the same events, each in a frame of its own. Does no IO.
+//! Amazon Bedrock. Anthropic's models there speak the Messages wire in other clothes: the same body without what the path
+//! already says, and the same events, each in a frame of its own. All others are asked by Converse. Does no IO.
 //!
 //! Source: <https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_InvokeModelWithResponseStream.html> and
 //! <https://docs.aws.amazon.com/bedrock/latest/userguide/model-parameters-anthropic-claude-messages.html> (2026-11).
@@ -11,9 +11,10 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
 use relay_protocol::{Endpoint, EnvelopeError, Payload, with_members};
 use serde::Deserialize;
+use serde_json::value::RawValue;
 
 use super::{
-    Trouble,
+    Asked, Trouble,
     aws::event_stream::{Frame, FrameError, Frames},
     segment,
 };
@@ -32,6 +33,8 @@ const EVENTS: HeaderValue = HeaderValue::from_static("text/event-stream; charset
 pub(super) fn path(prefix: &str, endpoint: Endpoint, model: &str, stream: bool) -> Uri {
     let call = match (endpoint, stream) {
         (Endpoint::CountTokens, _) => "count-tokens",
+        (_, true) if converses(model) => "converse-stream",
+        (_, false) if converses(model) => "converse",
         (_, true) => "invoke-with-response-stream",
         (_, false) => "invoke",
     };
@@ -40,35 +43,39 @@ pub(super) fn path(prefix: &str, endpoint: Endpoint, model: &str, stream: bool) 
         .unwrap_or_default()
 }
 
-/// The body as Bedrock wants it: without `model` and `stream`, which the path says, with Bedrock's version in place of the
+/// Whether a model is asked by Converse: Anthropic's are asked in their own wire, which says more.
+pub fn converses(model: &str) -> bool {
+    // An application's own profile has a name that tells nothing.
+    !model.contains("anthropic.") && !model.contains("application-inference-profile/")
+}
+
+/// The body as Bedrock wants it. One of Converse is so already; one of Messages goes without `model` and `stream`, which the path says, with Bedrock's version in place of the
 /// header's, and with the client's betas, which stand in a header elsewhere. The headers lose both.
 ///
 /// # Errors
 /// The body is no object.
-pub(super) fn body(
-    endpoint: Endpoint,
-    stream: bool,
-    body: &Payload,
-    headers: &mut HeaderMap,
-) -> Result<Payload, EnvelopeError> {
+pub(super) fn body(asked: &Asked<'_>, body: Payload, headers: &mut HeaderMap) -> Result<Payload, EnvelopeError> {
     let betas = betas(headers);
     headers.remove(BETA);
     headers.remove(VERSION);
     headers.insert(header::CONTENT_TYPE, JSON);
-    headers.insert(header::ACCEPT, if stream { FRAMES } else { JSON });
+    headers.insert(header::ACCEPT, if asked.stream { FRAMES } else { JSON });
+    if converses(asked.model) {
+        return Ok(body);
+    }
     let mut without = vec!["model", "stream", "anthropic_version"];
     let mut put = vec![("anthropic_version", BEDROCK_VERSION)];
     if let Some(betas) = &betas {
         without.push("anthropic_beta");
         put.push(("anthropic_beta", betas));
     }
-    if endpoint == Endpoint::CountTokens {
+    if asked.endpoint == Endpoint::CountTokens {
         // What is counted is the body of a call, which cannot be without; the count is the same.
         without.push("max_tokens");
         put.push(("max_tokens", "1"));
     }
     let edited = with_members(body.as_slice(), &without, &put)?;
-    if endpoint == Endpoint::CountTokens {
+    if asked.endpoint == Endpoint::CountTokens {
         let call = format!(
             r#"{{"input":{{"invokeModel":{{"body":"{}"}}}}}}"#,
             STANDARD.encode(edited)
@@ -86,15 +93,17 @@ fn betas(headers: &HeaderMap) -> Option<String> {
     (!words.is_empty()).then(|| serde_json::json!(words).to_string())
 }
 
-/// Tells Bedrock's answer to one call as Anthropic itself would.
+/// Tells Bedrock's answer to one call as Anthropic itself would; one by Converse as an event for each frame, under the name
+/// that the frame tells.
 pub struct Reader {
+    converses: bool,
     frames: Option<Frames>,
     trouble: Option<Trouble>,
 }
 
 impl Reader {
     /// For an answer with this head, which becomes what a client of Messages expects.
-    pub fn of(headers: &mut HeaderMap) -> Self {
+    pub fn of(headers: &mut HeaderMap, converses: bool) -> Self {
         let is_framed = headers.get(header::CONTENT_TYPE).is_some_and(|kind| {
             let kind = kind.as_bytes();
             kind.get(..FRAMES.len())
@@ -106,6 +115,7 @@ impl Reader {
         // Another body has another length.
         headers.remove(header::CONTENT_LENGTH);
         Self {
+            converses,
             frames: is_framed.then(Frames::default),
             trouble: None,
         }
@@ -117,6 +127,7 @@ impl Reader {
         let Self {
             frames: Some(frames),
             trouble,
+            converses,
         } = self
         else {
             return (bytes, Ok(()));
@@ -125,6 +136,10 @@ impl Reader {
         frames.push(&bytes);
         let so_far = loop {
             match frames.pop() {
+                Ok(Some(frame)) if *converses => match happening(&frame, &mut events) {
+                    Ok(met) => *trouble = trouble.or(met),
+                    Err(error) => break Err(error),
+                },
                 Ok(Some(frame)) => match event(&frame, &mut events) {
                     Ok(met) => *trouble = trouble.or(met),
                     Err(error) => break Err(error),
@@ -264,6 +279,30 @@ fn event(frame: &Frame, events: &mut BytesMut) -> Result<Option<Trouble>, FrameE
     }
     // Another kind of event is none of the model's answer.
     Ok(None)
+}
+
+/// Writes an event of Converse, `{"contentBlockDelta":{…}}`, and says what it tells of the account.
+/// Source: <https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_ConverseStreamOutput.html> (2026-11).
+fn happening(frame: &Frame, events: &mut BytesMut) -> Result<Option<Trouble>, FrameError> {
+    let is_event = frame.header(":message-type").as_deref() == Some("event");
+    let kind = match is_event {
+        true => frame.header(":event-type"),
+        false => frame.header(":exception-type").or_else(|| frame.header(":error-code")),
+    };
+    let kind = kind.unwrap_or_default();
+    let is_name = (1..=64).contains(&kind.len()) && kind.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    let payload: &RawValue = serde_json::from_slice(&frame.payload).map_err(|_| FrameError::Malformed)?;
+    if !is_name {
+        return Err(FrameError::Malformed);
+    }
+    events.extend_from_slice(b"data: {\"");
+    events.extend_from_slice(kind.as_bytes());
+    events.extend_from_slice(b"\":");
+    // Blanks between JSON's words may be line ends, which would end the line here.
+    let lines = payload.get().split(['\n', '\r']);
+    lines.for_each(|line| events.extend_from_slice(line.as_bytes()));
+    events.extend_from_slice(b"}\n\n");
+    Ok(if is_event { None } else { trouble_of(&kind) })
 }
 
 /// What a frame of the model's answer carries.

@@ -69,7 +69,7 @@ impl VendorKind {
         let own = match self {
             Self::OpenAi | Self::Azure => Maker::OpenAi,
             Self::Anthropic => Maker::Anthropic,
-            Self::Bedrock => Maker::AnthropicAtBedrock,
+            Self::Bedrock => return Some(matches!(maker, Maker::AnthropicAtBedrock | Maker::AtBedrock)),
             Self::Gemini => Maker::Google,
             Self::Compatible => return None,
         };
@@ -95,6 +95,8 @@ enum Maker {
     Anthropic,
     /// Amazon has names of its own for the same models.
     AnthropicAtBedrock,
+    /// Who else is at Amazon alone.
+    AtBedrock,
     Google,
 }
 
@@ -121,6 +123,9 @@ impl Maker {
     fn of(model: &str) -> Option<Self> {
         if model.contains("anthropic.claude") {
             return Some(Self::AnthropicAtBedrock);
+        }
+        if model.contains("amazon.nova") || model.contains("amazon.titan") {
+            return Some(Self::AtBedrock);
         }
         let begins = |(_, names): &&(Self, &[&str])| names.iter().any(|name| model.starts_with(name));
         BEGINNINGS.iter().find(begins).map(|(maker, _)| *maker)

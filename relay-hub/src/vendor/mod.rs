@@ -208,7 +208,7 @@ impl Target {
     /// The body cannot be edited.
     pub fn body(&self, asked: &Asked<'_>, headers: &mut HeaderMap, body: Payload) -> Result<Payload, EnvelopeError> {
         if self.is_bedrock {
-            return bedrock::body(asked.endpoint, asked.stream, &body, headers);
+            return bedrock::body(asked, body, headers);
         }
         Ok(body)
     }

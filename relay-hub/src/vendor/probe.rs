@@ -26,8 +26,14 @@ pub fn headers(vendor: VendorKind) -> Option<(HeaderName, HeaderValue)> {
     }
 }
 
-/// What is asked where the call is not a list of models.
-pub const ONE_TOKEN: &str = r#"{"max_tokens":1,"messages":[{"role":"user","content":"Hi"}]}"#;
+/// What is asked of a model of Bedrock's: one token.
+pub fn one_token(model: &str) -> &'static str {
+    if bedrock::converses(model) {
+        r#"{"inferenceConfig":{"maxTokens":1},"messages":[{"role":"user","content":[{"text":"Hi"}]}]}"#
+    } else {
+        r#"{"max_tokens":1,"messages":[{"role":"user","content":"Hi"}]}"#
+    }
+}
 
 /// Why an account does not work, as far as its vendor's answer tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

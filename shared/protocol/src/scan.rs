@@ -58,7 +58,7 @@ impl Field {
         match key {
             b"id" | b"responseId" => Some(Self::Id),
             b"usage" | b"usageMetadata" => Some(Self::Usage),
-            b"stop_reason" => Some(Self::Stop),
+            b"stop_reason" | b"stopReason" => Some(Self::Stop),
             b"status" => Some(Self::Status),
             b"error" => Some(Self::Error),
             b"service_tier" => Some(Self::Tier),

@@ -20,9 +20,9 @@ pub use self::meter::Meter;
 pub use self::observed::{Ending, Observed};
 pub use self::pieces::{Piece, Pieces};
 use self::whole::Whole;
+use crate::lane::VendorWire;
 use crate::refusal::Refusal;
 use crate::sample::Sample;
-use crate::wire::Wire;
 
 /// What the answer's body is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,7 +57,7 @@ enum Body {
 impl Tap {
     /// A tap for one answer.
     #[must_use]
-    pub fn new(wire: Wire, shape: Shape, options: TapOptions) -> Self {
+    pub fn new(wire: impl Into<VendorWire>, shape: Shape, options: TapOptions) -> Self {
         let body = match shape {
             Shape::Events => Body::Events(Events::default()),
             Shape::Array => Body::Array(Array::default()),
@@ -70,7 +70,7 @@ impl Tap {
     }
 
     /// A tap that looks for the terminal event and reads nothing else.
-    pub(crate) fn blind(wire: Wire) -> Self {
+    pub(crate) fn blind(wire: impl Into<VendorWire>) -> Self {
         Self {
             meter: Meter::new(wire).blind(),
             body: Body::Events(Events::default()),
@@ -135,9 +135,10 @@ impl Tap {
     #[must_use]
     pub fn last_words(&self, refusal: &Refusal, request_id: &str) -> Option<Bytes> {
         let is_possible = self.is_at_boundary();
-        is_possible.then(|| match &self.body {
+        let wire = self.meter.wire().of_clients().filter(|_| is_possible)?;
+        Some(match &self.body {
             Body::Array(array) => refusal.array_end(request_id, array.passed()),
-            Body::Events(_) | Body::Whole(_) => refusal.stream_event(self.meter.wire(), request_id),
+            Body::Events(_) | Body::Whole(_) => refusal.stream_event(wire, request_id),
         })
     }
 

@@ -1,5 +1,6 @@
 //! What a vendor says a call used. Knows no price and no event.
 
+pub(crate) mod converse;
 mod gemini;
 pub(crate) mod messages;
 

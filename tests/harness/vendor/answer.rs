@@ -165,6 +165,8 @@ fn chunks(shared: &Shared, asked: &Asked, number: usize, path: &str, script: &Sc
         (Kind::Messages, true) => frames(render::messages::events(&turn)),
         (Kind::Bedrock, true) => (bedrock::FRAMES, bedrock::frames(&render::messages::events(&turn))),
         (Kind::Messages | Kind::Bedrock, false) => pretty(render::messages::body(&turn)),
+        (Kind::Converse, true) => (bedrock::FRAMES, bedrock::happenings(&render::converse::events(&turn))),
+        (Kind::Converse, false) => pretty(render::converse::body(&turn)),
         (Kind::Gemini, true) => {
             let pieces = render::gemini::stream(&render::gemini::chunks(&turn), asked.as_events);
             let kind = if asked.as_events {
@@ -183,9 +185,14 @@ fn chunks(shared: &Shared, asked: &Asked, number: usize, path: &str, script: &Sc
 /// What every count of tokens comes to.
 const COUNTED: u64 = 2_095;
 
+/// What the head of an answer says of its request.
+pub(super) fn request_id(number: usize) -> String {
+    format!("req_{number:032x}")
+}
+
 fn vendor_headers(number: usize) -> impl Iterator<Item = (String, String)> {
     [
-        ("x-request-id", format!("req_{number:032x}")),
+        ("x-request-id", request_id(number)),
         ("openai-processing-ms", "42".to_owned()),
         ("openai-version", "2020-10-01".to_owned()),
         ("x-ratelimit-limit-requests", "10000".to_owned()),

@@ -76,7 +76,7 @@ impl Asked {
     pub(super) fn entry(&self, shared: &Shared, path: &str, script: &Script, socket: bool) -> Entry {
         let prefix = match Kind::of(path) {
             Kind::Chat => "chatcmpl-",
-            Kind::Messages | Kind::Bedrock => "msg_",
+            Kind::Messages | Kind::Bedrock | Kind::Converse => "msg_",
             Kind::Gemini => "g-",
             Kind::Responses | Kind::Compact | Kind::Count(_) => "resp_",
         };
@@ -87,7 +87,7 @@ impl Asked {
             endpoint: path.to_owned(),
             socket,
             status: script.status,
-            usage: self.usage(script).filter(|_| !matches!(Kind::of(path), Kind::Count(_))),
+            usage: self.usage(script).and_then(|usage| billed(usage, path)),
             extra: script.extra.clone(),
             reported: false,
             warm_up,
@@ -138,6 +138,15 @@ impl Asked {
     }
 }
 
+/// What is billed of it at this address: Converse does not tell thoughts from other output.
+fn billed(usage: Usage, path: &str) -> Option<Usage> {
+    match Kind::of(path) {
+        Kind::Count(_) => None,
+        Kind::Converse => Some(Usage { reasoning: 0, ..usage }),
+        _ => Some(usage),
+    }
+}
+
 fn has_tool_output(body: &[u8]) -> bool {
     let Ok(body) = serde_json::from_slice::<Value>(body) else {
         return false;
@@ -155,6 +164,7 @@ fn has_tool_output(body: &[u8]) -> bool {
     of_type("input", "type", "function_call_output")
         || of_type("messages", "role", "tool")
         || holds("messages", "content", |part| part["type"] == "tool_result")
+        || holds("messages", "content", |part| part["toolResult"].is_object())
         || holds("contents", "parts", |part| part["functionResponse"].is_object())
 }
 
@@ -166,6 +176,8 @@ pub(super) enum Kind {
     Messages,
     /// The same in frames.
     Bedrock,
+    /// Other models of Bedrock's.
+    Converse,
     Gemini,
     /// How many tokens an input has, under this name.
     Count(&'static str),
@@ -178,6 +190,7 @@ impl Kind {
             path if path.ends_with("/compact") => Self::Compact,
             path if path.ends_with("/messages") => Self::Messages,
             path if path.ends_with("/invoke") || path.ends_with("/invoke-with-response-stream") => Self::Bedrock,
+            path if path.ends_with("/converse") || path.ends_with("/converse-stream") => Self::Converse,
             path if path.ends_with("/count-tokens") => Self::Count("inputTokens"),
             path if path.ends_with("/count_tokens") => Self::Count("input_tokens"),
             path if path.ends_with(":countTokens") => Self::Count("totalTokens"),

@@ -35,7 +35,8 @@ pub const KEY: Key = Key {
 /// The model and whether a stream is asked for, in a path like `/model/a.b-v1%3A0/invoke`.
 pub(super) fn asked(path: &str) -> Option<(String, bool)> {
     let (model, call) = path.strip_prefix("/model/")?.rsplit_once('/')?;
-    Some((unescaped(model), call == "invoke-with-response-stream"))
+    let streams = ["invoke-with-response-stream", "converse-stream"];
+    Some((unescaped(model), streams.contains(&call)))
 }
 
 fn unescaped(text: &str) -> String {
@@ -81,6 +82,16 @@ pub(super) fn unfit(path: &str, headers: &HeaderMap, body: &[u8]) -> Option<Scri
     if headers.keys().any(|name| name.as_str().starts_with("anthropic-")) {
         return invalid("a header of Anthropic's");
     }
+    if path.contains("/converse") {
+        let messages = body["messages"].as_array();
+        let has_blocks = |message: &Value| message["content"].is_array();
+        let is_fit = messages.is_some_and(|messages| messages.iter().all(has_blocks)) && body.get("model").is_none();
+        return if is_fit {
+            None
+        } else {
+            invalid("Malformed input request")
+        };
+    }
     for name in ["model", "stream"] {
         if body.get(name).is_some() {
             return invalid(&format!("extraneous key [{name}] is not permitted"));
@@ -101,6 +112,22 @@ pub(super) fn frames(events: &[Event]) -> Vec<Bytes> {
             exception(&text("type"), &text("message"))
         }
         _ => chunk(&event.data),
+    });
+    frames.collect()
+}
+
+/// The frames of an answer by Converse.
+pub(super) fn happenings(events: &[(&'static str, Value)]) -> Vec<Bytes> {
+    let frames = events.iter().map(|(kind, payload)| {
+        if kind.ends_with("Exception") {
+            return exception(kind, payload["message"].as_str().unwrap_or_default());
+        }
+        let headers = [
+            (":event-type", *kind),
+            (":content-type", "application/json"),
+            (":message-type", "event"),
+        ];
+        frame(&headers, payload)
     });
     frames.collect()
 }

@@ -1,6 +1,7 @@
 //! Writes a turn as OpenAI writes it: Responses events, chat chunks, and both as one JSON body.
 //! Pure; knows no sockets.
 
+pub(super) mod converse;
 pub(super) mod gemini;
 pub(super) mod messages;
 

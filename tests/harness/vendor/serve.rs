@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
-use super::answer::{Exchange, answer};
+use super::answer::{Exchange, answer, request_id};
 use super::asked::{Asked, Kind};
 use super::reply::{Reply, Scripted, json_reply};
 use super::script::{Script, Upgrade};
@@ -85,7 +85,10 @@ async fn handle(
     let guard = shared.guard.lock().expect("no holder panics").clone();
     let target = head.uri.path_and_query().map_or("", |target| target.as_str());
     let is_accepted = guard.is_none_or(|accepts| accepts(&head.method, target, &head.headers, &body));
-    let is_bedrock = matches!(Kind::of(&path), Kind::Bedrock | Kind::Count("inputTokens"));
+    let is_bedrock = matches!(
+        Kind::of(&path),
+        Kind::Bedrock | Kind::Converse | Kind::Count("inputTokens")
+    );
     let unfit = if is_bedrock {
         bedrock::unfit(&path, &head.headers, &body)
     } else {
@@ -107,6 +110,11 @@ async fn handle(
         shared.memory.answered(&entry.response_id, read, &asked.output(&script));
     }
     let number = shared.truth.open(entry);
+    if matches!(Kind::of(&path), Kind::Converse) {
+        // Its answers have no id but that of the request.
+        let id = request_id(number);
+        shared.truth.amend(number, |entry| entry.response_id = id);
+    }
     let sent = Sent::default();
     shared.keep(Call {
         method: head.method,

@@ -141,7 +141,7 @@ fn request(
     let mut request = Request::new(Full::new(Bytes::new()));
     *request.uri_mut() = target.path(asked);
     if let Credential::AwsKey(signer) = &account.credential {
-        let body = Payload::new(Bytes::from_static(probe::ONE_TOKEN.as_bytes()));
+        let body = Payload::new(Bytes::from_static(probe::one_token(model).as_bytes()));
         let body = target.body(&asked, &mut headers, body);
         let body = body.map_err(|error| set_up_wrongly(&error))?.into_bytes();
         let path = request.uri().path();

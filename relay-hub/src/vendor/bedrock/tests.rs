@@ -4,7 +4,17 @@ fn reader(content_type: &'static str) -> (Reader, HeaderMap) {
     let mut headers = HeaderMap::new();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("9"));
-    (Reader::of(&mut headers), headers)
+    (Reader::of(&mut headers, false), headers)
+}
+
+fn asked(endpoint: Endpoint, stream: bool) -> Asked<'static> {
+    Asked {
+        endpoint,
+        path: "",
+        model: "anthropic.m",
+        query: None,
+        stream,
+    }
 }
 
 fn framed() -> Reader {
@@ -42,9 +52,12 @@ fn a_models_colon_and_slash_stay_in_its_own_part_of_the_path() {
         "/model/anthropic.claude-v2%3A0/invoke"
     );
     assert_eq!(
-        at("arn:aws:bedrock:eu-west-1::inference-profile/eu.m", true),
-        "/model/arn%3Aaws%3Abedrock%3Aeu-west-1%3A%3Ainference-profile%2Feu.m/invoke-with-response-stream"
+        at("arn:aws:bedrock:eu-west-1::inference-profile/eu.anthropic.m", true),
+        "/model/arn%3Aaws%3Abedrock%3Aeu-west-1%3A%3Ainference-profile%2Feu.anthropic.m/invoke-with-response-stream"
     );
+    let nova = "amazon.nova-lite-v1:0";
+    assert_eq!(at(nova, true), "/model/amazon.nova-lite-v1%3A0/converse-stream");
+    assert_eq!(at(nova, false), "/model/amazon.nova-lite-v1%3A0/converse");
     assert_eq!(
         path("/vpc", Endpoint::CountTokens, "m", false),
         "/vpc/model/m/count-tokens"
@@ -61,7 +74,7 @@ fn a_body_loses_what_the_path_says_and_gains_what_the_headers_said() {
     let sent = Payload::new(Bytes::from_static(
         b"{\"model\":\"m\",\"max_tokens\": 5,\"stream\":true,\"messages\":[ ]}",
     ));
-    let edited = body(Endpoint::Messages, true, &sent, &mut headers).unwrap();
+    let edited = body(&asked(Endpoint::Messages, true), sent, &mut headers).unwrap();
     let wanted = b"{\"anthropic_version\":\"bedrock-2023-05-31\",\"anthropic_beta\":[\"one\",\"two\",\"three\"],\"max_tokens\": 5,\"messages\":[ ]}";
     assert_eq!(edited.as_slice(), wanted);
     let left: HeaderMap = [(header::CONTENT_TYPE, JSON), (header::ACCEPT, FRAMES)]
@@ -69,7 +82,7 @@ fn a_body_loses_what_the_path_says_and_gains_what_the_headers_said() {
         .collect();
     assert_eq!(headers, left);
     let own = Payload::new(Bytes::from_static(b"{\"anthropic_beta\":[\"x\"]}"));
-    let edited = body(Endpoint::Messages, false, &own, &mut HeaderMap::new()).unwrap();
+    let edited = body(&asked(Endpoint::Messages, false), own, &mut HeaderMap::new()).unwrap();
     assert_eq!(
         edited.as_slice(),
         b"{\"anthropic_version\":\"bedrock-2023-05-31\",\"anthropic_beta\":[\"x\"]}"
@@ -79,7 +92,7 @@ fn a_body_loses_what_the_path_says_and_gains_what_the_headers_said() {
 #[test]
 fn tokens_are_counted_of_the_body_of_a_call() {
     let sent = Payload::new(Bytes::from_static(b"{\"model\":\"m\",\"messages\":[]}"));
-    let edited = body(Endpoint::CountTokens, false, &sent, &mut HeaderMap::new()).unwrap();
+    let edited = body(&asked(Endpoint::CountTokens, false), sent, &mut HeaderMap::new()).unwrap();
     let asked: serde_json::Value = serde_json::from_slice(edited.as_slice()).unwrap();
     let inner = STANDARD
         .decode(asked["input"]["invokeModel"]["body"].as_str().unwrap())
@@ -142,7 +155,7 @@ fn a_refusal_has_anthropics_shape_and_repeats_nothing_that_was_signed() {
     let told = |status: u16, kind: &'static str, body: &'static str| {
         let mut headers = HeaderMap::new();
         headers.insert(ERROR_TYPE, HeaderValue::from_static(kind));
-        let reader = Reader::of(&mut headers);
+        let reader = Reader::of(&mut headers, false);
         let status = StatusCode::from_u16(status).unwrap();
         let told = reader.whole(status, &headers, Bytes::from_static(body.as_bytes()));
         let told: serde_json::Value = serde_json::from_slice(&told).unwrap();
@@ -201,4 +214,33 @@ fn what_is_no_event_of_the_wire_ends_the_stream() {
     assert_eq!(so_far, Err(FrameError::Checksum));
     let headers = [(":event-type", "initial-response"), (":message-type", "event")];
     assert!(all(&frame(&headers, b"{}")).unwrap().is_empty());
+}
+
+#[test]
+fn what_converse_tells_is_told_under_the_name_of_its_frame() {
+    let mut headers = HeaderMap::from_iter([(header::CONTENT_TYPE, FRAMES)]);
+    let mut reader = Reader::of(&mut headers, true);
+    let event = |kind, payload: &str| frame(&[(":event-type", kind), (":message-type", "event")], payload.as_bytes());
+    let bytes = [
+        event("messageStart", "{\"role\":\r\n\"assistant\"}"),
+        event("contentBlockDelta", r#"{"delta":{"text":"a"}}"#),
+    ];
+    let (told, so_far) = reader.push(Bytes::from(bytes.concat()));
+    assert!(so_far.is_ok() && reader.take_trouble().is_none());
+    assert_eq!(
+        told,
+        "data: {\"messageStart\":{\"role\":\"assistant\"}}\n\ndata: {\"contentBlockDelta\":{\"delta\":{\"text\":\"a\"}}}\n\n"
+    );
+    let exception = [
+        (":exception-type", "throttlingException"),
+        (":message-type", "exception"),
+    ];
+    let (told, _) = reader.push(Bytes::from(frame(&exception, br#"{"message":"m"}"#)));
+    assert_eq!(told, "data: {\"throttlingException\":{\"message\":\"m\"}}\n\n");
+    assert!(matches!(reader.take_trouble(), Some(Trouble::Limited)));
+    for (kind, payload) in [("message\"Start", "{}"), ("", "{}"), ("messageStart", "{")] {
+        let mut reader = Reader::of(&mut HeaderMap::from_iter([(header::CONTENT_TYPE, FRAMES)]), true);
+        let (told, so_far) = reader.push(Bytes::from(event(kind, payload)));
+        assert!(told.is_empty() && so_far.is_err(), "{kind} {payload}");
+    }
 }

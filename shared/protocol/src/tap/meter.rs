@@ -1,22 +1,23 @@
 //! Reads the events of an answer, no more of each than is needed. Knows nothing of how they were cut out.
 
 mod chat;
+mod converse;
 mod gemini;
 mod messages;
 mod responses;
 
 use self::messages::Told;
 use super::observed::{Ending, Observed};
+use crate::lane::VendorWire;
 use crate::sample::Sample;
 use crate::scan::{Field, Root, Scan};
 use crate::usage::Usage;
-use crate::wire::Wire;
 
 /// What an answer says about itself, read one event or message after another.
 ///
 /// A [`super::Tap`] has one; for a WebSocket the caller has one for each response.
 pub struct Meter {
-    wire: Wire,
+    wire: VendorWire,
     observed: Observed,
     sample: Sample,
     remove_usage_chunk: bool,
@@ -26,7 +27,7 @@ pub struct Meter {
     has_finished: bool,
     /// Chat: an error was among the chunks.
     has_failed: bool,
-    /// Messages: what was told of usage and of the end. Boxed: of other wires there is none.
+    /// Messages and Converse: what was told of usage and of the end. Boxed: of other wires there is none.
     told: Option<Box<Told>>,
 }
 
@@ -43,9 +44,9 @@ pub(super) enum Verdict {
 impl Meter {
     /// A meter for one answer.
     #[must_use]
-    pub fn new(wire: Wire) -> Self {
+    pub fn new(wire: impl Into<VendorWire>) -> Self {
         Self {
-            wire,
+            wire: wire.into(),
             observed: Observed::default(),
             sample: Sample::default(),
             remove_usage_chunk: false,
@@ -56,7 +57,7 @@ impl Meter {
         }
     }
 
-    pub(super) fn wire(&self) -> Wire {
+    pub(super) fn wire(&self) -> VendorWire {
         self.wire
     }
 
@@ -101,25 +102,26 @@ impl Meter {
             return Verdict::Keep;
         }
         match self.wire {
-            Wire::Responses => self.responses_event(data),
-            Wire::Chat => self.chat_event(data),
-            Wire::Messages => self.messages_event(data),
-            Wire::Gemini => self.gemini_event(data),
+            VendorWire::Responses => self.responses_event(data),
+            VendorWire::Chat => self.chat_event(data),
+            VendorWire::Messages => self.messages_event(data),
+            VendorWire::Gemini => self.gemini_event(data),
+            VendorWire::Converse => self.converse_event(data),
         }
     }
 
     /// A scan fit for an event of this wire that is too large to be held.
     pub(super) fn scan(&self) -> Scan {
         Scan::new(match self.wire {
-            Wire::Responses => Root::Event,
-            Wire::Messages => Root::Message,
-            Wire::Chat | Wire::Gemini => Root::Bare,
+            VendorWire::Responses => Root::Event,
+            VendorWire::Messages => Root::Message,
+            VendorWire::Chat | VendorWire::Gemini | VendorWire::Converse => Root::Bare,
         })
     }
 
     /// Nothing that follows is read. More may follow what looks like the end of Gemini's.
     fn has_ended(&self) -> bool {
-        self.observed.ending.is_some() && self.wire != Wire::Gemini
+        self.observed.ending.is_some() && self.wire != VendorWire::Gemini
     }
 
     /// Reads what was found in a large event.
@@ -129,13 +131,15 @@ impl Meter {
             return Verdict::Keep;
         }
         match self.wire {
-            Wire::Responses => self.responses_found(scan),
-            Wire::Chat => {
+            VendorWire::Responses => self.responses_found(scan),
+            VendorWire::Chat => {
                 self.chat_found(scan);
                 Verdict::Keep
             }
-            Wire::Messages => self.messages_found(scan),
-            Wire::Gemini => self.gemini_found(scan),
+            VendorWire::Messages => self.messages_found(scan),
+            VendorWire::Gemini => self.gemini_found(scan),
+            // One so large is no delta, and what it used is told in a small one.
+            VendorWire::Converse => Verdict::Keep,
         }
     }
 
@@ -147,9 +151,10 @@ impl Meter {
     /// Reads a document that is the whole answer.
     pub(super) fn whole(&mut self, scan: &Scan) {
         match self.wire {
-            Wire::Responses | Wire::Chat => {}
-            Wire::Messages => return self.messages_whole(scan),
-            Wire::Gemini => return self.gemini_whole(scan),
+            VendorWire::Responses | VendorWire::Chat => {}
+            VendorWire::Messages => return self.messages_whole(scan),
+            VendorWire::Gemini => return self.gemini_whole(scan),
+            VendorWire::Converse => return self.converse_whole(scan),
         }
         self.answer(scan);
         self.observed.produced = scan.text();
@@ -170,7 +175,7 @@ impl Meter {
 
     /// The stream ended cleanly.
     pub(super) fn end(&mut self) {
-        if self.wire == Wire::Chat && self.observed.ending.is_none() && (self.has_finished || self.has_failed) {
+        if self.wire == VendorWire::Chat && self.observed.ending.is_none() && (self.has_finished || self.has_failed) {
             self.observed.ending = Some(self.chat_ending());
         }
     }
@@ -181,7 +186,7 @@ impl Meter {
             return;
         }
         if let Some(usage) = scan.found(Field::Usage).filter(|raw| *raw != b"null") {
-            self.observed.usage = Usage::read(self.wire, usage);
+            self.observed.usage = self.wire.of_clients().and_then(|wire| Usage::read(wire, usage));
             self.observed.is_unsound = self.observed.usage.is_none();
         }
         if let Some(id) = scan.found(Field::Id) {

@@ -4,9 +4,11 @@ mod vendors;
 use proptest::prelude::*;
 
 use super::*;
+use crate::lane::VendorWire;
 use crate::sse::{Gate, keepalive};
 use crate::tokens::Tokens;
 use crate::usage::Usage;
+use crate::wire::Wire;
 
 const REMOVE: TapOptions = TapOptions {
     remove_usage_chunk: true,
@@ -45,7 +47,12 @@ struct Seen {
     at_boundary: bool,
 }
 
-fn run<'a>(wire: Wire, shape: Shape, options: TapOptions, chunks: impl IntoIterator<Item = &'a [u8]>) -> Seen {
+fn run<'a>(
+    wire: impl Into<VendorWire>,
+    shape: Shape,
+    options: TapOptions,
+    chunks: impl IntoIterator<Item = &'a [u8]>,
+) -> Seen {
     let mut tap = Tap::new(wire, shape, options);
     let (mut bytes, mut last) = (Vec::new(), None);
     let mut take = |piece: Piece| {

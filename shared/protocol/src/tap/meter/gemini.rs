@@ -6,6 +6,7 @@ use super::{Meter, Verdict, label};
 use crate::scan::{Field, Root, Scan};
 use crate::tap::observed::Ending;
 use crate::usage::Usage;
+use crate::wire::Wire;
 
 impl Meter {
     pub(super) fn gemini_event(&mut self, data: &[u8]) -> Verdict {
@@ -49,7 +50,7 @@ impl Meter {
 
     fn gemini_answer(&mut self, scan: &Scan) {
         if let Some(usage) = scan.found(Field::Usage).filter(|raw| *raw != b"null") {
-            self.observed.usage = Usage::read(self.wire, usage);
+            self.observed.usage = Usage::read(Wire::Gemini, usage);
             self.observed.is_unsound = self.observed.usage.is_none();
         }
         if let Some(id) = scan.found(Field::Id) {

@@ -27,6 +27,17 @@ pub(super) struct Told {
     ending: Option<Ending>,
 }
 
+impl Told {
+    /// How it ends, should nothing else be told.
+    pub(super) const fn ending(&self) -> Option<Ending> {
+        self.ending
+    }
+
+    pub(super) const fn ends(&mut self, ending: Ending) {
+        self.ending = Some(ending);
+    }
+}
+
 impl Meter {
     pub(super) fn messages_event(&mut self, data: &[u8]) -> Verdict {
         match &*kind(data) {

@@ -340,3 +340,40 @@ proptest! {
         prop_assert_eq!(seen.observed.usage, Some(of_gemini()));
     }
 }
+
+#[test]
+fn converse_tells_its_usage_after_its_end() {
+    let text = concat!(
+        "data: {\"messageStart\":{\"role\":\"assistant\"}}\n\n",
+        "data: {\"contentBlockDelta\":{\"contentBlockIndex\":0,\"delta\":{\"text\":\"Hé\\n\"}}}\n\n",
+        "data: {\"contentBlockDelta\":{\"contentBlockIndex\":1,\"delta\":{\"toolUse\":{\"input\":\"{}\"}}}}\n\n",
+        "data: {\"messageStop\":{\"stopReason\":\"max_tokens\"}}\n\n",
+        "data: {\"metadata\":{\"usage\":{\"inputTokens\":8,\"outputTokens\":5,\"cacheReadInputTokens\":3},\"metrics\":{}}}\n\n",
+    );
+    for size in [1, 7, 1_000] {
+        let seen = run(VendorWire::Converse, Shape::Events, KEEP, text.as_bytes().chunks(size));
+        assert_eq!(seen.observed.usage, usage(11, 3, 5), "{size}");
+        assert_eq!(
+            (seen.observed.ending, seen.observed.produced),
+            (Some(Ending::Incomplete), 7)
+        );
+        assert_eq!(seen.bytes, text.as_bytes());
+    }
+    let cut = run(
+        VendorWire::Converse,
+        Shape::Events,
+        KEEP,
+        [&text.as_bytes()[..text.len() - 150]],
+    );
+    assert_eq!((cut.observed.usage, cut.observed.ending), (None, None));
+    let failed = "data: {\"modelStreamErrorException\":{\"message\":\"m\"}}\n\n";
+    let failed = run(VendorWire::Converse, Shape::Events, KEEP, [failed.as_bytes()]);
+    assert_eq!(failed.observed.ending, Some(Ending::Failed));
+    assert_eq!(failed.observed.error_code.as_deref(), Some("modelStreamErrorException"));
+    let whole = r#"{"output":{"message":{"content":[{"text":"Well."}]}},"stopReason":"end_turn","usage":{"inputTokens":8,"outputTokens":5}}"#;
+    let whole = run(VendorWire::Converse, Shape::Whole, KEEP, [whole.as_bytes()]);
+    assert_eq!(
+        (whole.observed.usage, whole.observed.ending),
+        (usage(8, 0, 5), Some(Ending::Completed))
+    );
+}
