@@ -312,7 +312,8 @@ async fn a_killed_hub_costs_three_seconds_and_its_calls_are_not_repeated_at_the_
                 tokio::task::yield_now().await;
             }
             begun.abort();
-            while std::net::TcpListener::bind(addr).is_err() {
+            // Its sockets are closed one after the other.
+            while std::net::TcpListener::bind(addr).is_err() || std::net::UdpSocket::bind(addr).is_err() {
                 tokio::task::yield_now().await;
             }
             (Instant::now(), world.hub(addr))

@@ -352,9 +352,9 @@ async fn a_restarted_hub_is_noticed_at_once() {
     soon(answer.frame()).await.unwrap().unwrap();
     let addr = world.hub.local_addr();
     world.hub.abort();
-    // The old TCP listener goes with its task.
+    // The old listeners go with their tasks, one after the other.
     let tasks = Tasks::new();
-    while std::net::TcpListener::bind(addr).is_err() {
+    while std::net::TcpListener::bind(addr).is_err() || std::net::UdpSocket::bind(addr).is_err() {
         tokio::task::yield_now().await;
     }
     let _restarted = start_hub(&world.ca, addr, TunnelLimits::default(), echo, &tasks);

@@ -86,7 +86,7 @@ async fn other_paths_and_methods_are_refused_here() {
     let mut world = World::new().await;
     for (method, path, status) in [
         ("GET", "/", 404),
-        ("POST", "/v1/embeddings", 404),
+        ("POST", "/v1/files", 404),
         ("GET", "/relay/nothing", 404),
         ("POST", "/relay/status", 405),
         ("DELETE", "/v1/responses", 405),
