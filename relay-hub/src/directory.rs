@@ -39,7 +39,7 @@ use crate::{
         token_keys,
         ways::{self, WayRow},
     },
-    vendor::{Credential, CredentialKind, Settings, Target, TargetError, VendorKind, bedrock},
+    vendor::{Credential, CredentialKind, Settings, Target, TargetError, VendorKind},
     way::{Family, Region, WayOut},
 };
 
@@ -220,8 +220,8 @@ impl Account {
 
     /// How a call in this dialect to this model, as its vendor calls it, gets there; `None` where it cannot.
     pub fn lane(&self, client: Wire, model: &str) -> Option<Lane> {
-        if self.vendor == VendorKind::Bedrock && bedrock::converses(model) {
-            return Lane::between(client, VendorWire::Converse);
+        if let Some(wire) = self.vendor.wire_of(model) {
+            return Lane::between(client, wire);
         }
         if self.speaks(client) {
             return Some(Lane::Verbatim);

@@ -16,7 +16,7 @@ use base64::Engine;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use hyper::upgrade::OnUpgrade;
-use relay_protocol::{Code, Endpoint, Family, Refusal};
+use relay_protocol::{Code, Endpoint, Family, Refusal, Wire};
 use relay_shared::{call::CallId, http::take_key, secret::Secret};
 
 use self::address::Address;
@@ -88,11 +88,7 @@ async fn admit(exchange: &Arc<Exchange>, arrival: Arrival) -> Response<ReplyBody
             return exchange.redeem(credential, &head.headers, body, call).await;
         }
         exchange.discard(body);
-        let mut response = refuse(Code::MethodNotAllowed, "This path does not take this method.");
-        response
-            .headers_mut()
-            .insert(header::ALLOW, HeaderValue::from_static("POST"));
-        return response;
+        return not_allowed(&[Method::POST], wire, call);
     }
     let endpoint = match endpoint {
         Ok(endpoint) => endpoint,
@@ -109,11 +105,7 @@ async fn admit(exchange: &Arc<Exchange>, arrival: Arrival) -> Response<ReplyBody
     };
     if !is_allowed || (socket.is_some() && endpoint != Endpoint::Responses) {
         exchange.discard(body);
-        let mut response = refuse(Code::MethodNotAllowed, "This path does not take this method.");
-        if let Ok(names) = HeaderValue::from_str(&allowed.map(|method| method.to_string()).join(", ")) {
-            response.headers_mut().insert(header::ALLOW, names);
-        }
-        return response;
+        return not_allowed(&allowed, wire, call);
     }
     exchange
         .serve(
@@ -131,6 +123,16 @@ async fn admit(exchange: &Arc<Exchange>, arrival: Arrival) -> Response<ReplyBody
             body,
         )
         .await
+}
+
+fn not_allowed(allowed: &[Method], wire: Wire, call: CallId) -> Response<ReplyBody> {
+    let message = "This path does not take this method.";
+    let mut response = exchange::refusal(&Refusal::new(Code::MethodNotAllowed, message).into(), wire, call);
+    let names: Vec<_> = allowed.iter().map(Method::as_str).collect();
+    if let Ok(names) = HeaderValue::from_str(&names.join(", ")) {
+        response.headers_mut().insert(header::ALLOW, names);
+    }
+    response
 }
 
 fn allowed(endpoint: Endpoint, is_socket: bool) -> [Method; 1] {

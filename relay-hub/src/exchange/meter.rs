@@ -34,7 +34,7 @@ use crate::{
     ledger::Ending,
     refusal::Refused,
     routing::{Routing, Taken},
-    vendor::{Trouble, VendorKind, Verdict, bedrock, lacks_wait, request_id, verdict},
+    vendor::{self, Trouble, Verdict, lacks_wait, request_id, verdict},
 };
 
 /// An answer up to this size is held whole: its last byte waits for the settlement anyway.
@@ -275,13 +275,7 @@ impl Meter {
         let (mut head, body) = answer.into_parts();
         let announced = length(&head.headers);
         let is_answer = verdict(head.status) == Verdict::Answer;
-        let is_bedrock = self.taken.account.vendor == VendorKind::Bedrock;
-        let reader = is_bedrock.then(|| {
-            Box::new(bedrock::Reader::of(
-                &mut head.headers,
-                self.wire == VendorWire::Converse,
-            ))
-        });
+        let reader = vendor::reader(self.taken.account.vendor, self.wire, &mut head.headers);
         let shape = match (is_event_stream(&head.headers), self.is_streamed) {
             _ if !is_answer => Shape::Whole,
             (false, true) if self.wire == VendorWire::Gemini => Shape::Array,
@@ -299,7 +293,7 @@ impl Meter {
             // A stream that breaks off ends with words of ours.
             head.headers.remove(header::CONTENT_LENGTH);
         }
-        let is_written_anew = self.crossing.is_some() || (is_bedrock && !is_answer);
+        let is_written_anew = self.crossing.is_some() || (reader.is_some() && !is_answer);
         let mut flow = Flow::new(self, is_answer, shape, reader);
         // What is to be said of waiting depends on the body, of which a refusal has little.
         let is_small = announced.map_or_else(|| lacks_wait(head.status, &head.headers), |length| length <= SMALL);

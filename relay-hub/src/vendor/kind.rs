@@ -1,8 +1,8 @@
 //! Which vendors there are, and which wires each speaks. Knows no address and no credential.
 
-use relay_protocol::Wire;
+use relay_protocol::{VendorWire, Wire};
 
-use super::CredentialKind;
+use super::{CredentialKind, bedrock};
 
 /// Which vendor an account is at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -79,6 +79,11 @@ impl VendorKind {
     /// Whether a call in this dialect can go there as it is.
     pub fn speaks(self, wire: Wire) -> bool {
         self.wires().contains(&wire)
+    }
+
+    /// The one dialect in which this model is asked there, where that depends on the model.
+    pub fn wire_of(self, model: &str) -> Option<VendorWire> {
+        (self == Self::Bedrock && bedrock::converses(model)).then_some(VendorWire::Converse)
     }
 
     /// The dialects that its API takes.

@@ -12,7 +12,7 @@ mod wait;
 use std::fmt::Write as _;
 
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header, uri};
-use relay_protocol::{Endpoint, EnvelopeError, ModelPath, Payload};
+use relay_protocol::{Endpoint, EnvelopeError, ModelPath, Payload, VendorWire};
 
 pub use self::{
     credential::{Credential, CredentialKind, Settings},
@@ -233,6 +233,12 @@ impl Target {
         }
         headers.insert(header::HOST, self.host.clone());
     }
+}
+
+/// What tells an answer in the vendor's wire, where it comes in another form. The head becomes one of that wire.
+pub fn reader(vendor: VendorKind, wire: VendorWire, headers: &mut HeaderMap) -> Option<Box<bedrock::Reader>> {
+    let is_formed_otherwise = vendor == VendorKind::Bedrock;
+    is_formed_otherwise.then(|| Box::new(bedrock::Reader::of(headers, wire == VendorWire::Converse)))
 }
 
 /// The path of a base URL that has one.
