@@ -176,6 +176,7 @@ impl Bench {
                 headers: &headers,
                 session: None,
                 previous: None,
+                body: &[],
             };
             let began = Instant::now();
             let taken = self
@@ -184,7 +185,7 @@ impl Bench {
                 .await
                 .map_err(|_| anyhow::anyhow!("a call was refused"))?;
             let place = taken
-                .attend(tenant, None)
+                .attend(tenant, None, &[])
                 .await
                 .map_err(|_| anyhow::anyhow!("a call was refused"))?;
             let chosen = began.elapsed();

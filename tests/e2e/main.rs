@@ -42,6 +42,7 @@ mod nodes;
 mod openapi;
 mod prices;
 mod proxies;
+mod reasoning;
 mod reconcile;
 mod room;
 mod routing;

@@ -7,7 +7,7 @@
 
 use std::time::{Duration, Instant};
 
-use relay_protocol::{Code, Envelope, Observed, Payload, Refusal, Sample, Tokens, Usage, UsageSource};
+use relay_protocol::{Code, Envelope, Hidden, Observed, Payload, Refusal, Sample, Tokens, Usage, UsageSource};
 use tokio::task::spawn_blocking;
 
 use super::record::{Record, told};
@@ -249,6 +249,13 @@ impl Bill {
     /// The delivery barrier, for who cannot keep the bill while he waits; `None` where it is passed.
     pub(super) fn not_yet_durable(&self) -> Option<impl Future<Output = Result<(), LedgerDown>> + Send + use<>> {
         self.hold.as_ref().and_then(Hold::not_yet_durable)
+    }
+
+    /// Tells routing what the answer has in it that no other account can read.
+    pub(super) fn hid(&self, hidden: &[Hidden]) {
+        if let Some(trail) = &self.record.trail {
+            trail.hid(hidden);
+        }
     }
 
     /// Settles a call of which nothing was seen: it costs nothing.

@@ -75,7 +75,9 @@ impl Flow {
             remove_usage_chunk: meter.removes_usage,
         };
         Box::new(Self {
-            tap: Tap::new(meter.wire, shape, options).sampling(ANSWER_SAMPLE),
+            tap: Tap::new(meter.wire, shape, options)
+                .sampling(ANSWER_SAMPLE)
+                .finding_hidden(is_answer && meter.taken.remembers_reasoning()),
             meter,
             is_answer,
             shape,
@@ -369,6 +371,7 @@ impl Flow {
             (true, Some(Said::Failed)) => Ending::Failed,
             (true, Some(Said::Completed) | None) => Ending::Completed,
         };
+        self.meter.bill.hid(&self.tap.take_hidden());
         self.meter.bill.settle(self.tap.observed(), written, ending).await
     }
 
@@ -436,6 +439,7 @@ impl Flow {
         };
         // Nobody waits for this settlement; the ledger counts what it could not write.
         let written = self.tap.take_sample();
+        self.meter.bill.hid(&self.tap.take_hidden());
         drop(self.meter.bill.settle(self.tap.observed(), written, ending).await);
     }
 }

@@ -233,7 +233,7 @@ impl Exchange {
             row.priced(&model);
         }
         row.held();
-        let traces = traces(&caller, &head.headers, &envelope, &model);
+        let traces = traces(&caller, &head.headers, &envelope, (&model, body.plain.as_slice()));
         let lease = self.routing.lease(permit, &traces).await?;
         let dispatch = Dispatch {
             call,
@@ -250,7 +250,12 @@ impl Exchange {
 }
 
 /// What routing goes by.
-fn traces<'a>(caller: &'a Caller, headers: &'a HeaderMap, envelope: &'a Envelope, model: &'a Model) -> Traces<'a> {
+fn traces<'a>(
+    caller: &'a Caller,
+    headers: &'a HeaderMap,
+    envelope: &'a Envelope,
+    (model, body): (&'a Model, &'a [u8]),
+) -> Traces<'a> {
     Traces {
         tenant: &caller.tenant,
         wire: envelope.endpoint.wire(),
@@ -258,6 +263,7 @@ fn traces<'a>(caller: &'a Caller, headers: &'a HeaderMap, envelope: &'a Envelope
         headers,
         session: envelope.session.as_deref(),
         previous: envelope.previous_response.as_deref(),
+        body,
     }
 }
 

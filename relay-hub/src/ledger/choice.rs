@@ -14,6 +14,8 @@ pub enum Choice {
     Pinned,
     /// What the call refers to, a stored response or a turn's state, is there and nowhere else.
     Bound,
+    /// It made the reasoning that the call sends back, which no other can read.
+    Reasoning,
     /// The conversation's account is out of use, and its tenant lets it go on elsewhere.
     Repinned,
     /// What ranks before it is out of use, resting or busy.
@@ -24,12 +26,13 @@ pub enum Choice {
 
 impl Choice {
     /// Every reason.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Only,
         Self::Tenant,
         Self::Ranked,
         Self::Pinned,
         Self::Bound,
+        Self::Reasoning,
         Self::Repinned,
         Self::Detour,
         Self::Failover,
@@ -43,6 +46,7 @@ impl Choice {
             Self::Ranked => "ranked",
             Self::Pinned => "pinned",
             Self::Bound => "bound",
+            Self::Reasoning => "reasoning",
             Self::Repinned => "repinned",
             Self::Detour => "detour",
             Self::Failover => "failover",

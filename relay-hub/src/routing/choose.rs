@@ -21,10 +21,8 @@ pub(super) struct Ask<'a> {
     pub(super) key: u64,
     /// Whether the call names its conversation.
     pub(super) is_named: bool,
-    /// The account that the conversation belongs to.
-    pub(super) pinned: Option<&'a AccountId>,
-    /// What the call refers to is in that account and nowhere else.
-    pub(super) is_bound: bool,
+    /// The account that it belongs to, and why: its conversation, its reasoning, or what is there and nowhere else.
+    pub(super) pinned: Option<(&'a AccountId, Choice)>,
     /// The tenant lets its conversations go on elsewhere.
     pub(super) may_repin: bool,
     /// Accounts that this call has tried already.
@@ -48,7 +46,7 @@ pub(super) fn choose(fleet: &Fleet, pool: &Pool, ask: &Ask<'_>, mut look: impl F
     if pool.is_unserved {
         return Decision::Nobody;
     }
-    if let Some(pinned) = ask.pinned {
+    if let Some((pinned, why)) = ask.pinned {
         let own = fleet
             .seat(pinned)
             .filter(|seat| seat.may_serve(ask.tenant, ask.need.wire));
@@ -58,7 +56,6 @@ pub(super) fn choose(fleet: &Fleet, pool: &Pool, ask: &Ask<'_>, mut look: impl F
             None if !ask.may_leave() => return Decision::Gone,
             Some((_, Light::Out(_))) | None => {}
             Some((seat, _)) => {
-                let why = if ask.is_bound { Choice::Bound } else { Choice::Pinned };
                 return Decision::Take(seat.clone(), why);
             }
         }
@@ -83,7 +80,7 @@ pub(super) fn choose(fleet: &Fleet, pool: &Pool, ask: &Ask<'_>, mut look: impl F
 
 impl Ask<'_> {
     const fn may_leave(&self) -> bool {
-        self.may_repin && !self.is_bound
+        self.may_repin && !matches!(self.pinned, Some((_, Choice::Bound)))
     }
 }
 

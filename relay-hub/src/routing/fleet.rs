@@ -136,6 +136,17 @@ impl Fleet {
     }
 }
 
+impl Fleet {
+    /// Whether somebody has lost an account since.
+    pub(super) fn is_narrower(&self, before: &Self) -> bool {
+        let is_kept = |seat: &Arc<Seat>| {
+            let now = self.seat(&seat.account.id);
+            now.is_some_and(|now| now.share.users == seat.share.users)
+        };
+        !before.seats.iter().all(is_kept)
+    }
+}
+
 fn are_alike(before: &[Arc<Seat>], now: &[Arc<Seat>]) -> bool {
     let is_alike = |(a, b): (&Arc<Seat>, &Arc<Seat>)| {
         a.account.id == b.account.id

@@ -17,14 +17,17 @@ mod seat;
 mod taken;
 
 use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    collections::{HashMap, HashSet},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
 use arc_swap::ArcSwap;
 use http::HeaderMap;
-use relay_protocol::Wire;
+use relay_protocol::{Hidden, Wire};
 use relay_shared::{call::CallId, clock::Clock, tasks::Tasks};
 use tracing::{error, info};
 
@@ -59,6 +62,8 @@ pub use self::taken::{Occupied, Taken, Trail};
 const NO_SOCKET_FOR: Duration = Duration::from_secs(600);
 /// A choice that others undo so often is given up.
 const ROUNDS: usize = 4;
+/// So many pieces of reasoning that a request sends back are looked at, the last ones: nobody may know who made one.
+const SENT_BACK: usize = 8;
 
 /// What bounds the choice.
 #[derive(Debug, Clone, Copy)]
@@ -89,6 +94,8 @@ struct Inner {
     notes: Arc<Notes>,
     clock: Arc<dyn Clock>,
     counts: Counts,
+    /// Accounts that made reasoning may be no longer their tenants'.
+    has_narrowed: AtomicBool,
     without_socket: Mutex<HashMap<AccountId, Instant>>,
 }
 
@@ -106,6 +113,8 @@ pub struct Traces<'a> {
     pub session: Option<&'a str>,
     /// The stored response that it goes on from.
     pub previous: Option<&'a str>,
+    /// Its body, which may send back what an account hid in its answers; empty where a socket is opened.
+    pub body: &'a [u8],
 }
 
 /// One call's right to use an account, with the permit that pays for it.
@@ -124,6 +133,8 @@ struct Wish<'a> {
     /// A stored response, and the account that it belongs to.
     bound: Option<(Name, AccountId)>,
     turn_state: Option<Name>,
+    /// Reasoning that it sends back, and the account that made it; looked for where nothing else tells whose the call is.
+    reasoning: Option<(Name, AccountId)>,
 }
 
 impl<'a> Traces<'a> {
@@ -150,12 +161,16 @@ impl Routing {
         let pins = Arc::new(Pins::new(settings.pin_lifetime, settings.pins));
         let since = signed(pins.horizon_ms(now_ms(&*clock)));
         let rows = routes::pins(store, since, settings.pins / 2).await?;
+        let owners: HashSet<_> = rows.iter().map(|row| row.account.clone()).collect();
         rows.into_iter().rev().for_each(|row| pins.recall(row));
         let recalled = routes::health(store).await?.into_iter();
         let mut recalled: HashMap<_, _> = recalled.map(|row| (row.account.clone(), recall(&row))).collect();
         let fleet = Fleet::of(&directory.load(), None, |id| {
             recalled.remove(id).map(Standing::recalled)
         });
+        // Who may use which account may have changed while no hub ran.
+        let has_narrowed =
+            !owners.is_empty() && (fleet.seats().len() > 1 || owners.iter().any(|id| fleet.seat(id).is_none()));
         let notes = Arc::new(Notes::default());
         notes::follow(store.clone(), (pins.clone(), notes.clone()), clock.clone(), tasks);
         Ok(Self(Arc::new(Inner {
@@ -169,6 +184,7 @@ impl Routing {
             notes,
             clock,
             counts: Counts::default(),
+            has_narrowed: AtomicBool::new(has_narrowed),
             without_socket: Mutex::default(),
         })))
     }
@@ -206,7 +222,7 @@ impl Routing {
     /// Where there is nothing to choose and nothing to remember.
     fn plain(&self, traces: &Traces<'_>) -> Option<Taken> {
         let fleet = self.fleet();
-        let only = fleet.only()?;
+        let only = fleet.only().filter(|_| !self.has_narrowed())?;
         let only = Some(only).filter(|only| only.is_reached(traces.wire) && !only.standing.is_troubled())?;
         let names_nothing = traces.previous.is_none()
             && names::conversation(traces.headers, traces.session).is_none()
@@ -249,13 +265,45 @@ impl Routing {
         let previous = traces.previous.map(|id| name(Kind::Response, id.as_bytes()));
         let conversation = names::conversation(traces.headers, traces.session);
         let turn_state = traces.headers.get(&names::TURN_STATE);
-        Wish {
+        let mut wish = Wish {
             tenant,
             need,
             conversation: conversation.map(|text| self.conversation(tenant, need, text)),
             bound: previous.and_then(|name| Some((name, self.0.pins.find(&name, self.now())?))),
             turn_state: turn_state.map(|state| name(Kind::TurnState, state.as_bytes())),
+            reasoning: None,
+        };
+        if self.named_account(&wish, self.now()).is_none() {
+            wish.reasoning = self.reasoning(tenant, need, traces.body);
         }
+        wish
+    }
+
+    /// Whose what the call names is.
+    fn named_account(&self, wish: &Wish<'_>, now: u64) -> Option<(AccountId, Choice)> {
+        let find = |name: Option<&Name>| name.and_then(|name| self.0.pins.find(name, now));
+        let bound = wish.bound.as_ref().map(|(_, account)| (account.clone(), Choice::Bound));
+        bound.or_else(|| {
+            let pinned = find(wish.conversation.as_ref()).or_else(|| find(wish.turn_state.as_ref()));
+            Some((pinned?, Choice::Pinned))
+        })
+    }
+
+    /// The last reasoning that a request sends back of which is known who made it. Not looked for where there is no other
+    /// account that could have.
+    fn reasoning(&self, tenant: &Tenant, need: Need<'_>, body: &[u8]) -> Option<(Name, AccountId)> {
+        if body.is_empty() || (!self.has_narrowed() && self.fleet().pool(&tenant.id, need).is_one()) {
+            return None;
+        }
+        let now = self.now();
+        Hidden::sent_back(need.wire, body, SENT_BACK).iter().find_map(|hidden| {
+            let name = names::name(&tenant.id, Kind::Hidden, hidden.as_bytes());
+            Some((name, self.0.pins.find(&name, now)?))
+        })
+    }
+
+    fn has_narrowed(&self) -> bool {
+        self.0.has_narrowed.load(Ordering::Relaxed)
     }
 
     /// The name of a conversation, or of its aside where its account does not serve the model.
@@ -274,21 +322,19 @@ impl Routing {
         names::name(&tenant.id, Kind::Aside(need.wire), &[model, b" ", text].concat())
     }
 
-    /// What a stored response says goes before the conversation, and that before a turn's state.
+    /// What a stored response says goes before the conversation, that before a turn's state, and that before reasoning.
     fn decide(&self, fleet: &Fleet, wish: &Wish<'_>, now: u64) -> Result<(Arc<Seat>, Choice), Refused> {
-        let find = |name: Option<&Name>| name.and_then(|name| self.0.pins.find(name, now));
-        let bound = wish.bound.as_ref().map(|(_, account)| account.clone());
-        let pinned = bound
-            .or_else(|| find(wish.conversation.as_ref()))
-            .or_else(|| find(wish.turn_state.as_ref()));
+        let reasoning = wish.reasoning.as_ref();
+        let pinned = self
+            .named_account(wish, now)
+            .or_else(|| reasoning.map(|(_, account)| (account.clone(), Choice::Reasoning)));
         let pool = fleet.pool(&wish.tenant.id, wish.need);
         let ask = Ask {
             tenant: &wish.tenant.id,
             need: wish.need,
             key: wish.conversation.as_ref().map_or(pool.number, names::number),
             is_named: wish.conversation.is_some(),
-            pinned: pinned.as_ref(),
-            is_bound: wish.bound.is_some(),
+            pinned: pinned.as_ref().map(|(account, why)| (account, *why)),
             may_repin: wish.tenant.may_repin,
             tried: &[],
         };
@@ -321,6 +367,9 @@ impl Routing {
         let now = Arc::new(Fleet::of(&directory, Some(&before), |id| {
             recalled.remove(id).map(Standing::recalled)
         }));
+        if now.is_narrower(&before) {
+            self.0.has_narrowed.store(true, Ordering::Relaxed);
+        }
         now.seats().iter().for_each(|seat| self.revive(seat));
         self.0.fleet.store(now.clone());
         now
@@ -390,7 +439,7 @@ impl Routing {
         };
         let states = states.map(|state| ([("state", state)], count(state)));
         page.gauges("relay_accounts", "Vendor accounts by how they fare.", states);
-        let unwritten = self.0.pins.dropped.load(std::sync::atomic::Ordering::Relaxed);
+        let unwritten = self.0.pins.dropped.load(Ordering::Relaxed);
         self.0.counts.tell(page, unwritten);
     }
 

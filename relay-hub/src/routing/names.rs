@@ -27,6 +27,8 @@ pub(super) enum Kind {
     Aside(Wire),
     Response,
     TurnState,
+    /// What a vendor hides in its answers, in whatever dialect it comes back.
+    Hidden,
 }
 
 /// The hash of something that a tenant's client named.
@@ -39,6 +41,7 @@ pub(super) fn name(tenant: &TenantId, kind: Kind, text: &[u8]) -> Name {
         Kind::Aside(Wire::Gemini) => "aside of Gemini",
         Kind::Response => "response",
         Kind::TurnState => "turn-state",
+        Kind::Hidden => "hidden",
     };
     let mut name = Name::default();
     for (to, from) in name

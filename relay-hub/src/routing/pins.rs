@@ -155,6 +155,13 @@ impl Pins {
         self.write(*name, account.clone(), now_ms);
     }
 
+    /// Whether it is this account's and that has answered.
+    pub(super) fn is_firm(&self, name: &Name, account: &AccountId) -> bool {
+        let mut shard = self.shard(name);
+        let pin = shard.get(name, self.most);
+        pin.is_some_and(|pin| pin.is_firm && pin.account == *account)
+    }
+
     /// Its account did not answer: it is nobody's, unless it was that account's before.
     pub(super) fn release(&self, name: &Name, account: &AccountId) {
         let mut shard = self.shard(name);

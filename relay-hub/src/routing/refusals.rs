@@ -68,6 +68,16 @@ pub(super) fn gone() -> Refused {
     .into()
 }
 
+/// The socket's account did not make the reasoning that a call on it sends back.
+pub(super) fn elsewhere() -> Refused {
+    Refusal::new(
+        Code::ConversationGone,
+        "The reasoning that this call sends back was made by another upstream account than this socket's.",
+    )
+    .hint("open another socket, or use HTTP; a conversation that is named, as by `session-id`, keeps to its account")
+    .into()
+}
+
 pub(super) fn paced(wait: Duration) -> Refused {
     Refusal::new(
         Code::RateLimited,

@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use http::{HeaderMap, StatusCode};
-use relay_protocol::{Usage, Wire};
+use relay_protocol::{Hidden, Usage, Wire};
 use tokio::time::Instant;
 use tracing::warn;
 
@@ -45,8 +45,12 @@ struct Course {
     wire: Wire,
     model: Option<Box<str>>,
     conversation: Option<Name>,
+    /// The reasoning by which the account was found.
+    reasoning: Option<Name>,
     /// The conversation is this account's and stays there.
     is_pinned: bool,
+    /// The tenant has other accounts for such a call: it matters who made an answer's reasoning.
+    has_others: bool,
     drops_turn_state: bool,
     tried: Vec<AccountId>,
 }
@@ -103,6 +107,12 @@ impl Routing {
         if let Some((name, _)) = &wish.bound {
             self.0.pins.claim(name, account, self.now());
         }
+        let reasoning = wish.reasoning.as_ref().map(|(name, _)| name);
+        match (reasoning, choice) {
+            (Some(name), Choice::Repinned) => self.0.pins.give(name, account, self.now()),
+            (Some(name), _) => drop(self.0.pins.claim(name, account, self.now())),
+            (None, _) => {}
+        }
         let Some(name) = &wish.conversation else { return true };
         match choice {
             Choice::Bound => true,
@@ -125,7 +135,9 @@ impl Routing {
             wire: wish.need.wire,
             model: wish.need.model.map(Into::into),
             conversation: wish.conversation,
-            is_pinned: matches!(choice, Choice::Pinned | Choice::Bound),
+            reasoning: wish.reasoning.as_ref().map(|(name, _)| *name),
+            is_pinned: matches!(choice, Choice::Pinned | Choice::Bound | Choice::Reasoning),
+            has_others: !fleet.pool(&wish.tenant.id, wish.need).is_one(),
             drops_turn_state,
             tried: Vec::new(),
         }
@@ -187,6 +199,13 @@ impl Routing {
     }
 }
 
+impl Course {
+    /// By what the call belongs to its account.
+    fn names(&self) -> impl Iterator<Item = &Name> {
+        self.conversation.iter().chain(&self.reasoning)
+    }
+}
+
 impl Occupied {
     fn new(slot: Slot<AccountId>, seat: &Seat) -> Self {
         seat.standing.begin();
@@ -215,17 +234,53 @@ impl Taken {
     ///
     /// # Errors
     /// The account is no longer the tenant's; it has as many calls as it may, and the line is full; the call goes on from a
-    /// response that another account has.
-    pub async fn attend(&self, tenant: &Tenant, previous: Option<&str>) -> Result<Option<Occupied>, Refused> {
+    /// response that another account has, or from reasoning that another one made.
+    pub async fn attend(
+        &self,
+        tenant: &Tenant,
+        previous: Option<&str>,
+        body: &[u8],
+    ) -> Result<Option<Occupied>, Refused> {
         let name = previous.map(|id| names::name(&tenant.id, Kind::Response, id.as_bytes()));
         let owner = name.and_then(|name| self.routing.0.pins.find(&name, self.routing.now()));
-        if owner.is_some_and(|owner| owner != self.account.id) {
-            return Err(refusals::gone());
+        match owner {
+            Some(owner) if owner != self.account.id => return Err(refusals::gone()),
+            Some(_) => {}
+            None => self.check_reasoning(tenant, body)?,
         }
         let fleet = self.routing.fleet();
         let seat = fleet.seat(&self.account.id);
         let seat = seat.filter(|seat| seat.share.users.has(&tenant.id));
         self.routing.occupy(seat.ok_or_else(refusals::gone)?, tenant).await
+    }
+
+    /// A socket has its account before anything is asked on it. Reasoning that another one made is refused here, and a
+    /// conversation that has no answer yet goes to that one when its client opens the next socket.
+    fn check_reasoning(&self, tenant: &Tenant, body: &[u8]) -> Result<(), Refused> {
+        let Some(course) = &self.course else { return Ok(()) };
+        let (pins, now) = (&self.routing.0.pins, self.routing.now());
+        let has_answered = |name: &Name| pins.is_firm(name, &self.account.id);
+        if tenant.may_repin || course.conversation.as_ref().is_some_and(has_answered) {
+            return Ok(());
+        }
+        let need = Need {
+            wire: course.wire,
+            model: None,
+        };
+        match self.routing.reasoning(tenant, need, body) {
+            Some((_, owner)) if owner != self.account.id => {
+                if let Some(name) = &course.conversation {
+                    pins.give(name, &owner, now);
+                }
+                Err(refusals::elsewhere())
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// Whether it is to be remembered who made an answer's reasoning.
+    pub fn remembers_reasoning(&self) -> bool {
+        self.course.as_ref().is_some_and(|course| course.has_others)
     }
 
     /// Resolves when the account is no longer this tenant's: disabled, removed, or shared with others.
@@ -260,8 +315,8 @@ impl Taken {
         }
         let Some(course) = &self.course else { return };
         let (pins, now) = (&self.routing.0.pins, self.routing.now());
-        if let Some(name) = course.conversation.as_ref().filter(|_| status.is_success()) {
-            pins.keep(name, &self.account.id, now);
+        if status.is_success() {
+            course.names().for_each(|name| pins.keep(name, &self.account.id, now));
         }
         if let Some(state) = headers.get(&names::TURN_STATE) {
             let name = names::name(&course.tenant.id, Kind::TurnState, state.as_bytes());
@@ -282,10 +337,9 @@ impl Taken {
     pub fn met(&self, trouble: Trouble, window: Option<Duration>) {
         self.routing.0.counts.met(trouble);
         self.told(trouble, window);
-        if let Some(course) = &self.course
-            && let Some(name) = &course.conversation
-        {
-            self.routing.0.pins.release(name, &self.account.id);
+        if let Some(course) = &self.course {
+            let pins = &self.routing.0.pins;
+            course.names().for_each(|name| pins.release(name, &self.account.id));
         }
     }
 
@@ -358,7 +412,6 @@ impl Routing {
                 key: course.conversation.as_ref().map_or(pool.number, names::number),
                 is_named: course.conversation.is_some(),
                 pinned: None,
-                is_bound: false,
                 may_repin: false,
                 tried,
             };
@@ -369,9 +422,9 @@ impl Routing {
                 && self.enter(&seat, now).is_ok()
                 && let Some(place) = self.free_place(&seat, &course.tenant)
             {
-                if let Some(name) = &course.conversation {
-                    self.0.pins.give(name, &seat.account.id, now);
-                }
+                course
+                    .names()
+                    .for_each(|name| self.0.pins.give(name, &seat.account.id, now));
                 return Some((seat, place));
             }
             tried.push(seat.account.id.clone());
@@ -398,12 +451,25 @@ pub struct Trail {
 }
 
 impl Trail {
+    /// The answer has this in it that no other account can read.
+    pub fn hid(&self, hidden: &[Hidden]) {
+        let (pins, now) = (&self.routing.0.pins, self.routing.now());
+        for hidden in hidden {
+            let name = names::name(&self.tenant.id, Kind::Hidden, hidden.as_bytes());
+            pins.keep(&name, &self.account, now);
+        }
+    }
+
     /// The call ended. True where the vendor's cache of the conversation has been lost.
     pub fn ended(&self, response: Option<&str>, usage: Option<&Usage>) -> bool {
         let (pins, now) = (&self.routing.0.pins, self.routing.now());
         if let Some(id) = response {
             let name = names::name(&self.tenant.id, Kind::Response, id.as_bytes());
             pins.keep(&name, &self.account, now);
+            // On a socket no head says that the account has answered.
+            if let Some(name) = &self.conversation {
+                pins.keep(name, &self.account, now);
+            }
         }
         let turn = self.conversation.as_ref().zip(usage);
         let Some(turn) = turn.and_then(|(name, usage)| pins.turn(name, &self.account, usage, now)) else {

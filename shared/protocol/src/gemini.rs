@@ -72,7 +72,7 @@ const OWN: VendorWire = VendorWire::Gemini;
 
 /// To be kept by a client of this wire as the signature of a thought. The wire says bytes there, so that what another
 /// vendor signed is put into the letters of bytes once more.
-fn for_client(opaque: &Opaque) -> String {
+pub(crate) fn for_client(opaque: &Opaque) -> String {
     let kept = opaque.for_client(OWN);
     if opaque.wire == OWN {
         kept
@@ -82,7 +82,7 @@ fn for_client(opaque: &Opaque) -> String {
 }
 
 /// What a client sent as the signature of a thought.
-fn of_client(kept: &str) -> Opaque {
+pub(crate) fn of_client(kept: &str) -> Opaque {
     let bytes = crate::base64::decode(kept).and_then(|bytes| String::from_utf8(bytes).ok());
     let carried = bytes
         .map(|text| Opaque::of_client(OWN, &text))

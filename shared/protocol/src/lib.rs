@@ -15,6 +15,7 @@ mod edits;
 mod envelope;
 mod event;
 mod gemini;
+mod hidden;
 mod json;
 mod lane;
 #[allow(dead_code, reason = "what each codec uses of it differs")]
@@ -44,6 +45,7 @@ pub use codec::{Framing, Outbox, Reply, Target};
 pub use edits::Edits;
 pub use envelope::{Carries, Envelope, EnvelopeError, Frame};
 pub use event::{Answer, AnswerPart, Cause, Event, Failure, Opened, Sequence, Stop};
+pub use hidden::Hidden;
 pub use lane::{LANES, Lane, VendorWire};
 pub use loss::{Loss, LossKind, Losses};
 pub use members::Invalid;

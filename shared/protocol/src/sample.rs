@@ -67,15 +67,20 @@ impl Sample {
     /// The text that the JSON stands for, as far as it can be read.
     #[must_use]
     pub fn text(&self) -> String {
-        let mut out = Vec::with_capacity(self.json.len());
-        let mut rest = &self.json[..];
-        while let Some(at) = memchr::memchr(b'\\', rest) {
-            out.extend_from_slice(&rest[..at]);
-            rest = unescape(&rest[at + 1..], &mut out);
-        }
-        out.extend_from_slice(rest);
-        String::from_utf8_lossy(&out).into_owned()
+        unescaped(&self.json)
     }
+}
+
+/// The text that JSON between quotes stands for, as far as it can be read.
+pub(crate) fn unescaped(json: &[u8]) -> String {
+    let mut out = Vec::with_capacity(json.len());
+    let mut rest = json;
+    while let Some(at) = memchr::memchr(b'\\', rest) {
+        out.extend_from_slice(&rest[..at]);
+        rest = unescape(&rest[at + 1..], &mut out);
+    }
+    out.extend_from_slice(rest);
+    String::from_utf8_lossy(&out).into_owned()
 }
 
 /// Writes what an escape after its backslash stands for; the rest.

@@ -3,6 +3,7 @@
 //! A lexer without a stack: a string is a key when a colon follows it, and only the two outermost levels matter. What
 //! is not JSON gives nothing found. Where a key is doubled the last one counts, as for most readers.
 
+use crate::hidden::{self, Hidden};
 use crate::json::string_len;
 use crate::usage::ToolCalls;
 
@@ -105,6 +106,10 @@ pub(crate) struct Scan {
     /// Within the list of searches: how deep its strings stand, and how many there are that are not empty.
     searches: Option<u32>,
     searched: u32,
+    /// The last hidden texts, where they are looked for.
+    hidden: Option<Vec<Hidden>>,
+    /// Of the object being read: whether it is a thought that is hidden as a whole, and its data.
+    thought: (bool, Option<Hidden>),
     closed: bool,
 }
 
@@ -126,6 +131,12 @@ enum Value {
     Item,
     /// What the action of an output item is.
     Action,
+    /// What any other object is.
+    Kind,
+    /// What a vendor hides.
+    Hidden,
+    /// What a thought that is hidden as a whole has of it.
+    Data,
     Other,
 }
 
@@ -177,8 +188,20 @@ impl Scan {
             reason: Vec::new(),
             searches: None,
             searched: 0,
+            hidden: None,
+            thought: (false, None),
             closed: false,
         }
+    }
+
+    /// Looks for what a vendor hides, too.
+    pub(crate) fn find_hidden(&mut self) {
+        self.hidden.get_or_insert_default();
+    }
+
+    /// What was found of it.
+    pub(crate) fn hidden(&self) -> &[Hidden] {
+        self.hidden.as_deref().unwrap_or_default()
     }
 
     /// Reads one document until `field` is known.
@@ -283,7 +306,7 @@ impl Scan {
         };
         let end = string.find_end(piece, from);
         let part = &piece[from..end.unwrap_or(piece.len())];
-        self.keep_word(part);
+        self.keep_word(part, string.value);
         string.len += part.len();
         match end {
             None => {
@@ -314,12 +337,27 @@ impl Scan {
             }
             Value::Item => self.item.0 = text.to_vec(),
             Value::Action => self.item.1 = text != b"search",
+            Value::Kind => self.thought.0 = text == hidden::REDACTED,
+            Value::Data => self.thought.1 = Hidden::of_vendor(text),
+            Value::Hidden => self.keep_hidden(Hidden::of_vendor(text)),
             Value::Unnamed | Value::Other => {}
         }
     }
 
-    fn keep_word(&mut self, part: &[u8]) {
-        if self.word.len() + part.len() > LONGEST_KEY {
+    fn keep_hidden(&mut self, text: Option<Hidden>) {
+        if let (Some(found), Some(text)) = (&mut self.hidden, text) {
+            if found.len() == hidden::MOST {
+                found.remove(0);
+            }
+            found.push(text);
+        }
+    }
+
+    fn keep_word(&mut self, part: &[u8], value: Value) {
+        if matches!(value, Value::Hidden | Value::Data) {
+            let room = hidden::ROOM.saturating_sub(self.word.len());
+            self.word.extend_from_slice(part.get(..room).unwrap_or(part));
+        } else if self.word.len() + part.len() > LONGEST_KEY {
             self.word_is_long = true;
         } else {
             self.word.extend_from_slice(part);
@@ -368,6 +406,9 @@ impl Scan {
             | b"reasoning" | b"thinking" | b"partial_json" => Value::Text,
             b"type" if self.items > 0 && self.depth == self.items => Value::Item,
             b"type" if self.items > 0 && self.depth == self.items + 1 => Value::Action,
+            b"type" if self.hidden.is_some() => Value::Kind,
+            b"data" if self.hidden.is_some() => Value::Data,
+            key if self.hidden.is_some() && hidden::is_key(key) => Value::Hidden,
             _ => Value::Other,
         };
         let field = match (self.depth, self.response) {
@@ -413,6 +454,7 @@ impl Scan {
             self.response = Response::Inside;
         }
         self.depth = self.depth.saturating_add(1);
+        self.thought = (false, None);
     }
 
     fn close(&mut self, byte: u8, piece: &[u8], at: usize) {
@@ -421,6 +463,9 @@ impl Scan {
         if self.items > 0 && self.depth == self.items && byte == b'}' {
             let (kind, acts_otherwise) = std::mem::take(&mut self.item);
             self.tools.count(&kind, acts_otherwise);
+        }
+        if let (true, data) = std::mem::take(&mut self.thought) {
+            self.keep_hidden(data);
         }
         self.depth = self.depth.saturating_sub(1);
         if self.depth <= 1 {

@@ -20,6 +20,7 @@ pub use self::meter::Meter;
 pub use self::observed::{Ending, Observed};
 pub use self::pieces::{Piece, Pieces};
 use self::whole::Whole;
+use crate::hidden::Hidden;
 use crate::lane::VendorWire;
 use crate::refusal::Refusal;
 use crate::sample::Sample;
@@ -82,6 +83,21 @@ impl Tap {
     pub fn sampling(mut self, most: usize) -> Self {
         self.meter = self.meter.sampling(most);
         self
+    }
+
+    /// Looks for what the vendor hides: reasoning under its lock, signatures of thoughts.
+    #[must_use]
+    pub fn finding_hidden(mut self, is_wanted: bool) -> Self {
+        self.meter = self.meter.finding_hidden(is_wanted);
+        if let (true, Body::Whole(whole)) = (is_wanted, &mut self.body) {
+            whole.find_hidden();
+        }
+        self
+    }
+
+    /// What was found of it, the last ones.
+    pub fn take_hidden(&mut self) -> Vec<Hidden> {
+        self.meter.take_hidden()
     }
 
     /// What was kept of it.

@@ -191,6 +191,7 @@ fn choice(call: &CallRow) -> String {
         Some("ranked") => "ranks first for a new conversation",
         Some("pinned") => "the conversation belongs to it",
         Some("bound") => "the response that it goes on from is there",
+        Some("reasoning") => "made the reasoning that the call sends back",
         Some("repinned") => "the conversation's account is out of use, and the tenant allows another",
         Some("detour") => "what ranks before it is out of use, resting or busy",
         Some("failover") => "another account failed at this call",

@@ -75,6 +75,7 @@ impl Exchange {
             headers: &head.headers,
             session: None,
             previous: None,
+            body: &[],
         };
         let taken = self.routing.socket(&traces).await?;
         if !taken.account.speaks(Wire::Responses) {

@@ -303,6 +303,7 @@ impl Session {
                 return Ok(false);
             }
             let written = turn.meter.take_sample();
+            turn.bill.hid(&turn.meter.take_hidden());
             let observed = turn.meter.observed();
             self.remember(observed, turn.input);
             let ending = match observed.ending {
@@ -362,6 +363,7 @@ impl Session {
         for mut turn in turns {
             // Nobody waits for these settlements; the ledger counts what it could not write.
             let written = turn.meter.take_sample();
+            turn.bill.hid(&turn.meter.take_hidden());
             drop(turn.bill.settle(turn.meter.observed(), written, ending(end)).await);
         }
     }

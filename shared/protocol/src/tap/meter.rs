@@ -8,6 +8,7 @@ mod responses;
 
 use self::messages::Told;
 use super::observed::{Ending, Observed};
+use crate::hidden::{self, Hidden};
 use crate::lane::VendorWire;
 use crate::sample::Sample;
 use crate::scan::{Field, Root, Scan};
@@ -29,6 +30,8 @@ pub struct Meter {
     has_failed: bool,
     /// Messages and Converse: what was told of usage and of the end. Boxed: of other wires there is none.
     told: Option<Box<Told>>,
+    /// What the vendor hid in it, where that is looked for.
+    hidden: Option<Vec<Hidden>>,
 }
 
 /// What becomes of an event.
@@ -54,6 +57,7 @@ impl Meter {
             has_finished: false,
             has_failed: false,
             told: None,
+            hidden: None,
         }
     }
 
@@ -71,6 +75,18 @@ impl Meter {
     /// What was kept of it.
     pub fn take_sample(&mut self) -> Sample {
         std::mem::take(&mut self.sample)
+    }
+
+    /// Looks for what the vendor hides: reasoning under its lock, signatures of thoughts.
+    #[must_use]
+    pub fn finding_hidden(mut self, is_wanted: bool) -> Self {
+        self.hidden = is_wanted.then(Vec::new);
+        self
+    }
+
+    /// What was found of it, the last ones.
+    pub fn take_hidden(&mut self) -> Vec<Hidden> {
+        self.hidden.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
     pub(super) fn removing_usage(mut self, remove: bool) -> Self {
@@ -112,11 +128,37 @@ impl Meter {
 
     /// A scan fit for an event of this wire that is too large to be held.
     pub(super) fn scan(&self) -> Scan {
-        Scan::new(match self.wire {
+        let mut scan = Scan::new(match self.wire {
             VendorWire::Responses => Root::Event,
             VendorWire::Messages => Root::Message,
             VendorWire::Chat | VendorWire::Gemini | VendorWire::Converse => Root::Bare,
-        })
+        });
+        if self.hidden.is_some() {
+            scan.find_hidden();
+        }
+        scan
+    }
+
+    /// Keeps what a scan found of what the vendor hides.
+    fn keep_hidden(&mut self, scan: &Scan) {
+        if let Some(kept) = &mut self.hidden {
+            kept.extend_from_slice(scan.hidden());
+            let over = kept.len().saturating_sub(hidden::MOST);
+            kept.drain(..over);
+        }
+    }
+
+    /// Looks for it in an event that is not scanned otherwise.
+    fn look_for_hidden(&mut self, data: &[u8], needles: &[&[u8]]) {
+        if self.hidden.is_some()
+            && needles
+                .iter()
+                .any(|needle| memchr::memmem::find(data, needle).is_some())
+        {
+            let mut scan = self.scan();
+            scan.push(data);
+            self.keep_hidden(&scan);
+        }
     }
 
     /// Nothing that follows is read. More may follow what looks like the end of Gemini's.
@@ -130,6 +172,7 @@ impl Meter {
         if self.has_ended() {
             return Verdict::Keep;
         }
+        self.keep_hidden(scan);
         match self.wire {
             VendorWire::Responses => self.responses_found(scan),
             VendorWire::Chat => {
@@ -150,6 +193,7 @@ impl Meter {
 
     /// Reads a document that is the whole answer.
     pub(super) fn whole(&mut self, scan: &Scan) {
+        self.keep_hidden(scan);
         match self.wire {
             VendorWire::Responses | VendorWire::Chat => {}
             VendorWire::Messages => return self.messages_whole(scan),

@@ -22,6 +22,11 @@ impl Default for Whole {
 }
 
 impl Whole {
+    /// Looks for what the vendor hides, too.
+    pub(super) fn find_hidden(&mut self) {
+        self.scan.find_hidden();
+    }
+
     pub(super) fn push(&mut self, meter: &mut Meter, chunk: Bytes) -> Pieces {
         let mut pieces = Pieces::default();
         if !chunk.is_empty() {

@@ -15,10 +15,11 @@ pub struct Opaque {
 
 /// Tells that what follows is another wire's: `relay.g.`.
 const CARRIED: &str = "relay.";
-/// Between a call's id and what is carried with it. Fit for the ids of every wire: letters, digits, `_` and `-`.
-const WITH_CALL: &str = "__sig";
 
 impl Opaque {
+    /// Between a call's id and what is carried with it. Fit for the ids of every wire: letters, digits, `_` and `-`.
+    pub(crate) const WITH_CALL: &str = "__sig";
+
     /// To be kept by a client of the wire `own`, in a place of its wire for such a thing. [`Self::of_client`] reads it
     /// again.
     #[must_use]
@@ -56,7 +57,7 @@ impl Opaque {
         };
         let url_safe: Option<String> = opaque.data.trim_end_matches('=').chars().map(url_safe).collect();
         match url_safe {
-            Some(data) => format!("{id}{WITH_CALL}{}_{data}", opaque.wire.tag()),
+            Some(data) => format!("{id}{}{}_{data}", Self::WITH_CALL, opaque.wire.tag()),
             None => id.to_owned(),
         }
     }
@@ -64,7 +65,7 @@ impl Opaque {
     /// A call's id as a client sent it: the vendor's own, and what it carries.
     #[must_use]
     pub fn off_call(id: &str) -> (String, Option<Self>) {
-        let carried = id.split_once(WITH_CALL).and_then(|(id, rest)| {
+        let carried = id.split_once(Self::WITH_CALL).and_then(|(id, rest)| {
             let (tag, data) = rest.split_once('_')?;
             Some((id, VendorWire::of_tag(tag)?, data))
         });

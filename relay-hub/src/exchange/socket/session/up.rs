@@ -138,7 +138,7 @@ impl Session {
         let mut model = catalogue.model(&caller, &envelope.model).await?;
         row.priced(&model);
         let previous = envelope.previous_response.as_deref();
-        let place = self.taken.attend(&caller.tenant, previous).await?;
+        let place = self.taken.attend(&caller.tenant, previous, text.as_slice()).await?;
         let permit = admission
             .hold(ticket, call, &caller, &model, envelope, catalogue)
             .await?;
@@ -160,7 +160,9 @@ impl Session {
             let turn = Turn {
                 bill: Bill::new((hold, tally, reach), &model, envelope, kept(text), row),
                 input: Tokens::new(envelope.bytes as u64).saturating_add(envelope.behind.unwrap_or(model.context)),
-                meter: Meter::new(Wire::Responses).sampling(ANSWER_SAMPLE),
+                meter: Meter::new(Wire::Responses)
+                    .sampling(ANSWER_SAMPLE)
+                    .finding_hidden(self.taken.remembers_reasoning()),
                 renamed: (model.upstream != model.name).then(|| model.name.clone()),
                 ticket: Some(ticket),
                 _place: place,

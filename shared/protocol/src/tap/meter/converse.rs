@@ -64,7 +64,10 @@ impl Meter {
             return Verdict::Keep;
         };
         match *name {
-            "contentBlockDelta" => self.converse_delta(payload.get()),
+            "contentBlockDelta" => {
+                self.converse_delta(payload.get());
+                self.look_for_hidden(data, &[b"\"signature\"", b"\"redactedContent\""]);
+            }
             "messageStop" => {
                 let stopped = serde_json::from_str::<Stopped<'_>>(payload.get());
                 let ending = stopped.map_or(Ending::Completed, |stopped| ending(&stopped.stop_reason));

@@ -3,7 +3,7 @@
 //! Nothing says that a chunk is the last: one that ends a candidate may be followed by others, or by one with the usage.
 
 use super::{Meter, Verdict, label};
-use crate::scan::{Field, Root, Scan};
+use crate::scan::{Field, Scan};
 use crate::tap::observed::Ending;
 use crate::usage::Usage;
 use crate::wire::Wire;
@@ -13,8 +13,9 @@ impl Meter {
         if self.is_blind {
             return Verdict::Keep;
         }
-        let mut scan = Scan::new(Root::Bare);
+        let mut scan = self.scan();
         scan.push(data);
+        self.keep_hidden(&scan);
         self.gemini_found(&scan)
     }
 

@@ -45,7 +45,13 @@ impl Meter {
                 if let Some(text) = delta(data) {
                     self.observed.produced += text.len();
                     self.sample.add(text);
+                } else {
+                    self.look_for_hidden(data, &[b"\"signature\""]);
                 }
+                Verdict::Keep
+            }
+            b"content_block_start" => {
+                self.look_for_hidden(data, &[b"\"signature\"", b"\"redacted_thinking\""]);
                 Verdict::Keep
             }
             b"message_start" | b"message_delta" if !self.is_blind => self.scanned(data),

@@ -33,10 +33,13 @@ impl Meter {
                 scan.push(data);
                 self.stream_error(&scan);
             }
-            b"response.output_item.done" if CALL.find(data).is_some() => {
-                let mut scan = Scan::new(Root::Event);
-                scan.push(data);
-                self.observed.tools.add(scan.tools());
+            b"response.output_item.done" => {
+                if CALL.find(data).is_some() {
+                    let mut scan = Scan::new(Root::Event);
+                    scan.push(data);
+                    self.observed.tools.add(scan.tools());
+                }
+                self.look_for_hidden(data, &[b"\"encrypted_content\""]);
             }
             kind if self.observed.response_id.is_none() && begins(kind) => {
                 if let Some(id) = Scan::first(Root::Event, Field::Id, data) {
