@@ -24,9 +24,8 @@ async fn of_wire(wire: &str, setup: Setup) -> (World, Client) {
     let add = ["account", "add", "other", "--vendor", "compatible", "--wires", wire];
     let add = [&add[..], &["--base-url", &base, "--secret-file", &secret]].concat();
     world.hub.command(&add).await.succeeded();
-    // A key that the hub has not seen makes it look for all that was changed before.
-    let key = world.hub.add_key(&world.tenant).await;
-    let client = Client::new(&format!("http://{}/v1", world.hub.http()), &key);
+    world.look().await;
+    let client = world.through_hub();
     (world, client)
 }
 
