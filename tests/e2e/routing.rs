@@ -120,6 +120,46 @@ async fn a_conversation_keeps_to_one_account_over_restarts_and_ends_as_documente
     world.assert_sound().await;
 }
 
+/// The accounts that served the last calls.
+async fn served_last(world: &World, of: usize, calls: usize) -> BTreeSet<String> {
+    let rows = world.books().settled(of).await;
+    rows[of - calls..].iter().map(|row| row.left_by.0.clone()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tenant_stays_with_its_account_when_others_are_added_and_the_hub_starts_again() {
+    let mut world = setup().start().await;
+    let call_some = async |world: &World| {
+        let client = fresh_client(world, &world.tenant).await;
+        for at in 0..8 {
+            assert_eq!(call(&client, &[], ask(at % 2 == 0)).await.status, 200);
+        }
+    };
+    call_some(&world).await;
+    let home = served_last(&world, 8, 8).await;
+    for name in ["b", "c", "d", "e", "f", "g", "h"] {
+        account(&world, name).await;
+    }
+    call_some(&world).await;
+    assert_eq!(served_last(&world, 16, 8).await, home, "they take nothing of it");
+    assert_eq!(world.hub.program().terminate().await, Some(0));
+    world.hub.serve().await;
+    call_some(&world).await;
+    assert_eq!(served_last(&world, 24, 8).await, home, "over restarts too");
+    let tenants = world.hub.json(&["tenant", "list"]).await;
+    assert_eq!(tenants[0]["home"], json!(["main"]));
+
+    // Without it the tenant goes to another, and stays there when it is back.
+    world.hub.command(&["account", "disable", "main"]).await.succeeded();
+    call_some(&world).await;
+    let other = served_last(&world, 32, 8).await;
+    assert!(other.len() == 1 && other != home, "{other:?}");
+    world.hub.command(&["account", "enable", "main"]).await.succeeded();
+    call_some(&world).await;
+    assert_eq!(served_last(&world, 40, 8).await, other);
+    world.assert_sound().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_account_serves_the_tenants_that_it_is_shared_with_and_no_other() {
     let world = three_accounts().await;

@@ -1,5 +1,7 @@
 //! `relay-hub tenant …`.
 
+use std::collections::HashMap;
+
 use clap::{Args, Subcommand};
 use relay_shared::config::Problems;
 use serde_json::json;
@@ -10,7 +12,7 @@ use crate::{
     ids::random_name,
     ledger,
     money::{AmountError, Nanos},
-    store::tenants,
+    store::{accounts, routes, tenants},
     way::Region,
 };
 
@@ -125,7 +127,18 @@ async fn add(desk: &mut Desk<'_>, name: &str, credit: Option<&str>) -> Result<()
 }
 
 async fn list(desk: &mut Desk<'_>) -> Result<(), Failure> {
-    let all = tenants::list(&desk.books().await?).await?;
+    let store = desk.books().await?;
+    let all = tenants::list(&store).await?;
+    let accounts = accounts::list(&store).await?.into_iter();
+    let accounts: HashMap<_, _> = accounts.map(|account| (account.id, account.name)).collect();
+    let mut homes = HashMap::<_, Vec<_>>::new();
+    for row in routes::homes(&store).await? {
+        homes
+            .entry(row.tenant)
+            .or_default()
+            .extend(accounts.get(&row.account).cloned());
+    }
+    let homes = |tenant| homes.get(tenant).map(Vec::as_slice).unwrap_or_default();
     let rows: Vec<_> = all
         .iter()
         .map(|t| {
@@ -140,6 +153,7 @@ async fn list(desk: &mut Desk<'_>) -> Result<(), Failure> {
                 held,
                 available,
                 moment(t.created_ms),
+                homes(&t.id).join(" "),
             ]
         })
         .collect();
@@ -152,8 +166,15 @@ async fn list(desk: &mut Desk<'_>) -> Result<(), Failure> {
         "HELD",
         "AVAILABLE",
         "ADDED",
+        "HOME",
     ];
-    Ok(desk.print.list(&all, &heads, &rows)?)
+    let told = all.iter().map(|t| {
+        let mut told = serde_json::to_value(t).map_err(|error| Failure::from_error(&error))?;
+        told["home"] = homes(&t.id).into();
+        Ok(told)
+    });
+    let told = told.collect::<Result<Vec<_>, Failure>>()?;
+    Ok(desk.print.list(&told, &heads, &rows)?)
 }
 
 async fn credit(desk: &mut Desk<'_>, words: Credit) -> Result<(), Failure> {

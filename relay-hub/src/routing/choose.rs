@@ -19,6 +19,8 @@ pub(super) struct Ask<'a> {
     pub(super) need: Need<'a>,
     /// The number of the conversation, or of the tenant where the call names none.
     pub(super) key: u64,
+    /// What goes before all others: the account that served what the tenant asked before.
+    pub(super) home: Option<&'a AccountId>,
     /// Whether the call names its conversation.
     pub(super) is_named: bool,
     /// The account that it belongs to, and why: its conversation, its reasoning, or what is there and nowhere else.
@@ -60,12 +62,19 @@ pub(super) fn choose(fleet: &Fleet, pool: &Pool, ask: &Ask<'_>, mut look: impl F
             }
         }
     }
+    // It may be far down in the ranking by now.
+    let home = ask.home.and_then(|home| fleet.seat(home));
+    let is_other = |seat: &&Arc<Seat>| home.is_none_or(|home| !Arc::ptr_eq(home, seat));
     let mut found = Best::default();
-    fleet.near(pool).for_each(|seat| found.see(seat, ask, &mut look));
+    let near = fleet.near(pool).filter(is_other);
+    home.into_iter()
+        .chain(near)
+        .for_each(|seat| found.see(seat, ask, &mut look));
     if found.best.is_none() && pool.has_more() {
         found = Best::default();
-        fleet
-            .all(pool, ask.tenant, ask.need)
+        let all = fleet.all(pool, ask.tenant, ask.need).filter(is_other);
+        home.into_iter()
+            .chain(all)
             .for_each(|seat| found.see(seat, ask, &mut look));
     }
     match (found.best, found.until) {
@@ -100,7 +109,11 @@ impl<'a> Best<'a> {
         if ask.tried.contains(&seat.account.id) {
             return;
         }
-        let score = rank::score(ask.key, seat.number, seat.share.weight);
+        let score = if ask.home == Some(&seat.account.id) {
+            u64::MAX
+        } else {
+            rank::score(ask.key, seat.number, seat.share.weight)
+        };
         self.top = self.top.max(score);
         let light = look(seat);
         if let Light::Out(until) = light {

@@ -186,7 +186,8 @@ impl Pool {
         pool
     }
 
-    fn takes(&self, seat: &Seat, tenant: &TenantId, need: Need<'_>) -> bool {
+    /// Whether an account is one of them.
+    pub(super) fn takes(&self, seat: &Seat, tenant: &TenantId, need: Need<'_>) -> bool {
         let is_near = seat.serves(need.wire) || self.is_foreign;
         let is_fit = self.fit > Fit::Unfit && seat.range.fit(need.model) == self.fit;
         is_near && is_fit && seat.may_serve(tenant, need.wire)

@@ -7,6 +7,7 @@ mod choose;
 mod counts;
 mod fleet;
 mod health;
+mod homes;
 mod names;
 mod notes;
 mod pins;
@@ -34,10 +35,11 @@ use tracing::{error, info};
 use self::{
     choose::{Ask, Decision, choose},
     counts::Counts,
-    fleet::{Fleet, Need},
+    fleet::{Fleet, Need, Pool},
     health::{Health, Light, State},
+    homes::Homes,
     names::Kind,
-    notes::Notes,
+    notes::{Noted, Notes},
     pins::Pins,
     range::Fit,
     seat::{Seat, Standing},
@@ -86,6 +88,7 @@ struct Inner {
     /// What a hub before knew of accounts; taken by the fleet that has them.
     recalled: Mutex<HashMap<AccountId, Health>>,
     pins: Arc<Pins>,
+    homes: Arc<Homes>,
     slots: Slots<AccountId>,
     /// Whose turn it is to wait for the next call of the minute.
     paces: Slots<AccountId>,
@@ -172,12 +175,18 @@ impl Routing {
         let has_narrowed =
             !owners.is_empty() && (fleet.seats().len() > 1 || owners.iter().any(|id| fleet.seat(id).is_none()));
         let notes = Arc::new(Notes::default());
-        notes::follow(store.clone(), (pins.clone(), notes.clone()), clock.clone(), tasks);
+        let noted = Noted {
+            pins: pins.clone(),
+            homes: Arc::new(Homes::recalled(routes::homes(store).await?)),
+            notes: notes.clone(),
+        };
+        notes::follow(store.clone(), noted.clone(), clock.clone(), tasks);
         Ok(Self(Arc::new(Inner {
             directory,
             fleet: ArcSwap::from_pointee(fleet),
             recalled: Mutex::new(recalled),
             pins,
+            homes: noted.homes,
             slots: Slots::new(settings.line),
             paces: Slots::new(settings.line),
             patience: settings.line.wait,
@@ -229,6 +238,7 @@ impl Routing {
             && !traces.headers.contains_key(&names::TURN_STATE);
         names_nothing.then(|| {
             self.0.counts.chosen(Choice::Only);
+            self.settle(&fleet, &traces.tenant.id, &only.account.id);
             Taken::plain(self, only.clone(), self.now())
         })
     }
@@ -329,8 +339,10 @@ impl Routing {
             .named_account(wish, now)
             .or_else(|| reasoning.map(|(_, account)| (account.clone(), Choice::Reasoning)));
         let pool = fleet.pool(&wish.tenant.id, wish.need);
+        let home = self.home(fleet, &pool, wish).filter(|_| pinned.is_none());
         let ask = Ask {
             tenant: &wish.tenant.id,
+            home: home.as_ref(),
             need: wish.need,
             key: wish.conversation.as_ref().map_or(pool.number, names::number),
             is_named: wish.conversation.is_some(),
@@ -350,6 +362,22 @@ impl Routing {
         };
         self.0.counts.refused();
         Err(refused)
+    }
+
+    /// The account that serves what the tenant asks without naming a conversation, if one did before and still may.
+    fn home(&self, fleet: &Fleet, pool: &Pool, wish: &Wish<'_>) -> Option<AccountId> {
+        if wish.conversation.is_some() {
+            return None;
+        }
+        let tenant = &wish.tenant.id;
+        let is_fit = |id: &AccountId| fleet.seat(id).is_some_and(|seat| pool.takes(seat, tenant, wish.need));
+        self.0.homes.find(tenant, is_fit)
+    }
+
+    /// An account has served what a tenant asked without naming a conversation.
+    fn settle(&self, fleet: &Fleet, tenant: &TenantId, account: &AccountId) {
+        let is_lost = |home: &AccountId| fleet.seat(home).is_none_or(|seat| !seat.share.users.has(tenant));
+        self.0.homes.settle(tenant, account, is_lost, signed(self.now()));
     }
 
     /// The picture of the accounts, which is never older than the directory's.

@@ -10,7 +10,7 @@ use std::{
 use relay_shared::{call::CallId, clock::Clock, tasks::Tasks};
 use tracing::warn;
 
-use super::{now_ms, pins::Pins, signed};
+use super::{homes::Homes, now_ms, pins::Pins, signed};
 use crate::{
     ids::AccountId,
     store::{
@@ -47,35 +47,44 @@ impl Notes {
         has_room
     }
 
-    fn batch(&self, pins: &Pins) -> Batch {
+    fn batch(&self, pins: &Pins, homes: &Homes) -> Batch {
         let mut attempts = lock(&self.attempts);
         let count = attempts.len().min(MOST_AT_ONCE);
         Batch {
             pins: pins.unwritten(MOST_AT_ONCE),
+            homes: homes.unwritten(MOST_AT_ONCE),
             health: lock(&self.health).drain().collect(),
             attempts: attempts.drain(..count).collect(),
         }
     }
 }
 
+/// What has notes to be written.
+#[derive(Clone)]
+pub(super) struct Noted {
+    pub(super) pins: Arc<Pins>,
+    pub(super) homes: Arc<Homes>,
+    pub(super) notes: Arc<Notes>,
+}
+
 /// Writes until the hub ends, and once more then.
-pub(super) fn follow(store: Store, (pins, notes): (Arc<Pins>, Arc<Notes>), clock: Arc<dyn Clock>, tasks: &Tasks) {
+pub(super) fn follow(store: Store, noted: Noted, clock: Arc<dyn Clock>, tasks: &Tasks) {
     let stop = tasks.token();
     tasks.spawn("routing-notes", async move {
         let mut left = Batch::default();
         while stop.run_until_cancelled(tokio::time::sleep(EVERY)).await.is_some() {
-            write_all(&store, &pins, &notes, &mut left).await;
-            sweep(&store, &pins, now_ms(&*clock)).await;
+            write_all(&store, &noted, &mut left).await;
+            sweep(&store, &noted.pins, now_ms(&*clock)).await;
         }
-        write_all(&store, &pins, &notes, &mut left).await;
+        write_all(&store, &noted, &mut left).await;
     });
 }
 
 /// What could not be written is tried again first.
-async fn write_all(store: &Store, pins: &Pins, notes: &Notes, left: &mut Batch) {
+async fn write_all(store: &Store, noted: &Noted, left: &mut Batch) {
     loop {
         if left.is_empty() {
-            *left = notes.batch(pins);
+            *left = noted.notes.batch(&noted.pins, &noted.homes);
         }
         if left.is_empty() {
             return;

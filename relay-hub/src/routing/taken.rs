@@ -51,6 +51,8 @@ struct Course {
     is_pinned: bool,
     /// The tenant has other accounts for such a call: it matters who made an answer's reasoning.
     has_others: bool,
+    /// What the tenant asks like this is the account's from now on, once it has served.
+    makes_home: bool,
     drops_turn_state: bool,
     tried: Vec<AccountId>,
 }
@@ -137,6 +139,7 @@ impl Routing {
             conversation: wish.conversation,
             reasoning: wish.reasoning.as_ref().map(|(name, _)| *name),
             is_pinned: matches!(choice, Choice::Pinned | Choice::Bound | Choice::Reasoning),
+            makes_home: wish.conversation.is_none() && matches!(choice, Choice::Only | Choice::Tenant),
             has_others: !fleet.pool(&wish.tenant.id, wish.need).is_one(),
             drops_turn_state,
             tried: Vec::new(),
@@ -318,6 +321,11 @@ impl Taken {
         if status.is_success() {
             course.names().for_each(|name| pins.keep(name, &self.account.id, now));
         }
+        let is_served = status.is_success() || status == StatusCode::SWITCHING_PROTOCOLS;
+        if is_served && course.makes_home && self.choice != Choice::Failover {
+            let fleet = self.routing.fleet();
+            self.routing.settle(&fleet, &course.tenant.id, &self.account.id);
+        }
         if let Some(state) = headers.get(&names::TURN_STATE) {
             let name = names::name(&course.tenant.id, Kind::TurnState, state.as_bytes());
             pins.keep(&name, &self.account.id, now);
@@ -410,6 +418,7 @@ impl Routing {
                 tenant: &course.tenant.id,
                 need,
                 key: course.conversation.as_ref().map_or(pool.number, names::number),
+                home: None,
                 is_named: course.conversation.is_some(),
                 pinned: None,
                 may_repin: false,

@@ -2,6 +2,7 @@
 
 mod conversations;
 mod decisions;
+mod homes;
 mod models;
 mod troubles;
 
@@ -196,5 +197,13 @@ fn traces<'a>(tenant: &'a Arc<Tenant>, headers: &'a HeaderMap) -> Traces<'a> {
         session: None,
         previous: None,
         body: &[],
+    }
+}
+
+fn random_users(dice: &mut Dice, tenants: &[TenantId]) -> Users {
+    match dice.roll(4) {
+        0 => Users::Exclusive(Some(dice.of(tenants).clone())),
+        1 | 2 => Users::Named((0..4).map(|_| dice.of(tenants).clone()).collect()),
+        _ => Users::All,
     }
 }

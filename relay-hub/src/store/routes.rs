@@ -1,10 +1,10 @@
-//! What routing remembers over a restart: pins, accounts that are out of use, attempts. Written in batches, off the path of
+//! What routing remembers over a restart: pins, tenants' homes, accounts that are out of use, attempts. Written in batches, off the path of
 //! calls; knows no choice.
 
-use sqlx::Row as _;
+use sqlx::{Row as _, SqliteConnection};
 
 use super::{Store, StoreError};
-use crate::ids::AccountId;
+use crate::ids::{AccountId, TenantId};
 
 /// The hash under which something is pinned.
 pub type Name = [u8; 16];
@@ -18,6 +18,19 @@ pub struct PinRow {
     pub account: AccountId,
     /// When it was used last, milliseconds since 1970.
     pub used_ms: i64,
+}
+
+/// A tenant's home: an account that serves what it asks without naming a conversation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HomeRow {
+    /// Whose.
+    pub tenant: TenantId,
+    /// The account.
+    pub account: AccountId,
+    /// When it served first, milliseconds since 1970.
+    pub since_ms: i64,
+    /// Homes of before that the tenant has lost; none where it is read.
+    pub lost: Vec<AccountId>,
 }
 
 /// An account that is out of use.
@@ -63,6 +76,8 @@ pub struct AttemptRow {
 pub struct Batch {
     /// New pins, and those that were used again.
     pub pins: Vec<PinRow>,
+    /// New homes of tenants.
+    pub homes: Vec<HomeRow>,
     /// Accounts that went out of use; `None` for one that is back.
     pub health: Vec<(AccountId, Option<HealthRow>)>,
     /// Attempts, with the call they are of.
@@ -72,7 +87,7 @@ pub struct Batch {
 impl Batch {
     /// Nothing to write.
     pub fn is_empty(&self) -> bool {
-        self.pins.is_empty() && self.health.is_empty() && self.attempts.is_empty()
+        self.pins.is_empty() && self.homes.is_empty() && self.health.is_empty() && self.attempts.is_empty()
     }
 }
 
@@ -89,6 +104,9 @@ pub async fn write(store: &Store, batch: &Batch) -> Result<(), StoreError> {
         .bind(pin.used_ms)
         .execute(&mut *tx)
         .await?;
+    }
+    for home in &batch.homes {
+        write_home(&mut tx, home).await?;
     }
     for (account, note) in &batch.health {
         let written = match note {
@@ -126,6 +144,44 @@ pub async fn write(store: &Store, batch: &Batch) -> Result<(), StoreError> {
     }
     tx.commit().await?;
     Ok(())
+}
+
+async fn write_home(connection: &mut SqliteConnection, home: &HomeRow) -> Result<(), StoreError> {
+    for lost in &home.lost {
+        sqlx::query("DELETE FROM tenant_home WHERE tenant = $1 AND account = $2")
+            .bind(home.tenant.as_str())
+            .bind(lost.as_str())
+            .execute(&mut *connection)
+            .await?;
+    }
+    // The account may have been removed meanwhile.
+    sqlx::query(
+        "INSERT OR IGNORE INTO tenant_home (tenant, account, since_ms) \
+         SELECT t.id, a.id, $3 FROM tenant t, vendor_account a WHERE t.id = $1 AND a.id = $2",
+    )
+    .bind(home.tenant.as_str())
+    .bind(home.account.as_str())
+    .bind(home.since_ms)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// The homes of all tenants, of each the first one first.
+pub async fn homes(store: &Store) -> Result<Vec<HomeRow>, StoreError> {
+    let rows = sqlx::query("SELECT tenant, account, since_ms FROM tenant_home ORDER BY tenant, since_ms, account")
+        .fetch_all(store.readers())
+        .await?;
+    rows.iter()
+        .map(|row| {
+            Ok(HomeRow {
+                tenant: TenantId::parse(row.try_get("tenant")?)?,
+                account: AccountId::parse(row.try_get("account")?)?,
+                since_ms: row.try_get("since_ms")?,
+                lost: Vec::new(),
+            })
+        })
+        .collect()
 }
 
 /// The pins that were used since, the last ones first.

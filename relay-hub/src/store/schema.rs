@@ -29,6 +29,7 @@ const STEPS: &[&str] = &[
     include_str!("schema/models.sql"),
     include_str!("schema/disabled_until.sql"),
     include_str!("schema/app_tokens.sql"),
+    include_str!("schema/tenant_home.sql"),
 ];
 
 #[cfg(test)]

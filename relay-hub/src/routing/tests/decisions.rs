@@ -6,14 +6,6 @@ use super::*;
 /// What the model knows of one conversation: where it was answered last, and when.
 type Known = HashMap<(usize, u64), (AccountId, u64)>;
 
-fn random_users(dice: &mut Dice, tenants: &[TenantId]) -> Users {
-    match dice.roll(4) {
-        0 => Users::Exclusive(Some(dice.of(tenants).clone())),
-        1 | 2 => Users::Named((0..4).map(|_| dice.of(tenants).clone()).collect()),
-        _ => Users::All,
-    }
-}
-
 #[tokio::test]
 #[allow(clippy::disallowed_methods, reason = "a test is told how long to look")]
 async fn decisions_keep_their_promises_whatever_happens() {
