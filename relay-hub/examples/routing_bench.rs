@@ -17,8 +17,9 @@ use relay_hub::{
     directory::{Account, Directory, DirectoryHandle, Tenant},
     egress::{DialNode, Egress, Exits, Route},
     ids::{AccountId, TenantId, WayId},
+    rotation,
     routing::{Routing, Settings, Traces},
-    seal::Sealer,
+    seal::{Bound, Sealer},
     store::{
         Store,
         accounts::{self, AccountRow},
@@ -106,9 +107,14 @@ fn no_nodes() -> DialNode {
 
 async fn add_account(store: &Store, sealer: &Sealer, at: usize) -> anyhow::Result<()> {
     let id = AccountId::random();
+    let bound = Bound {
+        owner: id.as_str(),
+        field: "secret",
+        holder: "shared",
+    };
     let row = AccountRow {
-        secret: sealer.seal(id.as_str(), "secret", "sk-of-nobody")?,
-        id,
+        secret: sealer.seal(bound, "sk-of-nobody")?,
+        id: id.clone(),
         name: format!("account-{at}"),
         vendor: "openai".into(),
         base_url: "https://api.example/v1".into(),
@@ -126,7 +132,7 @@ async fn add_account(store: &Store, sealer: &Sealer, at: usize) -> anyhow::Resul
         concurrency: Some(Some(1_000)),
         ..sharing::Change::default()
     };
-    sharing::set(store, &row.id, &bounded).await?;
+    rotation::share(store, sealer, &row.id, &bounded).await?;
     let [_, a, b, c] = u32::try_from(at + 1)?.to_be_bytes();
     let way = WayRow {
         id: WayId::random(),
@@ -141,7 +147,8 @@ async fn add_account(store: &Store, sealer: &Sealer, at: usize) -> anyhow::Resul
         allows_private: false,
         created_ms: 1,
     };
-    Ok(ways::add(store, &way).await?)
+    ways::add(store, &way, |_| Ok::<_, anyhow::Error>(None)).await?;
+    Ok(())
 }
 
 fn known(directory: &DirectoryHandle, ids: &[TenantId]) -> Vec<Arc<Tenant>> {

@@ -39,6 +39,7 @@ use crate::{
     ids::{DeviceId, NodeId, WayId},
     ledger::Ledger,
     metrics::{Format, Page},
+    rotation::{self, RotationError},
     routing::{self, Routing},
     seal::{SealError, Sealer},
     store::{Store, StoreError, tenants, way_health},
@@ -60,6 +61,8 @@ pub enum StartError {
     Store(#[from] StoreError),
     #[error(transparent)]
     Seal(#[from] SealError),
+    #[error(transparent)]
+    Rotation(#[from] RotationError),
     #[error(transparent)]
     Ca(#[from] CaError),
     #[error(transparent)]
@@ -109,6 +112,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let store = Store::open(&config.data).await?;
     let ledger = Ledger::start(&store, &back).await?;
     let sealer = Arc::new(Sealer::open(&config.data)?);
+    rotation::bind(&store, &sealer).await?;
     let directory = Directory::watch(&store, sealer.clone(), &back).await?;
     let admission = Admission::start(ledger.clone(), directory.clone(), &store, defaults(&config.limits)).await?;
     let admission = admission.knowing(countries(&config, &back).await?);

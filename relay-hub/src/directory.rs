@@ -1,5 +1,7 @@
 //! An immutable picture of who exists: tenants, keys, devices, vendor accounts, prices. Rebuilt when the store changes.
 
+mod opened;
+
 use std::{
     collections::HashMap,
     sync::{
@@ -19,7 +21,7 @@ use relay_shared::{
 use sqlx::{Row as _, SqliteConnection};
 use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;
-use tracing::{error, warn};
+use tracing::warn;
 
 use crate::{
     app_token::Verifier,
@@ -35,13 +37,15 @@ use crate::{
             self, PriceRow,
             tenant::{self, Terms},
         },
-        sharing::{self, Share},
+        sharing::{self, Share, Users},
         token_keys,
-        ways::{self, WayRow},
+        ways::WayRow,
     },
-    vendor::{Credential, CredentialKind, Settings, Target, TargetError, VendorKind},
+    vendor::{Credential, Settings, Target, TargetError, VendorKind},
     way::{Family, Region, WayOut},
 };
+
+pub(crate) use self::opened::{MORE_SECRET_FIELD, PASSWORD_FIELD, SECRET_FIELD, open_account};
 
 /// Everybody and everything known at one revision of the store.
 #[derive(Default)]
@@ -59,7 +63,7 @@ pub struct Directory {
     /// Vendor accounts in the order they were added, without those that are disabled.
     pub accounts: Vec<Arc<Account>>,
     /// The rows of which each of them was made.
-    sources: HashMap<AccountId, (AccountRow, Vec<WayRow>)>,
+    sources: HashMap<AccountId, (AccountRow, Vec<WayRow>, Users)>,
     /// When the first of those that are disabled is in use again, in milliseconds since 1970.
     pub returns_ms: Option<i64>,
     /// How accounts are shared, of those that are not simply everybody's.
@@ -404,8 +408,8 @@ async fn load(
     directory.keys = read_keys(&mut tx).await?;
     directory.token_keys = read_token_keys(&mut tx).await?;
     directory.devices = read_devices(&mut tx).await?;
-    read_accounts(&mut tx, sealer, before, &mut directory).await?;
     directory.shares = sharing::read_all(&mut tx).await?;
+    opened::read(&mut tx, sealer, before, &mut directory).await?;
     directory.prices = read_prices(&mut tx).await?;
     directory.terms = tenant::read_all(&mut tx, i64::MAX).await?;
     directory.rules = limits::read_all(&mut tx).await?.into_iter().collect();
@@ -503,39 +507,6 @@ async fn read_devices(connection: &mut SqliteConnection) -> Result<HashMap<Devic
     Ok(all)
 }
 
-/// Reads the accounts that are in use, and when the first of the others is again. One that has not changed since `before`
-/// stays the same: its secrets are not opened again, and what was made of it is kept.
-async fn read_accounts(
-    connection: &mut SqliteConnection,
-    sealer: &Sealer,
-    before: &Directory,
-    directory: &mut Directory,
-) -> Result<(), StoreError> {
-    let mut ways: HashMap<AccountId, Vec<WayRow>> = HashMap::new();
-    for way in ways::read_all(connection).await? {
-        ways.entry(way.account.clone()).or_default().push(way);
-    }
-    let known: HashMap<_, _> = before.accounts.iter().map(|account| (&account.id, account)).collect();
-    for row in accounts::read_all(connection).await? {
-        if row.disabled_ms.is_some() {
-            let returns_ms = row.disabled_until_ms.into_iter().chain(directory.returns_ms);
-            directory.returns_ms = returns_ms.min();
-            continue;
-        }
-        let source = (row.clone(), ways.remove(&row.id).unwrap_or_default());
-        let same = before.sources.get(&row.id).filter(|known| **known == source);
-        let account = match same.and_then(|_| known.get(&row.id)) {
-            Some(known) => Some(Arc::clone(known)),
-            None => open_account(row, source.1.clone(), sealer),
-        };
-        if let Some(account) = account {
-            directory.sources.insert(account.id.clone(), source);
-            directory.accounts.push(account);
-        }
-    }
-    Ok(())
-}
-
 async fn read_prices(connection: &mut SqliteConnection) -> Result<HashMap<String, Arc<Listed>>, StoreError> {
     let mut all = HashMap::new();
     for row in prices::read_all(connection).await? {
@@ -558,86 +529,6 @@ async fn read_prices(connection: &mut SqliteConnection) -> Result<HashMap<String
     Ok(all)
 }
 
-/// An account that cannot be used is left out and told of: the others go on serving.
-pub(crate) fn open_account(row: AccountRow, ways: Vec<WayRow>, sealer: &Sealer) -> Option<Arc<Account>> {
-    let AccountRow {
-        id,
-        name,
-        vendor,
-        base_url,
-        credential,
-        secret,
-        more_secret,
-        settings,
-        websocket,
-        allows_private,
-        created_ms: _,
-        disabled_ms: _,
-        disabled_until_ms: _,
-    } = row;
-    let opened = (|| {
-        let vendor = VendorKind::parse(&vendor).ok_or("a vendor this version does not know")?;
-        let base_url = base_url.parse().map_err(|_| "its base URL cannot be read")?;
-        let open = |field, sealed: &[u8]| {
-            let opened = sealer.open_secret(id.as_str(), field, sealed);
-            opened.map_err(|_| "its sealed secret does not open")
-        };
-        let kind = CredentialKind::parse(&credential).ok_or("a credential this version does not know")?;
-        let settings: Settings = serde_json::from_str(&settings).map_err(|_| "its settings cannot be read")?;
-        let more = more_secret.map(|sealed| open(MORE_SECRET_FIELD, &sealed)).transpose()?;
-        let credential = Credential::open(kind, &settings, open(SECRET_FIELD, &secret)?, more);
-        let credential = credential.map_err(|_| "its credential is incomplete")?;
-        let prefers = settings.prefers.and_then(|number| Family::parse(number.into()));
-        let ways = ways.into_iter().map(|way| open_way(way, prefers, sealer));
-        let ways = ways.collect::<Option<Vec<_>>>();
-        let ways = ways.ok_or("the sealed password of a way out does not open")?;
-        Ok::<_, &'static str>((vendor, base_url, credential, settings, prefers, ways))
-    })();
-    match opened {
-        Ok((vendor, base_url, credential, settings, prefers, ways)) => Some(Arc::new(Account {
-            id,
-            name,
-            vendor,
-            base_url,
-            credential,
-            wires: settings.wires(),
-            settings,
-            websocket,
-            allows_private,
-            prefers,
-            ways,
-        })),
-        Err(reason) => {
-            error!(account = %id, %name, reason, "vendor account cannot be used: remove it and add it again");
-            None
-        }
-    }
-}
-
-/// An account without one of its ways out would leave by another, so it is the whole account that is left out.
-fn open_way(row: WayRow, prefers: Option<Family>, sealer: &Sealer) -> Option<Arc<WayOut>> {
-    let password = match &row.password {
-        Some(sealed) => Some(sealer.open_secret(row.id.as_str(), PASSWORD_FIELD, sealed).ok()?),
-        None => None,
-    };
-    Some(Arc::new(WayOut {
-        id: row.id,
-        name: row.name.into(),
-        through: row.through,
-        node: row.node,
-        password,
-        region: row.region,
-        prefers: row.prefers.or(prefers),
-        allows_private: row.allows_private,
-    }))
-}
-
-/// Which field of an account its sealed secret is bound to.
-pub(crate) const SECRET_FIELD: &str = "secret";
-/// And its second one.
-pub(crate) const MORE_SECRET_FIELD: &str = "more_secret";
-/// Which field of a way out its sealed password is bound to.
-pub(crate) const PASSWORD_FIELD: &str = "password";
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 #[cfg(test)]

@@ -1,11 +1,15 @@
-//! Changes the master key under running hubs: a new one first, then every sealed value wrapped anew. Knows no value's
-//! text and no table.
+//! Changes the master key under running hubs: a new one first, then every sealed value wrapped anew. Has values go along
+//! with who may use their account. Knows no value's text and no table.
+
+use tracing::{info, warn};
 
 use crate::{
-    seal::{KeyId, SealError, Sealer, sealed_under},
+    ids::AccountId,
+    seal::{Bound, KeyId, SealError, Sealer, is_held, sealed_under},
     store::{
         Store, StoreError,
         sealed::{self, SealedValue},
+        sharing::{self, Change},
     },
 };
 
@@ -56,8 +60,57 @@ pub async fn rewrap(store: &Store, sealer: &Sealer) -> Result<usize, RotationErr
 }
 
 fn anew(sealer: &Sealer, value: &SealedValue) -> Result<Option<(SealedValue, Vec<u8>)>, SealError> {
-    let anew = sealer.rewrapped(&value.owner, value.field(), &value.sealed)?;
+    let anew = sealer.rewrapped(bound(value, &value.holder), &value.sealed)?;
     Ok(anew.map(|anew| (value.clone(), anew)))
+}
+
+fn bound<'a>(value: &'a SealedValue, holder: &'a str) -> Bound<'a> {
+    Bound {
+        owner: &value.owner,
+        field: value.field(),
+        holder,
+    }
+}
+
+/// Changes who may use an account and how much of it; its secrets are sealed for them in the same transaction.
+pub async fn share(store: &Store, sealer: &Sealer, account: &AccountId, change: &Change) -> Result<(), RotationError> {
+    let anew = |value: &SealedValue, holder: &str| {
+        let (before, now) = (bound(value, &value.holder), bound(value, holder));
+        Ok::<_, RotationError>(sealer.held_by(before, now, &value.sealed)?)
+    };
+    sharing::set(store, account, change, anew).await
+}
+
+/// Binds what hubs before sealed to who may use it, a few in each transaction. Once all are bound, none that is not opens
+/// any more: who can write to the database could give an old one to anybody. Whenever it is broken off, all values open,
+/// and the next one ends what it began.
+pub async fn bind(store: &Store, sealer: &Sealer) -> Result<(), RotationError> {
+    if !sealer.takes_unheld() {
+        return Ok(());
+    }
+    let mut done: usize = 0;
+    for some in sealed::all(store).await?.chunks(AT_ONCE) {
+        let unheld = some.iter().filter(|value| !is_held(&value.sealed));
+        let anew: Vec<_> = unheld.filter_map(|value| anew(sealer, value).ok().flatten()).collect();
+        if !anew.is_empty() {
+            sealed::replace(store, &anew).await?;
+            done = done.saturating_add(anew.len());
+        }
+    }
+    let all = sealed::all(store).await?;
+    let left = all.iter().filter(|value| !is_held(&value.sealed)).count();
+    if left > 0 {
+        warn!(
+            left,
+            "secrets of an older relay-hub do not open: they are not bound to who may use them yet"
+        );
+        return Ok(());
+    }
+    sealer.refuse_unheld()?;
+    if done > 0 {
+        info!(secrets = done, "every secret is bound to who may use it");
+    }
+    Ok(())
 }
 
 /// How many values each key seals: first those of the file, in its order.
@@ -89,27 +142,40 @@ const AT_ONCE: usize = 500;
 mod tests {
     use super::*;
     use crate::{
-        ids::AccountId,
+        ids::WayId,
+        seal::fresh_key,
         store::{
             accounts::{self, AccountRow},
+            sharing::Users,
+            tenants,
             testing::TestHub,
+            ways::{self, AddWayError, WayRow},
         },
+        way::Through,
     };
 
     async fn account(hub: &TestHub, number: usize) -> AccountRow {
         let id = AccountId::random();
         let row = AccountRow {
-            secret: hub.sealer.seal(id.as_str(), "secret", &format!("sk-{number}")).unwrap(),
+            secret: hub.seal(id.as_str(), "secret", &format!("sk-{number}")),
             ..AccountRow::for_tests(id, &format!("account-{number}"))
         };
         accounts::add(&hub.store, &row).await.unwrap();
         row
     }
 
+    const fn of<'a>(owner: &'a str, holder: &'a str) -> Bound<'a> {
+        Bound {
+            owner,
+            field: "secret",
+            holder,
+        }
+    }
+
     async fn opens(hub: &TestHub, sealer: &Sealer) -> bool {
         let all = accounts::list(&hub.store).await.unwrap();
         all.iter().enumerate().all(|(number, row)| {
-            let secret = sealer.open_secret(row.id.as_str(), "secret", &row.secret);
+            let secret = sealer.open_secret(of(row.id.as_str(), "shared"), &row.secret);
             secret.is_ok_and(|secret| *secret.expose() == format!("sk-{number}"))
         })
     }
@@ -162,5 +228,154 @@ mod tests {
             Err(RotationError::Seal(SealError::Broken))
         ));
         assert_eq!(sealer.ids().len(), 2, "the key before is still there");
+    }
+
+    fn way_bound<'a>(way: &'a WayRow, holder: &'a str) -> Bound<'a> {
+        Bound {
+            field: "password",
+            ..of(way.id.as_str(), holder)
+        }
+    }
+
+    fn used_by(users: Users) -> Change {
+        Change {
+            users: Some(users),
+            ..Change::default()
+        }
+    }
+
+    #[tokio::test]
+    async fn secrets_go_along_with_who_may_use_their_account_and_open_for_nobody_else() {
+        let hub = TestHub::new().await;
+        let id = account(&hub, 0).await.id;
+        let way = WayRow {
+            id: WayId::random(),
+            account: id.clone(),
+            name: "way".to_owned(),
+            through: Through::Source("127.0.0.77".parse().unwrap()),
+            node: None,
+            password: None,
+            region: None,
+            priority: 1,
+            prefers: None,
+            allows_private: true,
+            created_ms: 1,
+        };
+        let sealed =
+            |holder: &str| Ok::<_, AddWayError>(Some(hub.sealer.seal(way_bound(&way, holder), "pass").unwrap()));
+        ways::add(&hub.store, &way, sealed).await.unwrap();
+        let acme = tenants::add(&hub.store, "acme", 1).await.unwrap();
+        let other = tenants::add(&hub.store, "other", 1).await.unwrap();
+        let mut seen = Vec::new();
+        for (users, holder) in [
+            (Users::Named([acme.clone()].into()), "shared".to_owned()),
+            (Users::Exclusive(Some(acme.clone())), acme.to_string()),
+            (Users::Exclusive(None), "nobody".to_owned()),
+            (Users::Exclusive(Some(other.clone())), other.to_string()),
+            (Users::All, "shared".to_owned()),
+        ] {
+            share(&hub.store, &hub.sealer, &id, &used_by(users)).await.unwrap();
+            let all = sealed::all(&hub.store).await.unwrap();
+            let [secret, password] = all.as_slice() else {
+                panic!("two secrets")
+            };
+            assert_eq!((&secret.holder, &password.holder), (&holder, &format!("{id} {holder}")));
+            let opened = hub.sealer.open_secret(of(id.as_str(), &holder), &secret.sealed);
+            assert_eq!(opened.unwrap().expose(), "sk-0");
+            let opened = hub
+                .sealer
+                .open_secret(way_bound(&way, &password.holder), &password.sealed);
+            assert_eq!(opened.unwrap().expose(), "pass");
+            seen.push((holder, secret.sealed.clone()));
+        }
+        // What it was at one time opens for those of that time alone.
+        for (holder, sealed) in &seen {
+            for (other, _) in &seen {
+                let opened = hub.sealer.open_secret(of(id.as_str(), other), sealed);
+                assert_eq!(opened.is_ok(), other == holder, "{other} {holder}");
+            }
+        }
+        rotate(&hub.store, &Sealer::open(hub.store.data()).unwrap())
+            .await
+            .unwrap();
+        assert!(opens(&hub, &hub.sealer).await);
+    }
+
+    #[tokio::test]
+    async fn swapping_any_two_sealed_values_opens_neither() {
+        let hub = TestHub::new().await;
+        let acme = tenants::add(&hub.store, "acme", 1).await.unwrap();
+        for number in 0..6 {
+            let id = account(&hub, number).await.id;
+            if number % 2 == 0 {
+                let change = used_by(Users::Exclusive(Some(acme.clone())));
+                share(&hub.store, &hub.sealer, &id, &change).await.unwrap();
+            }
+        }
+        let all = sealed::all(&hub.store).await.unwrap();
+        for one in &all {
+            for other in &all {
+                let opened = hub.sealer.open_secret(bound(one, &one.holder), &other.sealed);
+                assert_eq!(opened.is_ok(), one.owner == other.owner);
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn what_hubs_before_sealed_is_bound_once_and_refused_from_then_on() {
+        let hub = TestHub::new().await;
+        std::fs::remove_file(hub.store.data().seal_bound()).unwrap();
+        let before = Sealer::open(hub.store.data()).unwrap();
+        let mut old = Vec::new();
+        for number in 0..AT_ONCE + 3 {
+            let row = account(&hub, number).await;
+            let sealed = before.seal_unheld(of(row.id.as_str(), "any"), &format!("sk-{number}"));
+            accounts::rotate(&hub.store, &row.id, |_| Ok::<_, StoreError>(sealed.clone()))
+                .await
+                .unwrap();
+            old.push((row.id, sealed));
+        }
+        assert!(opens(&hub, &before).await, "before anything is done");
+        // It died half-way.
+        let some: Vec<_> = sealed::all(&hub.store).await.unwrap().into_iter().take(7).collect();
+        let some: Vec<_> = some
+            .iter()
+            .map(|value| anew(&before, value).unwrap().unwrap())
+            .collect();
+        sealed::replace(&hub.store, &some).await.unwrap();
+        assert!(opens(&hub, &Sealer::open(hub.store.data()).unwrap()).await);
+        bind(&hub.store, &before).await.unwrap();
+        let later = Sealer::open(hub.store.data()).unwrap();
+        assert!(opens(&hub, &before).await && opens(&hub, &later).await);
+        // An old value is put back, as from a copy of the database.
+        let (id, sealed) = &old[0];
+        accounts::rotate(&hub.store, id, |_| Ok::<_, StoreError>(sealed.clone()))
+            .await
+            .unwrap();
+        assert!(!opens(&hub, &before).await && !opens(&hub, &later).await);
+        bind(&hub.store, &later).await.unwrap();
+        assert!(!opens(&hub, &later).await, "nor is it bound");
+    }
+
+    #[tokio::test]
+    async fn what_does_not_open_is_not_given_up_for_another_key() {
+        let hub = TestHub::new().await;
+        std::fs::remove_file(hub.store.data().seal_bound()).unwrap();
+        let (sealer, row) = (Sealer::open(hub.store.data()).unwrap(), account(&hub, 0).await);
+        let sealed = sealer.seal_unheld(of(row.id.as_str(), "any"), "sk-0");
+        accounts::rotate(&hub.store, &row.id, |_| Ok::<_, StoreError>(sealed))
+            .await
+            .unwrap();
+        let path = hub.store.data().seal_key();
+        let key = std::fs::read(&path).unwrap();
+        std::fs::write(&path, fresh_key()).unwrap();
+        bind(&hub.store, &Sealer::open(hub.store.data()).unwrap())
+            .await
+            .unwrap();
+        std::fs::write(&path, key).unwrap();
+        let restored = Sealer::open(hub.store.data()).unwrap();
+        assert!(opens(&hub, &restored).await, "the right key is back");
+        bind(&hub.store, &restored).await.unwrap();
+        assert!(!restored.takes_unheld() && opens(&hub, &restored).await);
     }
 }

@@ -354,10 +354,12 @@ async fn an_account_of_one_wire_serves_clients_of_the_other_too() {
     world.assert_sound().await;
 }
 
-async fn sql(world: &World, sql: &'static str) {
+/// Writes into the database behind the hub's back.
+pub(crate) async fn sql(world: &World, sql: &str) {
     let options = SqliteConnectOptions::new().filename(world.hub.home.join("hub.sqlite"));
     let options = options.busy_timeout(Duration::from_secs(10));
     let mut connection = SqliteConnection::connect_with(&options).await.unwrap();
+    let sql = sqlx::AssertSqlSafe(sql.to_owned());
     sqlx::raw_sql(sql).execute(&mut connection).await.unwrap();
     connection.close().await.unwrap();
 }

@@ -285,6 +285,7 @@ impl From<StartError> for Failure {
         match error {
             StartError::Store(store) => store.into(),
             StartError::Seal(seal) => seal.into(),
+            StartError::Rotation(rotation) => rotation.into(),
             StartError::Ca(ca) => ca.into(),
             StartError::Tunnel(BindError::Io { addr, protocol, source }) => taken(addr, protocol, &source),
             StartError::Bind { address, source } => taken(address, Protocol::Tcp, &source),

@@ -13,7 +13,7 @@ use crate::{
     config::{DataDir, TEMPLATE},
     files::{self, Readable},
     price_list,
-    seal::{Sealer, fresh_key},
+    seal::{BOUND, Sealer, fresh_key},
     store::{Store, prices},
 };
 
@@ -56,6 +56,7 @@ pub(super) async fn run(desk: &mut Desk<'_>) -> Result<(), Failure> {
 async fn make(data: &DataDir) -> Result<usize, Failure> {
     make_directories(data)?;
     make_seal_key(data)?;
+    write(&data.seal_bound(), BOUND.as_bytes(), Readable::OwnerOnly)?;
     create_quic_key(data)?;
     Authority::create(data)?;
     ServerIdentity::load(data, None)?;
@@ -102,6 +103,7 @@ fn files_of(data: &DataDir) -> Vec<PathBuf> {
         data.database(),
         beside("-wal"),
         beside("-shm"),
+        data.seal_bound(),
         data.quic_key(),
         data.ca_certificate(),
         data.ca_key(),

@@ -5,7 +5,10 @@ use relay_shared::config::Problems;
 use serde_json::json;
 
 use super::{Desk, Failure, accounts, now_ms, print::moment, terms, typed};
+use crate::ids::AccountId;
 use crate::limit::ModelName;
+use crate::rotation;
+use crate::seal::Sealer;
 use crate::store::{
     Store, routes,
     sharing::{self, Change, HEAVIEST, Share, Users},
@@ -167,7 +170,7 @@ pub(super) async fn revive(desk: &mut Desk<'_>, name: &str) -> Result<(), Failur
 async fn apply(desk: &mut Desk<'_>, name: &str, change: &Change) -> Result<(), Failure> {
     let store = desk.store().await?;
     let account = accounts::find(&store, name).await?;
-    sharing::set(&store, &account.id, change).await?;
+    rotation::share(&store, &Sealer::open(&desk.data)?, &account.id, change).await?;
     let share = sharing::list(&store).await?.remove(&account.id).unwrap_or_default();
     let told = told(&store, &share).await?;
     let mut json = json!({"id": account.id, "name": account.name});
@@ -178,6 +181,12 @@ async fn apply(desk: &mut Desk<'_>, name: &str, change: &Change) -> Result<(), F
     Ok(desk
         .print
         .done(&json, &format!("account {}: {}", account.name, line.join(", ")))?)
+}
+
+/// Who may use an account.
+pub(super) async fn users(store: &Store, account: &AccountId) -> Result<Users, Failure> {
+    let share = sharing::list(store).await?.remove(account);
+    Ok(share.map_or(Users::All, |share| share.users))
 }
 
 async fn told(store: &Store, share: &Share) -> Result<Vec<(&'static str, String)>, Failure> {

@@ -16,7 +16,7 @@ use crate::{
     config::parse_duration,
     ids::{AppPlan, Project, TenantId, TokenId, TokenKeyId},
     limit::{Limit, Rule, Scope},
-    seal::Sealer,
+    seal::{Bound, Sealer},
     store::{
         Store,
         token_keys::{self, SECRET_FIELD, TokenKeyRow},
@@ -97,7 +97,7 @@ async fn issue(desk: &mut Desk<'_>, words: &Issue) -> Result<(), Failure> {
     let sealer = Sealer::open(&desk.data)?;
     let (key, signer) = match token_keys::signing(&store, &tenant.id).await? {
         Some(key) => {
-            let secret = sealer.open_secret(key.id.as_str(), SECRET_FIELD, &key.secret)?;
+            let secret = sealer.open_secret(bound(&key.id, &tenant.id), &key.secret)?;
             let signer = Signer::read(secret.expose()).ok_or_else(|| {
                 Failure::fixable(format!("the secret of {} is no signing key", key.id))
                     .hint("`relay-hub token rotate` makes another one")
@@ -168,6 +168,15 @@ impl Issue {
     }
 }
 
+/// What the secret of a tenant's key is bound to.
+fn bound<'a>(id: &'a TokenKeyId, tenant: &'a TenantId) -> Bound<'a> {
+    Bound {
+        owner: id.as_str(),
+        field: SECRET_FIELD,
+        holder: tenant.as_str(),
+    }
+}
+
 /// A new key that signs the tenant's tokens.
 async fn fresh(store: &Store, sealer: &Sealer, tenant: &TenantId) -> Result<(TokenKeyId, Signer), Failure> {
     let (id, signer) = (TokenKeyId::random(), Signer::fresh());
@@ -175,7 +184,7 @@ async fn fresh(store: &Store, sealer: &Sealer, tenant: &TenantId) -> Result<(Tok
         id: id.clone(),
         tenant: tenant.clone(),
         public: signer.public(),
-        secret: sealer.seal(id.as_str(), SECRET_FIELD, &signer.secret())?,
+        secret: sealer.seal(bound(&id, tenant), &signer.secret())?,
         created_ms: now_ms(),
         revoked_ms: None,
     };

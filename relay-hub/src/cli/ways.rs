@@ -6,14 +6,14 @@ use clap::{Args, Subcommand};
 use relay_shared::tasks::Tasks;
 use serde_json::{Value, json};
 
-use super::{Desk, Failure, accounts, nodes, now_ms, print::moment, secret, there_are, typed};
+use super::{Desk, Failure, accounts, nodes, now_ms, print::moment, secret, sharing::users, there_are, typed};
 use crate::{
     app,
     config::{Config, Overrides},
     directory::{self, PASSWORD_FIELD},
     egress::{EgressError, Exits},
     ids::WayId,
-    seal::Sealer,
+    seal::{Bound, Sealer},
     store::{
         Store,
         accounts::AccountRow,
@@ -133,24 +133,30 @@ async fn add(desk: &mut Desk<'_>, words: Add) -> Result<(), Failure> {
     }
     let account = accounts::find(&store, &words.account).await?;
     let id = WayId::random();
-    let password = match password {
-        Some(word) => Some(Sealer::open(&desk.data)?.seal(id.as_str(), PASSWORD_FIELD, word.expose())?),
-        None => None,
-    };
     let row = WayRow {
-        id,
+        id: id.clone(),
         account: account.id.clone(),
         name: words.name,
         through,
         node,
-        password,
+        password: None,
         region,
         priority: words.priority,
         prefers,
         allows_private: words.allow_private,
         created_ms: now_ms(),
     };
-    ways::add(&store, &row).await?;
+    let sealer = Sealer::open(&desk.data)?;
+    let seal = |holder: &str| -> Result<_, Failure> {
+        let bound = Bound {
+            owner: id.as_str(),
+            field: PASSWORD_FIELD,
+            holder,
+        };
+        let sealed = password.as_ref().map(|word| sealer.seal(bound, word.expose()));
+        Ok(sealed.transpose()?)
+    };
+    let row = ways::add(&store, &row, seal).await?;
     Ok(desk.print.done(
         &shown(&row, &account.name),
         &format!(
@@ -338,7 +344,8 @@ async fn test(desk: &mut Desk<'_>, name: &str) -> Result<(), Failure> {
     let config = Config::load(&desk.data, &Overrides::default())?;
     let (row, account) = find(&desk.store().await?, name).await?;
     let (name, through) = (row.name.clone(), row.through.to_string());
-    let account = directory::open_account(account, vec![row], &Sealer::open(&desk.data)?).ok_or_else(|| {
+    let users = users(&desk.store().await?, &account.id).await?;
+    let account = directory::open_account(account, vec![row], &users, &Sealer::open(&desk.data)?).ok_or_else(|| {
         Failure::fixable("the account or its way out cannot be used").hint("remove it and add it again")
     })?;
     let target = account.target();

@@ -48,7 +48,12 @@ impl DataDir {
         self.seal_key.clone().unwrap_or_else(|| self.path.join("seal.key"))
     }
 
-    /// Whether it lies elsewhere.
+    /// Says that every secret is bound to who may use it.
+    pub fn seal_bound(&self) -> PathBuf {
+        self.path.join("seal.bound")
+    }
+
+    /// Whether the key lies elsewhere.
     pub fn is_seal_key_elsewhere(&self) -> bool {
         self.seal_key.is_some()
     }

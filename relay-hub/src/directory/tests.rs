@@ -35,7 +35,7 @@ async fn an_account_that_does_not_open_leaves_the_others_usable() {
     let hub = TestHub::new().await;
     let id = AccountId::random();
     let mut row = AccountRow {
-        secret: hub.sealer.seal(id.as_str(), SECRET_FIELD, "sk-1").unwrap(),
+        secret: hub.seal(id.as_str(), SECRET_FIELD, "sk-1"),
         ..AccountRow::for_tests(id, "good")
     };
     accounts::add(&hub.store, &row).await.unwrap();
@@ -89,7 +89,7 @@ async fn an_account_is_opened_again_only_when_it_has_changed() {
     for name in ["first", "second"] {
         let id = AccountId::random();
         let row = AccountRow {
-            secret: hub.sealer.seal(id.as_str(), SECRET_FIELD, "sk-1").unwrap(),
+            secret: hub.seal(id.as_str(), SECRET_FIELD, "sk-1"),
             ..AccountRow::for_tests(id, name)
         };
         accounts::add(&hub.store, &row).await.unwrap();

@@ -23,7 +23,7 @@ use crate::{
     limit::ModelName,
     store::{
         accounts::{self, AccountRow},
-        sharing::{self, Change, Users},
+        sharing::{Change, Users},
         tenants,
         testing::TestHub,
     },
@@ -123,7 +123,7 @@ impl Bench {
     }
 
     async fn share(&self, account: &AccountId, change: Change) {
-        sharing::set(&self.hub.store, account, &change).await.unwrap();
+        self.hub.share(account, &change).await;
         self.directory.refresh().await;
     }
 
@@ -167,7 +167,7 @@ async fn start(hub: &TestHub, directory: &DirectoryHandle, clock: &Arc<Hand>, ta
 async fn add_account(hub: &TestHub, name: &str) -> AccountId {
     let id = AccountId::random();
     let row = AccountRow {
-        secret: hub.sealer.seal(id.as_str(), SECRET_FIELD, "sk-1").unwrap(),
+        secret: hub.seal(id.as_str(), SECRET_FIELD, "sk-1"),
         ..AccountRow::for_tests(id.clone(), name)
     };
     accounts::add(&hub.store, &row).await.unwrap();

@@ -3,6 +3,7 @@
 use std::{
     fmt, fs,
     path::{Path, PathBuf},
+    sync::atomic::{AtomicBool, Ordering},
 };
 
 use arc_swap::ArcSwap;
@@ -21,6 +22,8 @@ use crate::{
 pub(super) const KEY_LENGTH: usize = 32;
 /// A file holds the key that seals, the one before it, and the one that comes, at most.
 const MOST_KEYS: usize = 3;
+/// What the file says that stands for it.
+pub(crate) const BOUND: &str = "Every secret of this hub is bound to who may use it. Without this file those of older hubs would be taken again.\n";
 
 /// Which master key, by its digest; tells nothing of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -59,6 +62,10 @@ pub(super) struct Master {
 pub struct Sealer {
     path: PathBuf,
     keys: ArcSwap<Keys>,
+    /// Written once every value is bound to its holder. Outside the database, so that whoever writes there cannot have
+    /// an old value taken again.
+    bound: PathBuf,
+    takes_unheld: AtomicBool,
 }
 
 struct Keys {
@@ -77,7 +84,30 @@ impl Sealer {
     pub fn open(data: &DataDir) -> Result<Self, SealError> {
         let path = data.seal_key();
         let keys = ArcSwap::from_pointee(read(&path)?);
-        Ok(Self { path, keys })
+        let bound = data.seal_bound();
+        // One that may be there is there.
+        let takes_unheld = AtomicBool::new(!bound.try_exists().unwrap_or(true));
+        Ok(Self {
+            path,
+            keys,
+            bound,
+            takes_unheld,
+        })
+    }
+
+    /// Whether values that are not bound to their holder open: not every one is bound yet.
+    pub fn takes_unheld(&self) -> bool {
+        self.takes_unheld.load(Ordering::Acquire)
+    }
+
+    /// From now on they do not, whoever opens the data directory. Durable when it returns.
+    pub fn refuse_unheld(&self) -> Result<(), SealError> {
+        files::replace(&self.bound, BOUND.as_bytes(), Readable::OwnerOnly).map_err(|source| SealError::Unwritable {
+            path: self.bound.display().to_string(),
+            source,
+        })?;
+        self.takes_unheld.store(false, Ordering::Release);
+        Ok(())
     }
 
     /// The key that seals.

@@ -4,7 +4,7 @@ use sqlx::{Row as _, SqliteConnection};
 
 use super::{
     Store, StoreError,
-    sharing::{self, Change},
+    sharing::{self, Change, Users},
     tenants::is_name,
 };
 use crate::ids::AccountId;
@@ -189,24 +189,31 @@ pub async fn set_settings(store: &Store, id: &AccountId, settings: &str) -> Resu
     Ok(())
 }
 
-/// The sealed secret of an account, as it is at this moment.
-pub async fn secret(store: &Store, id: &AccountId) -> Result<Vec<u8>, StoreError> {
-    let row = sqlx::query("SELECT secret FROM vendor_account WHERE id = $1")
-        .bind(id.as_str())
-        .fetch_one(store.readers())
-        .await?;
-    Ok(row.try_get(0)?)
+/// The sealed secret of an account, and who may use it, as they are at this moment.
+pub async fn secret(store: &Store, id: &AccountId) -> Result<(Vec<u8>, Users), StoreError> {
+    let mut tx = store.readers().begin().await?;
+    let row = sqlx::query("SELECT secret FROM vendor_account WHERE id = $1").bind(id.as_str());
+    let secret = row.fetch_one(&mut *tx).await?.try_get(0)?;
+    let users = sharing::users(&mut tx, id).await?;
+    tx.commit().await?;
+    Ok((secret, users))
 }
 
-/// Puts another sealed secret in the place of an account's.
-pub async fn rotate(store: &Store, id: &AccountId, sealed: &[u8]) -> Result<(), StoreError> {
+/// Puts another sealed secret in the place of an account's. `seal` seals it for those who may use the account then.
+pub async fn rotate<E: From<StoreError>>(
+    store: &Store,
+    id: &AccountId,
+    seal: impl FnOnce(&Users) -> Result<Vec<u8>, E>,
+) -> Result<(), E> {
     let mut tx = store.write().await?;
+    let sealed = seal(&sharing::users(&mut tx, id).await?)?;
     sqlx::query("UPDATE vendor_account SET secret = $1 WHERE id = $2")
         .bind(sealed)
         .bind(id.as_str())
         .execute(&mut *tx)
-        .await?;
-    tx.commit().await?;
+        .await
+        .map_err(StoreError::from)?;
+    tx.commit().await.map_err(StoreError::from)?;
     Ok(())
 }
 

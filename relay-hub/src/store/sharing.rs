@@ -4,7 +4,10 @@ use std::collections::{BTreeSet, HashMap};
 
 use sqlx::{Row as _, SqliteConnection};
 
-use super::{Store, StoreError};
+use super::{
+    Store, StoreError,
+    sealed::{self, SealedValue},
+};
 use crate::{
     ids::{AccountId, TenantId},
     limit::ModelName,
@@ -60,6 +63,15 @@ impl Users {
         }
     }
 
+    /// For whom an account's secrets stand there, as they are bound: its one tenant, several, or nobody yet.
+    pub fn holder(&self) -> &str {
+        match self {
+            Self::All | Self::Named(_) => "shared",
+            Self::Exclusive(Some(tenant)) => tenant.as_str(),
+            Self::Exclusive(None) => "nobody",
+        }
+    }
+
     /// Those that are named.
     pub fn tenants(&self) -> Vec<&TenantId> {
         match self {
@@ -107,11 +119,30 @@ pub struct Change {
     pub revived_ms: Option<i64>,
 }
 
-/// Changes an account's share, all of it or nothing.
-pub async fn set(store: &Store, account: &AccountId, change: &Change) -> Result<(), StoreError> {
+/// Changes an account's share, all of it or nothing. Where that changes for whom its secrets stand there, `anew` seals
+/// each of them, in the same transaction: it is given a value, and its new holder.
+pub async fn set<E: From<StoreError>>(
+    store: &Store,
+    account: &AccountId,
+    change: &Change,
+    anew: impl Fn(&SealedValue, &str) -> Result<Vec<u8>, E>,
+) -> Result<(), E> {
     let mut tx = store.write().await?;
+    if change.users.is_none() {
+        self::change(&mut tx, account, change).await?;
+        return Ok(tx.commit().await.map_err(StoreError::from)?);
+    }
+    let before = sealed::read(&mut tx, Some(account)).await?;
     self::change(&mut tx, account, change).await?;
-    tx.commit().await?;
+    let now = sealed::read(&mut tx, Some(account)).await?;
+    let changed = before
+        .into_iter()
+        .zip(now)
+        .filter(|(old, now)| old.holder != now.holder);
+    let changed = changed.map(|(old, now)| Ok((old.clone(), anew(&old, &now.holder)?)));
+    let changed = changed.collect::<Result<Vec<_>, E>>()?;
+    sealed::write(&mut tx, &changed).await?;
+    tx.commit().await.map_err(StoreError::from)?;
     Ok(())
 }
 
@@ -177,6 +208,12 @@ async fn set_users(connection: &mut SqliteConnection, account: &AccountId, users
     Ok(())
 }
 
+/// Who may use an account, on a connection whose transaction does more.
+pub(super) async fn users(connection: &mut SqliteConnection, account: &AccountId) -> Result<Users, StoreError> {
+    let share = read_all(connection).await?.remove(account);
+    Ok(share.map_or(Users::All, |share| share.users))
+}
+
 /// The shares of all accounts that have one other than the default.
 pub async fn list(store: &Store) -> Result<HashMap<AccountId, Share>, StoreError> {
     read_all(&mut *store.readers().acquire().await?).await
@@ -232,6 +269,14 @@ mod tests {
     use super::*;
     use crate::store::{tenants, testing::TestHub};
 
+    /// Of an account whose secret nobody opens here.
+    async fn set_of(hub: &TestHub, account: &AccountId, change: &Change) -> Result<(), StoreError> {
+        set(&hub.store, account, change, |old, _| {
+            Ok::<_, StoreError>(old.sealed.clone())
+        })
+        .await
+    }
+
     async fn account(hub: &TestHub) -> AccountId {
         let id = AccountId::random();
         let mut tx = hub.store.write().await.unwrap();
@@ -257,14 +302,14 @@ mod tests {
             concurrency: Some(Some(3)),
             ..Change::default()
         };
-        set(&hub.store, &id, &change).await.unwrap();
+        set_of(&hub, &id, &change).await.unwrap();
         let change = Change {
             weight: Some(7),
             models: Some(Some(models("gpt-6* o3"))),
             ..Change::default()
         };
-        set(&hub.store, &id, &change).await.unwrap();
-        set(&hub.store, &id, &Change::default()).await.unwrap();
+        set_of(&hub, &id, &change).await.unwrap();
+        set_of(&hub, &id, &Change::default()).await.unwrap();
         let share = list(&hub.store).await.unwrap().remove(&id).unwrap();
         assert_eq!(share.models, Some(models("gpt-6* o3")));
         assert_eq!((share.weight, share.concurrency, share.rpm), (7, Some(3), None));
@@ -281,7 +326,7 @@ mod tests {
             users: Some(users),
             ..Change::default()
         };
-        set(&hub.store, &id, &users(Users::Exclusive(Some(one.clone()))))
+        set_of(&hub, &id, &users(Users::Exclusive(Some(one.clone()))))
             .await
             .unwrap();
         let mut tx = hub.store.write().await.unwrap();
@@ -293,7 +338,7 @@ mod tests {
         assert!(second.unwrap_err().to_string().contains("has one tenant"));
         drop(tx);
         let both = Users::Named([one, two].into());
-        set(&hub.store, &id, &users(both)).await.unwrap();
+        set_of(&hub, &id, &users(both)).await.unwrap();
         let mut tx = hub.store.write().await.unwrap();
         let narrowed = sqlx::query("UPDATE account_share SET sharing = 'exclusive' WHERE account = $1")
             .bind(id.as_str())

@@ -5,12 +5,14 @@ use std::sync::Arc;
 use sqlx::ConnectOptions as _;
 use tempfile::TempDir;
 
-use super::Store;
+use super::{Store, sharing::Change};
 use crate::{
     ca::{Authority, create_quic_key},
     config::DataDir,
     files::{self, Readable},
-    seal::{Sealer, fresh_key},
+    ids::AccountId,
+    rotation,
+    seal::{Bound, Sealer, fresh_key},
 };
 
 /// Removed when dropped.
@@ -48,6 +50,7 @@ impl TestHub {
                 .await
                 .unwrap();
         }
+        files::write_new(&data.seal_bound(), b"", Readable::OwnerOnly).unwrap();
         let store = Store::create(&data).await.unwrap();
         let sealer = Arc::new(Sealer::open(&data).unwrap());
         Self {
@@ -56,5 +59,22 @@ impl TestHub {
             store,
             sealer,
         }
+    }
+
+    /// A secret of an account that everybody may use.
+    pub(crate) fn seal(&self, account: &str, field: &str, secret: &str) -> Vec<u8> {
+        self.seal_for("shared", account, field, secret)
+    }
+
+    /// A secret that stands there for this holder.
+    pub(crate) fn seal_for(&self, holder: &str, owner: &str, field: &str, secret: &str) -> Vec<u8> {
+        let bound = Bound { owner, field, holder };
+        self.sealer.seal(bound, secret).unwrap()
+    }
+
+    /// Changes who may use an account, and how much of it.
+    pub(crate) async fn share(&self, account: &AccountId, change: &Change) {
+        let changed = rotation::share(&self.store, &self.sealer, account, change).await;
+        changed.unwrap();
     }
 }

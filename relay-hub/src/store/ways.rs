@@ -2,7 +2,7 @@
 
 use sqlx::{Row as _, SqliteConnection, sqlite::SqliteRow};
 
-use super::{Store, StoreError, nodes, tenants::is_name};
+use super::{Store, StoreError, nodes, sealed, sharing, tenants::is_name};
 use crate::{
     ids::{AccountId, WayId},
     way::{Family, NodeAt, Region, Through},
@@ -65,12 +65,28 @@ impl From<sqlx::Error> for AddWayError {
     }
 }
 
-/// Adds a way out.
-pub async fn add(store: &Store, way: &WayRow) -> Result<(), AddWayError> {
+/// Adds a way out and tells how it stands there. `seal` seals its password, where it has one, for those who may use its
+/// account then.
+pub async fn add<E: From<AddWayError>>(
+    store: &Store,
+    way: &WayRow,
+    seal: impl FnOnce(&str) -> Result<Option<Vec<u8>>, E>,
+) -> Result<WayRow, E> {
+    let mut tx = store.write().await.map_err(AddWayError::from)?;
+    let users = sharing::users(&mut tx, &way.account).await.map_err(AddWayError::from)?;
+    let way = WayRow {
+        password: seal(&sealed::way_holder(way.account.as_str(), &users))?,
+        ..way.clone()
+    };
+    insert(&mut tx, &way).await?;
+    tx.commit().await.map_err(AddWayError::from)?;
+    Ok(way)
+}
+
+async fn insert(tx: &mut SqliteConnection, way: &WayRow) -> Result<(), AddWayError> {
     if !is_name(&way.name) || way.name == DIRECT {
         return Err(AddWayError::BadName);
     }
-    let mut tx = store.write().await?;
     let through = way.through.to_string();
     let like = sqlx::query(
         "SELECT w.name, w.through, a.name AS account FROM way_out AS w JOIN vendor_account AS a ON a.id = w.account \
@@ -105,9 +121,8 @@ pub async fn add(store: &Store, way: &WayRow) -> Result<(), AddWayError> {
     .bind(way.prefers.map(Family::number))
     .bind(way.allows_private)
     .bind(way.created_ms)
-    .execute(&mut *tx)
+    .execute(tx)
     .await?;
-    tx.commit().await?;
     Ok(())
 }
 
@@ -199,19 +214,23 @@ mod tests {
         }
     }
 
+    async fn add_to(hub: &TestHub, way: &WayRow) -> Result<WayRow, AddWayError> {
+        add(&hub.store, way, |_| Ok(None)).await
+    }
+
     #[tokio::test]
     async fn the_database_refuses_a_second_owner() {
         let hub = TestHub::bare().await;
         let (one, two) = (account(&hub, "one").await, account(&hub, "two").await);
         let source = Through::source("192.0.2.1").unwrap();
         let first = way(&one, "a", source.clone());
-        add(&hub.store, &first).await.unwrap();
-        let told = add(&hub.store, &way(&two, "b", source.clone()))
+        add_to(&hub, &first).await.unwrap();
+        let told = add_to(&hub, &way(&two, "b", source.clone()))
             .await
             .unwrap_err()
             .to_string();
         assert!(told.contains("way out `a` of account one"), "{told}");
-        let taken = add(&hub.store, &way(&two, "a", Through::source("192.0.2.2").unwrap())).await;
+        let taken = add_to(&hub, &way(&two, "a", Through::source("192.0.2.2").unwrap())).await;
         assert!(matches!(taken, Err(AddWayError::Taken(name)) if name == "a"));
 
         let mut connection = hub.store.connection().await.unwrap();
@@ -232,6 +251,6 @@ mod tests {
         // Given up, it may have another owner.
         assert!(accounts::remove(&hub.store, "one").await.unwrap());
         assert!(list(&hub.store).await.unwrap().is_empty());
-        add(&hub.store, &way(&two, "b", source)).await.unwrap();
+        add_to(&hub, &way(&two, "b", source)).await.unwrap();
     }
 }

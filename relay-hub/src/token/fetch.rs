@@ -15,8 +15,8 @@ use crate::{
     directory::{Account, SECRET_FIELD},
     egress::{Egress, EgressError, Exits},
     ids::AccountId,
-    seal::{SealError, Sealer},
-    store::{Store, StoreError, accounts},
+    seal::{Bound, SealError, Sealer},
+    store::{Store, StoreError, accounts, sharing::Users},
     vendor::oauth::{Grant, Issued, MOST, TokenError},
 };
 
@@ -101,8 +101,8 @@ impl Fetcher {
 
     /// With the refresh token that stands in the store at this moment.
     async fn renew(&self, account: &Account, grant: &Grant) -> Result<Issued, FetchError> {
-        let stored = accounts::secret(&self.store, &account.id).await?;
-        let refresh_token = self.sealer.open_secret(account.id.as_str(), SECRET_FIELD, &stored)?;
+        let (stored, users) = accounts::secret(&self.store, &account.id).await?;
+        let refresh_token = self.sealer.open_secret(bound(&account.id, &users), &stored)?;
         let grant = grant.with_refresh_token(refresh_token);
         let mut issued = self.ask(account, &grant).await?;
         if let Some(rotated) = issued.rotated.take() {
@@ -136,9 +136,9 @@ impl Fetcher {
 
     /// The old one may be worth nothing by now, so a store that is busy or full is tried again.
     async fn save(&self, account: &AccountId, rotated: &Secret<String>) -> Result<(), FetchError> {
-        let sealed = self.sealer.seal(account.as_str(), SECRET_FIELD, rotated.expose())?;
+        let seal = |users: &Users| Ok(self.sealer.seal(bound(account, users), rotated.expose())?);
         for _ in 1..SAVES {
-            match accounts::rotate(&self.store, account, &sealed).await {
+            match accounts::rotate::<FetchError>(&self.store, account, seal).await {
                 Ok(()) => return Ok(()),
                 Err(error) => error!(
                     account = %account, error = &error as &dyn std::error::Error,
@@ -147,7 +147,16 @@ impl Fetcher {
             }
             tokio::time::sleep(SAVE_AGAIN).await;
         }
-        Ok(accounts::rotate(&self.store, account, &sealed).await?)
+        accounts::rotate(&self.store, account, seal).await
+    }
+}
+
+/// What the refresh token of an account is bound to.
+fn bound<'a>(account: &'a AccountId, users: &'a Users) -> Bound<'a> {
+    Bound {
+        owner: account.as_str(),
+        field: SECRET_FIELD,
+        holder: users.holder(),
     }
 }
 

@@ -12,10 +12,11 @@ use crate::{
     directory::{Directory, SECRET_FIELD},
     egress::Egress,
     ids::{NodeId, WayId},
+    seal::Bound,
     store::{
         accounts::{self, AccountRow},
         testing::TestHub,
-        ways::{self, WayRow},
+        ways::{self, AddWayError, WayRow},
     },
     way::Through,
 };
@@ -87,8 +88,14 @@ async fn world(url: &str, credential: &str) -> World {
     drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
     let hub = TestHub::new().await;
     let id = AccountId::random();
+    // A personal credential is nobody's until its tenant is named.
+    let holder = if credential == "refresh-token" {
+        "nobody"
+    } else {
+        "shared"
+    };
     let row = AccountRow {
-        secret: hub.sealer.seal(id.as_str(), SECRET_FIELD, "r0").unwrap(),
+        secret: hub.seal_for(holder, id.as_str(), SECRET_FIELD, "r0"),
         credential: credential.to_owned(),
         settings: serde_json::json!({"token_url": url, "client_id": "me"}).to_string(),
         ..AccountRow::for_tests(id.clone(), "main")
@@ -107,7 +114,9 @@ async fn world(url: &str, credential: &str) -> World {
         allows_private: true,
         created_ms: 1,
     };
-    ways::add(&hub.store, &way).await.unwrap();
+    ways::add(&hub.store, &way, |_| Ok::<_, AddWayError>(None))
+        .await
+        .unwrap();
     let tasks = Tasks::new();
     let no_nodes = Arc::new(|_: &NodeId| Err("no egress node".into()));
     let directory = Directory::watch(&hub.store, hub.sealer.clone(), &tasks).await.unwrap();
@@ -129,11 +138,13 @@ async fn world(url: &str, credential: &str) -> World {
 impl World {
     /// The refresh token as the store has it.
     async fn stored(&self) -> Secret<String> {
-        let sealed = accounts::secret(&self.hub.store, &self.account).await.unwrap();
-        self.hub
-            .sealer
-            .open_secret(self.account.as_str(), SECRET_FIELD, &sealed)
-            .unwrap()
+        let (sealed, users) = accounts::secret(&self.hub.store, &self.account).await.unwrap();
+        let bound = Bound {
+            owner: self.account.as_str(),
+            field: SECRET_FIELD,
+            holder: users.holder(),
+        };
+        self.hub.sealer.open_secret(bound, &sealed).unwrap()
     }
 }
 

@@ -16,8 +16,11 @@ use crate::{
     directory::{MORE_SECRET_FIELD, SECRET_FIELD},
     egress,
     ids::AccountId,
-    seal::Sealer,
-    store::accounts::{self, AccountRow},
+    seal::{Bound, Sealer},
+    store::{
+        accounts::{self, AccountRow},
+        sharing::Users,
+    },
     vendor::{CredentialKind, Settings, VendorKind},
 };
 
@@ -93,11 +96,17 @@ pub(super) fn check(words: &Add, problems: &mut Problems) -> Result<Checked, Fai
     })
 }
 
-/// An account as the store keeps it, under a fresh id.
+/// An account as the store keeps it, under a fresh id, sealed for these users; where none are named, for those that it
+/// has by itself.
 ///
 /// # Errors
 /// It cannot be sealed.
-pub(super) fn sealed(words: Add, checked: Checked, sealer: &Sealer) -> Result<AccountRow, Failure> {
+pub(super) fn sealed(
+    words: Add,
+    checked: Checked,
+    users: Option<&Users>,
+    sealer: &Sealer,
+) -> Result<AccountRow, Failure> {
     let Checked {
         vendor,
         base_url,
@@ -105,7 +114,19 @@ pub(super) fn sealed(words: Add, checked: Checked, sealer: &Sealer) -> Result<Ac
         given,
     } = checked;
     let id = AccountId::random();
-    let seal = |field, secret: &Secret<String>| sealer.seal(id.as_str(), field, secret.expose());
+    let by_itself = if given.kind == CredentialKind::RefreshToken {
+        Users::Exclusive(None)
+    } else {
+        Users::All
+    };
+    let seal = |field, secret: &Secret<String>| {
+        let bound = Bound {
+            owner: id.as_str(),
+            field,
+            holder: users.unwrap_or(&by_itself).holder(),
+        };
+        sealer.seal(bound, secret.expose())
+    };
     let more = given.more.as_ref().map(|more| seal(MORE_SECRET_FIELD, more));
     Ok(AccountRow {
         name: words.name,
@@ -130,7 +151,7 @@ pub(super) async fn run(desk: &mut Desk<'_>, words: Add) -> Result<(), Failure> 
     problems.or(())?;
     let kind = checked.kind();
     let store = desk.store().await?;
-    let row = sealed(words, checked, &Sealer::open(&desk.data)?)?;
+    let row = sealed(words, checked, None, &Sealer::open(&desk.data)?)?;
     accounts::add(&store, &row).await?;
     desk.print
         .done(&shown(&row), &format!("added account {} ({})", row.name, row.id))?;

@@ -110,7 +110,8 @@ fn account(
     if !problems.is_empty() {
         return Ok(None);
     }
-    Ok(Some((add::sealed(words, checked, sealer)?, change)))
+    let row = add::sealed(words, checked, change.users.as_ref(), sealer)?;
+    Ok(Some((row, change)))
 }
 
 /// A problem of one record among those of the file: words of the command line become keys.

@@ -17,7 +17,7 @@ use serde_json::json;
 use super::find;
 use crate::{
     app,
-    cli::{Desk, Failure},
+    cli::{Desk, Failure, sharing::users},
     config::{Config, Overrides},
     directory::{self, Account},
     egress::{Answer, EgressError, Exits},
@@ -47,7 +47,8 @@ pub(super) async fn run(desk: &mut Desk<'_>, name: &str, model: Option<&str>) ->
     let (name, id) = (row.name.clone(), row.id.clone());
     let ways = ways::list(&store).await?.into_iter().filter(|way| way.account == id);
     let sealer = Sealer::open(&desk.data)?;
-    let account = directory::open_account(row, ways.collect(), &sealer).ok_or_else(|| {
+    let users = users(&store, &id).await?;
+    let account = directory::open_account(row, ways.collect(), &users, &sealer).ok_or_else(|| {
         Failure::fixable("the account or one of its ways out cannot be used").hint("remove it and add it again")
     })?;
     let model = match (account.vendor, model) {
