@@ -18,8 +18,8 @@ pub(super) struct Array {
     element: Option<Scan>,
     /// Not given out: what may be the end, what stands between, and an element under way as far as there is room.
     held: BytesMut,
-    /// What is held begins with what may be the end.
-    is_kept: bool,
+    /// What is held begins with so many elements that may be the end. The last of several may be.
+    kept: u64,
     /// A part of the element under way was given out.
     is_flowing: bool,
     /// What may be the end is out but for its last byte.
@@ -77,7 +77,7 @@ impl Array {
     fn pass(&mut self, pieces: &mut Pieces, chunk: &Bytes, range: std::ops::Range<usize>) {
         pieces.add(Piece::Pass(self.held.split().freeze()));
         pieces.add(Piece::Pass(chunk.slice(range)));
-        (self.is_kept, self.is_flowing, self.is_torn) = (false, false, false);
+        (self.kept, self.is_flowing, self.is_torn) = (0, false, false);
         self.passed += 1;
     }
 
@@ -89,10 +89,12 @@ impl Array {
             pieces.add(Piece::Pass(self.held.split().freeze()));
             pieces.add(Piece::Pass(chunk.slice(range.start..last)));
             self.held.extend_from_slice(&chunk[last..range.end]);
+            self.kept = 1;
         } else {
             self.held.extend_from_slice(&chunk[range]);
+            self.kept += 1;
         }
-        (self.is_kept, self.is_flowing) = (true, false);
+        self.is_flowing = false;
         self.passed += 1;
     }
 
@@ -105,7 +107,7 @@ impl Array {
         }
         pieces.add(Piece::Pass(self.held.split().freeze()));
         pieces.add(Piece::Pass(chunk.slice(from..)));
-        (self.is_kept, self.is_flowing) = (false, true);
+        (self.kept, self.is_flowing) = (0, true);
     }
 
     pub(super) fn end(&mut self, meter: &mut Meter) -> Option<Piece> {
@@ -122,12 +124,12 @@ impl Array {
     }
 
     pub(super) const fn is_ending(&self) -> bool {
-        self.is_kept
+        self.kept > 0
     }
 
     /// How many elements the client has.
     pub(super) fn passed(&self) -> u64 {
-        self.passed.saturating_sub(u64::from(self.is_kept))
+        self.passed.saturating_sub(self.kept)
     }
 }
 
