@@ -5,7 +5,7 @@ use std::process::{Command, ExitCode};
 
 use anyhow::Result;
 
-use crate::{mutants, paths, say, soak};
+use crate::{fuzz, mutants, paths, say, soak};
 
 /// What can be proved at length.
 #[derive(clap::Subcommand)]
@@ -82,6 +82,9 @@ pub(crate) enum Proof {
         #[arg(long, default_value_t = 10_000)]
         secrets: usize,
     },
+    /// Broken input for everything that reads a wire, guided by the branches that it reaches: nothing panics, hangs, grows
+    /// without bound or says something else when it is cut.
+    Fuzz(fuzz::Options),
     /// Calls by the million through a real hub: each charge is what the vendor's bill makes of it, to the unit.
     Soak(soak::Options),
 }
@@ -121,6 +124,7 @@ pub(crate) fn run(proof: &Proof) -> Result<ExitCode> {
             let test = Test::of("relay-hub", "routing::tests::decisions_keep_their_promises");
             test.run(&[("RELAY_ROUTING_DECISIONS", decisions)])
         }
+        Proof::Fuzz(options) => fuzz::run(options),
         Proof::Soak(options) => soak::run(options),
         Proof::Model { mishaps } => Test::of("relay-model", "").run(&[("RELAY_MODEL_MISHAPS", mishaps)]),
         Proof::Kill { rounds, random } => {

@@ -13,7 +13,7 @@ mod skipped;
 pub(crate) mod tools;
 
 use self::skipped::Skipped;
-use crate::{paths, say, soak};
+use crate::{fuzz, paths, say, soak};
 
 /// What `cargo xtask test` can be asked.
 #[derive(clap::Args)]
@@ -59,6 +59,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     let skipped = Skipped::told();
     skipped.correct(&mut steps.counts);
     steps.soak();
+    steps.fuzz(&options.runner);
     steps.counted(
         "doc tests",
         &["test", "--doc", "--workspace", "--locked"],
@@ -141,6 +142,23 @@ impl Steps {
             .status()
             .is_ok_and(|status| status.success());
         self.record("soak", if passed { Verdict::Passed } else { Verdict::Failed }, began);
+    }
+
+    /// A minute for each reader of a wire, unless only some tests were asked for.
+    fn fuzz(&mut self, runner: &[String]) {
+        let began = Instant::now();
+        say::heading("fuzz");
+        let outcome = if runner.is_empty() {
+            fuzz::of_a_test()
+        } else {
+            Err("only some tests were asked for".to_owned())
+        };
+        let verdict = match outcome {
+            Ok(true) => Verdict::Passed,
+            Ok(false) => Verdict::Failed,
+            Err(why) => Verdict::Skipped(why),
+        };
+        self.record("fuzz", verdict, began);
     }
 
     fn dependencies(&mut self) {

@@ -1,7 +1,7 @@
 //! The recorded requests, streams and answers, and how they are put through a lane.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use relay_protocol::{
     Flat, Framing, Lane, Refusal, Reply, Shape, Tap, TapOptions, Target, Tokens, Translated, Translator, Usage,
@@ -29,14 +29,20 @@ pub(crate) fn folder(wire: VendorWire) -> &'static str {
     }
 }
 
+/// The crate of the wires; libFuzzer's program stands in a folder of it.
+pub(crate) fn root() -> PathBuf {
+    let mut above = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors();
+    above
+        .find(|folder| folder.join("fixtures").is_dir())
+        .unwrap()
+        .to_owned()
+}
+
 /// What was recorded of one kind (`requests`, `streams`, `answers`), of every wire, in order.
 pub(crate) fn fixtures(kind: &str) -> Vec<Fixture> {
     let mut found = Vec::new();
     for wire in VendorWire::ALL {
-        let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-            .join("fixtures")
-            .join(folder(wire))
-            .join(kind);
+        let folder = root().join("fixtures").join(folder(wire)).join(kind);
         let Ok(entries) = fs::read_dir(folder) else { continue };
         let mut paths: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
         paths.retain(|path| path.extension().is_none_or(|ending| ending != "golden"));

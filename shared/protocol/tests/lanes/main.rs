@@ -9,5 +9,9 @@
 
 mod common;
 mod cuts;
+// It needs nothing of the hub.
+#[path = "../../../../relay-hub/src/vendor/aws/event_stream.rs"]
+#[allow(dead_code, unreachable_pub, reason = "it is the hub's, and read here")]
+mod event_stream;
 mod fuzz;
 mod golden;
