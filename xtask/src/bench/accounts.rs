@@ -10,6 +10,7 @@ use super::{
     Size,
     load::{self, HUB, Load, Target},
     plan,
+    turns::{median, paired},
 };
 use crate::{
     say,
@@ -158,16 +159,6 @@ fn tell(loads: &[Load], rates: &Figures, middles: &Figures) -> (Value, String) {
         }
     }
     (json!({ "accounts": figures }), say::markdown(&rows))
-}
-
-/// The median of what rounds side by side make.
-fn paired(one: &[f64], other: &[f64], make: impl Fn(f64, f64) -> f64) -> f64 {
-    median(one.iter().zip(other).map(|(one, other)| make(*one, *other)).collect())
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
 /// What `routing_bench` says of the choice by itself; built with the others, unless they were there.

@@ -14,10 +14,12 @@ use crate::{
 };
 
 mod accounts;
+mod against;
 mod billing;
 mod load;
 mod nginx;
 mod report;
+mod turns;
 
 use load::{Load, Target};
 use report::Report;
@@ -45,6 +47,9 @@ pub(crate) struct Options {
     /// address, twenty of them.
     #[arg(long, conflicts_with = "billing")]
     accounts: bool,
+    /// Measure instead this hub and another one in turns: a `relay-hub` that was built before, of the same profile.
+    #[arg(long, value_name = "HUB", conflicts_with_all = ["billing", "accounts"])]
+    against: Option<PathBuf>,
 }
 
 /// How much is measured.
@@ -96,6 +101,12 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     }
     if options.accounts {
         let (figures, text) = accounts::run(&programs, options.programs.is_some(), size)?;
+        return tell(options, &figures, &text);
+    }
+    if let Some(hub) = &options.against {
+        let folder = tempfile::tempdir()?;
+        let before = programs.with_hub(hub, folder.path())?;
+        let (figures, text) = against::run(&programs, &before, size)?;
         return tell(options, &figures, &text);
     }
     let mut report = Report::new(size, build);
