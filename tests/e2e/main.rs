@@ -15,6 +15,7 @@ mod bedrock;
 mod bridge;
 mod browser;
 mod canary;
+mod coders;
 mod codex;
 mod countries;
 mod crash;

@@ -5,6 +5,7 @@
 pub mod books;
 pub mod chaos;
 pub mod client;
+pub mod coder;
 pub mod codex;
 #[cfg(target_os = "linux")]
 pub mod disk;

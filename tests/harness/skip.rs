@@ -23,7 +23,7 @@ pub enum Need {
     Microsocks,
     /// The proxy squid.
     Squid,
-    /// The official SDKs of other vendors, from npm and PyPI.
+    /// The official SDKs and coding agents of other vendors, from npm and PyPI.
     Sdks,
 }
 

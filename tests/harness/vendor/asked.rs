@@ -3,9 +3,10 @@
 use std::io::Read;
 
 use http::{HeaderMap, header};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::script::{Answer, Output, Script, Usage};
+use super::shell::Shell;
 use super::truth::{Ended, Entry};
 use super::{Shared, bedrock};
 
@@ -17,6 +18,7 @@ pub(super) struct Asked {
     pub(super) include_usage: bool,
     pub(super) generate: bool,
     pub(super) has_tool_output: bool,
+    pub(super) shell: Shell,
     /// Gemini's stream is one of events.
     pub(super) as_events: bool,
 }
@@ -50,12 +52,14 @@ impl Asked {
         let Ok(head) = serde_json::from_slice::<Head<'_>>(body) else {
             return Self::default();
         };
+        let body: Value = serde_json::from_slice(body).unwrap_or_default();
         Self {
             model: head.model.into_owned(),
             stream: head.stream,
             include_usage: head.stream_options.is_some_and(|options| options.include_usage),
             generate: head.generate.unwrap_or(true),
-            has_tool_output: has_tool_output(body),
+            has_tool_output: has_tool_output(&body),
+            shell: Shell::offered(&body),
             as_events: false,
         }
     }
@@ -126,13 +130,7 @@ impl Asked {
             Answer::ToolRound { text, .. } if self.has_tool_output => {
                 vec![Output::Text(text.split_inclusive(' ').map(str::to_owned).collect())]
             }
-            Answer::ToolRound { command, .. } => {
-                let arguments = json!({"cmd": command, "yield_time_ms": 10_000}).to_string();
-                vec![Output::Call {
-                    name: "exec_command".to_owned(),
-                    arguments,
-                }]
-            }
+            Answer::ToolRound { command, .. } => vec![self.shell.call(command)],
             Answer::Body(_) | Answer::Chunks(_) => Vec::new(),
         }
     }
@@ -147,10 +145,7 @@ fn billed(usage: Usage, path: &str) -> Option<Usage> {
     }
 }
 
-fn has_tool_output(body: &[u8]) -> bool {
-    let Ok(body) = serde_json::from_slice::<Value>(body) else {
-        return false;
-    };
+fn has_tool_output(body: &Value) -> bool {
     let of_type = |list: &str, key: &str, kind: &str| {
         body[list]
             .as_array()

@@ -11,6 +11,7 @@ mod render;
 mod reply;
 mod script;
 mod serve;
+mod shell;
 pub mod soak;
 mod socket;
 mod truth;
@@ -29,6 +30,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+pub use render::signature;
 pub use script::{Answer, Break, Ending, Extra, Gate, Output, PLAIN, Script, SocketFault, Upgrade, Usage};
 pub use truth::{Ended, Entry, Totals, Truth};
 

@@ -5,6 +5,8 @@ pub(super) mod converse;
 pub(super) mod gemini;
 pub(super) mod messages;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use super::memory::SEALED;
@@ -342,6 +344,14 @@ fn chat_usage(usage: Usage, extra: &Extra) -> Value {
         "prompt_tokens_details": merge(input, extra.input_details.clone()),
         "completion_tokens_details": merge(output, extra.output_details.clone()),
     })
+}
+
+/// What is shown of a thought.
+const THOUGHT: &str = "The tool will tell.";
+
+/// What proves the thought of the answer with this id, to the vendor that gave it.
+pub fn signature(id: &str) -> String {
+    STANDARD.encode(format!("{SEALED}{id}"))
 }
 
 /// An output item of one of the vendor's own tools, or its reasoning, which only it can read.

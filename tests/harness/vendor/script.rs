@@ -23,7 +23,7 @@ pub struct Usage {
 pub struct Extra {
     /// The service tier that the answer names.
     pub tier: &'static str,
-    /// Output items of the vendor's own tools, and `reasoning`, by their `type`.
+    /// Output items of the vendor's own tools, and `reasoning`, by their `type`; Messages and Gemini know the last alone.
     pub tools: Vec<&'static str>,
     /// More members of the details of input and output.
     pub input_details: Value,
@@ -40,6 +40,13 @@ pub static PLAIN: Extra = Extra {
     output_details: Value::Null,
     nonsense: None,
 };
+
+impl Extra {
+    /// It is thought before it is answered, and the thought is signed.
+    pub(super) fn thinks(&self) -> bool {
+        self.tools.contains(&"reasoning")
+    }
+}
 
 /// How a connection is broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
@@ -222,7 +229,7 @@ impl Script {
         }
     }
 
-    /// Codex's shell tool is called with `command`; the answer to its output is `text`.
+    /// The client's shell tool is called with `command`, Codex's where none is known; the answer to its output is `text`.
     pub fn tool_round(command: &str, text: &str) -> Self {
         Self::answer(Answer::ToolRound {
             command: command.to_owned(),

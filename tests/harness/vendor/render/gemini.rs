@@ -2,12 +2,12 @@
 
 use serde_json::{Value, json};
 
-use super::Turn;
+use super::{THOUGHT, Turn, signature};
 use crate::vendor::script::{Ending, Extra, Output, Usage};
 
 /// The chunks of a turn. Each tells the usage so far; the last one the reason why the answer ended.
 pub(in crate::vendor) fn chunks(turn: &Turn<'_>) -> Vec<Value> {
-    let parts: Vec<Value> = turn.output.iter().flat_map(parts).collect();
+    let parts = signed(turn, turn.output.iter().flat_map(parts).collect());
     let so_far = |written: usize| {
         turn.usage.map(|usage| Usage {
             output: usage.output.min(written as u64),
@@ -33,7 +33,7 @@ pub(in crate::vendor) fn chunks(turn: &Turn<'_>) -> Vec<Value> {
 
 /// The answer as one JSON body.
 pub(in crate::vendor) fn body(turn: &Turn<'_>) -> Value {
-    let parts: Vec<Value> = turn.output.iter().map(whole_part).collect();
+    let parts = signed(turn, turn.output.iter().map(whole_part).collect());
     let reason = match turn.ending {
         Ending::Incomplete(reason) => reason,
         Ending::Completed | Ending::Failed(..) | Ending::Missing => "STOP",
@@ -64,6 +64,17 @@ fn chunk(turn: &Turn<'_>, parts: &[Value], reason: Option<&str>, usage: Option<U
         chunk["usageMetadata"] = metadata(usage, turn.extra);
     }
     chunk
+}
+
+/// The thought before them, if any; what proves it stands on the first of them.
+fn signed(turn: &Turn<'_>, mut parts: Vec<Value>) -> Vec<Value> {
+    if turn.extra.thinks() {
+        if let Some(first) = parts.first_mut() {
+            first["thoughtSignature"] = json!(signature(turn.id));
+        }
+        parts.insert(0, json!({"text": THOUGHT, "thought": true}));
+    }
+    parts
 }
 
 fn parts(output: &Output) -> Vec<Value> {

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Event, Turn};
+use super::{Event, THOUGHT, Turn, signature};
 use crate::vendor::script::{Ending, Extra, Output, Usage};
 
 /// The events of a turn, in the order Anthropic sends them.
@@ -20,7 +20,20 @@ pub(in crate::vendor) fn events(turn: &Turn<'_>) -> Vec<Event> {
     }
     push("message_start", json!({"message": opening}));
     push("ping", json!({"more": null}));
+    let thoughts = usize::from(turn.extra.thinks());
+    if turn.extra.thinks() {
+        let [opening, thought, sign] = [
+            json!({"index": 0, "content_block": {"type": "thinking", "thinking": "", "signature": ""}}),
+            json!({"index": 0, "delta": {"type": "thinking_delta", "thinking": THOUGHT}}),
+            json!({"index": 0, "delta": {"type": "signature_delta", "signature": signature(turn.id)}}),
+        ];
+        push("content_block_start", opening);
+        push("content_block_delta", thought);
+        push("content_block_delta", sign);
+        push("content_block_stop", json!({"index": 0}));
+    }
     for (index, output) in turn.output.iter().enumerate() {
+        let index = index + thoughts;
         let mut block = block(turn.id, index, output);
         let delta = |delta: Value| json!({"index": index, "delta": delta});
         match output {
@@ -73,12 +86,11 @@ pub(in crate::vendor) fn events(turn: &Turn<'_>) -> Vec<Event> {
 
 /// The message as one JSON body.
 pub(in crate::vendor) fn body(turn: &Turn<'_>) -> Value {
-    let blocks: Vec<Value> = turn
-        .output
-        .iter()
-        .enumerate()
-        .map(|(index, output)| block(turn.id, index, output))
-        .collect();
+    let thought = json!({"type": "thinking", "thinking": THOUGHT, "signature": signature(turn.id)});
+    let said = turn.output.iter().enumerate();
+    let said = said.map(|(index, output)| block(turn.id, index, output));
+    let thought = turn.extra.thinks().then_some(thought);
+    let blocks: Vec<Value> = thought.into_iter().chain(said).collect();
     let mut body = message(turn, &blocks, json!(stop_reason(turn)));
     if let Some(usage) = turn.usage {
         body["usage"] = of_input(usage, turn.extra);
