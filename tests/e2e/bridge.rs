@@ -3,14 +3,20 @@
 
 use relay_protocol::VendorWire;
 use relay_tests::{
-    codex::{Codex, Run, Way},
+    codex::{Codex, Outcome, Run, Way},
     socket::{Message, Socket},
-    vendor::{Gate, Script},
+    vendor::{Extra, Gate, Output, PLAIN, Script, Usage, signature},
     world::{Setup, World},
 };
 use serde_json::{Value, json};
 
 use crate::{MODEL, codex::CODEX_MODEL, lanes::at, setup};
+
+fn assert_untroubled(outcome: &Outcome) {
+    let troubles = ["Falling back", "Reconnecting", "ERROR"];
+    let trouble = troubles.iter().find(|word| outcome.stderr.contains(**word));
+    assert_eq!((outcome.exit_code, trouble), (Some(0), None), "{outcome:#?}");
+}
 
 /// Codex's tool round; its calls reach the vendor as posts to a path with these words in it.
 async fn codex(vendor: VendorWire, path: &str, way: Way) {
@@ -23,15 +29,12 @@ async fn codex(vendor: VendorWire, path: &str, way: Way) {
     ));
     let run = Run::new(way, &world.agent.base_url(), &world.agent.key);
     let outcome = codex.exec(&run).await;
-    assert_eq!(outcome.exit_code, Some(0), "{outcome:#?}");
     assert_eq!(outcome.stdout.trim(), "The command printed a marker.", "{outcome:#?}");
     assert!(
         outcome.stderr.contains("marker-42"),
         "the tool did not run: {outcome:#?}"
     );
-    let troubles = ["Falling back", "Reconnecting", "ERROR"];
-    let trouble = troubles.iter().find(|word| outcome.stderr.contains(**word));
-    assert_eq!(trouble, None, "{outcome:#?}");
+    assert_untroubled(&outcome);
     let posts = world.vendor.posts();
     assert!(posts.iter().all(|call| call.path.contains(path)), "{path}");
     assert_eq!((posts.len(), world.vendor.sockets().len()), (2, 0));
@@ -77,6 +80,104 @@ async fn codex_on_a_socket_does_its_tool_round_on_a_vendor_of_messages() {
 #[tokio::test(flavor = "multi_thread")]
 async fn codex_on_a_socket_does_its_tool_round_on_a_vendor_of_gemini() {
     codex(VendorWire::Gemini, ":streamGenerateContent", Way::BuiltIn).await;
+}
+
+/// What a vendor thought comes back to it, in the same turn and in a later process of Codex.
+async fn codex_brings_back_what_was_thought(vendor: VendorWire, way: Way) {
+    let Some(codex) = Codex::install().await else { return };
+    let models = vec![CODEX_MODEL.to_owned()];
+    let world = at(vendor, Setup { models, ..setup() }).await;
+    let thinks = Extra {
+        tools: vec!["reasoning"],
+        ..PLAIN.clone()
+    };
+    let script = Script::tool_round("echo marker-$((6*7))", "The command printed a marker. ");
+    world.vendor.otherwise(script.extra(thinks));
+    let run = Run::new(way, &world.agent.base_url(), &world.agent.key);
+    let mut conversation = codex.conversation();
+    for _ in 0..2 {
+        let outcome = conversation.turn(&run).await;
+        assert_eq!(outcome.stdout.trim(), "The command printed a marker.", "{outcome:#?}");
+        assert_untroubled(&outcome);
+    }
+    let (posts, truth) = (world.vendor.posts(), world.vendor.truth().entries());
+    assert_eq!((posts.len(), truth.len()), (3, 3));
+    let of_the_call = signature(&truth[0].response_id);
+    for post in &posts[1..] {
+        let body = String::from_utf8_lossy(&post.body);
+        assert_eq!(body.matches(&of_the_call).count(), 1, "{vendor:?}: {body}");
+        assert!(!body.contains("relay."), "{vendor:?}: {body}");
+    }
+    world.assert_billed_truly().await;
+    world.assert_sound().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn codex_brings_back_what_a_vendor_of_messages_thought() {
+    codex_brings_back_what_was_thought(VendorWire::Messages, Way::Custom).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn codex_brings_back_what_a_vendor_of_gemini_thought() {
+    codex_brings_back_what_was_thought(VendorWire::Gemini, Way::BuiltIn).await;
+}
+
+/// A conversation that is too long is summed up by the vendor in the middle of a turn, and Codex goes on from the summary:
+/// asked for in words (`Way::Custom`), or as what OpenAI alone offers (`Way::BuiltIn`).
+async fn codex_goes_on_when_its_conversation_is_too_long(vendor: VendorWire, way: Way) {
+    let Some(codex) = Codex::install().await else { return };
+    let models = vec![CODEX_MODEL.to_owned()];
+    let world = at(vendor, Setup { models, ..setup() }).await;
+    let too_long = Usage {
+        input: 60_000,
+        cached: 0,
+        output: 20,
+        reasoning: 0,
+    };
+    let call = Output::Call {
+        name: "exec_command".to_owned(),
+        arguments: r#"{"cmd":"echo marker"}"#.to_owned(),
+    };
+    world.vendor.next(Script::turn(vec![call]).usage(too_long));
+    world.vendor.next(Script::message("All of it in short. "));
+    world.vendor.next(Script::message("It is done. "));
+    let run = Run {
+        arguments: &["-c", "model_auto_compact_token_limit=30000"],
+        ..Run::new(way, &world.agent.base_url(), &world.agent.key)
+    };
+    let outcome = codex.exec(&run).await;
+    assert_eq!(outcome.stdout.trim(), "It is done.", "{outcome:#?}");
+    assert_untroubled(&outcome);
+    let posts = world.vendor.posts();
+    assert_eq!(posts.len(), 3, "{outcome:#?}");
+    let told = String::from_utf8_lossy(&posts[2].body);
+    assert!(told.contains("All of it in short."), "{told}");
+    assert!(
+        !told.contains("echo marker"),
+        "what was summed up is sent again: {told}"
+    );
+    world.assert_billed_truly().await;
+    world.assert_sound().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn codex_sums_up_in_words_at_a_vendor_of_chat() {
+    codex_goes_on_when_its_conversation_is_too_long(VendorWire::Chat, Way::Custom).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn codex_sums_up_in_words_at_a_vendor_of_messages() {
+    codex_goes_on_when_its_conversation_is_too_long(VendorWire::Messages, Way::Custom).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn codex_sums_up_remotely_at_a_vendor_of_chat() {
+    codex_goes_on_when_its_conversation_is_too_long(VendorWire::Chat, Way::BuiltIn).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn codex_sums_up_remotely_at_a_vendor_of_messages() {
+    codex_goes_on_when_its_conversation_is_too_long(VendorWire::Messages, Way::BuiltIn).await;
 }
 
 fn create(mut more: Value) -> String {
