@@ -1,5 +1,6 @@
 //! Requests of the Messages wire.
 
+mod changes;
 mod read;
 mod write;
 

@@ -1,5 +1,6 @@
 //! Reads a client's request.
 
+use super::changes;
 use crate::lane::VendorWire;
 use crate::loss::{LossKind, Losses};
 use crate::members::{Field, Invalid, Members};
@@ -11,7 +12,7 @@ use crate::turn::{
 
 const OWN: VendorWire = VendorWire::Messages;
 
-type Read<T> = Result<T, Invalid>;
+pub(super) type Read<T> = Result<T, Invalid>;
 
 /// Reads the body of `POST /v1/messages`.
 ///
@@ -40,6 +41,7 @@ pub(crate) fn read(body: &[u8], losses: &mut Losses) -> Read<Turn> {
     for item in body.items("tools")? {
         tool(&item, &mut turn.tools, losses)?;
     }
+    changes::make(&mut turn, losses)?;
     if let Some(choice) = body.take("tool_choice") {
         choose(&choice, &mut turn, losses)?;
     }
@@ -137,6 +139,8 @@ fn block(item: &Field<'_>, is_result: bool, parts: &mut Vec<Part>, losses: &mut 
                 &source.need("content", "a string or an array of blocks")?,
             )?)
         }
+        // What a search for tools found; all of them are offered from the beginning elsewhere.
+        "tool_reference" => Part::text(format!("`{}` can be called.", members.need_text("tool_name")?)),
         // A file in the vendor's own container is what the rest is about.
         "container_upload" => {
             losses.meaning(item.path.clone());
@@ -284,7 +288,7 @@ fn result(members: &mut Members<'_>, losses: &mut Losses) -> Read<Part> {
     }))
 }
 
-fn tool(item: &Field<'_>, tools: &mut Vec<Tool>, losses: &mut Losses) -> Read<()> {
+pub(super) fn tool(item: &Field<'_>, tools: &mut Vec<Tool>, losses: &mut Losses) -> Read<()> {
     let mut members = item.members()?;
     let kind = members.text("type")?;
     if kind.is_some_and(|kind| kind != "custom") {

@@ -115,6 +115,39 @@ fn each_generation_of_models_is_asked_to_think_in_its_own_way() {
     assert_eq!(lost, [("reasoning".to_owned(), LossKind::Hint)]);
 }
 
+#[test]
+fn tools_that_were_searched_for_are_told_in_words() {
+    let body = r#"{"messages":[{"role":"assistant","content":[{"type":"tool_use","id":"t","name":"ToolSearch","input":{}}]},
+        {"role":"user","content":[{"type":"tool_result","tool_use_id":"t","content":[{"type":"tool_reference","tool_name":"WebFetch"}]}]}],
+        "tools":[{"name":"ToolSearch","input_schema":{}},{"name":"WebFetch","input_schema":{},"defer_loading":true}]}"#;
+    let (turn, lost) = read_whole(body);
+    assert_eq!(lost, [("tools[1].defer_loading".to_owned(), LossKind::Hint)]);
+    let Part::CallResult(found) = &turn.messages[1].parts[0] else {
+        unreachable!()
+    };
+    assert!(found.parts == [Part::text("`WebFetch` can be called.")]);
+}
+
+#[test]
+fn tools_that_come_and_go_are_offered_as_they_are_at_the_end() {
+    let body = r#"{"messages":[{"role":"user","content":"x"},
+        {"role":"system","content":[{"type":"text","text":"S"},
+            {"type":"tool_addition","tool":{"type":"tool_definition","definition":{"name":"new","input_schema":{"a":1}}}},
+            {"type":"tool_removal","tool":{"type":"tool_reference","name":"gone"}},
+            {"type":"tool_removal","tool":{"type":"tool_reference","name":"back"}}]},
+        {"role":"system","content":[{"type":"tool_addition","tool":{"type":"tool_reference","name":"back"}}]}],
+        "tools":[{"name":"gone","input_schema":{}},{"name":"back","input_schema":{},"defer_loading":true}]}"#;
+    let (turn, lost) = read_whole(body);
+    assert_eq!(lost, [("tools[1].defer_loading".to_owned(), LossKind::Hint)]);
+    let names = turn.tools.iter().filter_map(|tool| match tool {
+        Tool::Function(function) => Some(function.name.name.as_str()),
+        _ => None,
+    });
+    assert_eq!(names.collect::<Vec<_>>(), ["back", "new"]);
+    assert_eq!(turn.messages.len(), 2, "a rule that says nothing else is none");
+    assert!(turn.messages[1].parts == [Part::text("S")]);
+}
+
 proptest! {
     /// Whatever is written was said by this wire, and is read without a loss; written again it is the same to the byte.
     #[test]
