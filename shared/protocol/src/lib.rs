@@ -23,6 +23,7 @@ mod loss;
 #[allow(dead_code, reason = "what each codec uses of it differs")]
 mod members;
 mod messages;
+mod openai;
 mod payload;
 mod prefix;
 mod refusal;

@@ -427,6 +427,16 @@ impl Effort {
     }
 }
 
+impl Sampling {
+    /// `top_p` for a model of Anthropic's: from 4.1 on they refuse it beside a temperature, which says it more often.
+    pub(crate) const fn nucleus(&self) -> Option<&Json> {
+        match self.temperature {
+            Some(_) => None,
+            None => self.top_p.as_ref(),
+        }
+    }
+}
+
 impl MediaSource {
     /// What an address is: the data itself where it is a `data:` address in base64.
     #[must_use]

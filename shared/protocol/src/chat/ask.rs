@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::codec::Target;
 use crate::loss::{Losses, said};
+use crate::openai::{Drawn, effort};
 use crate::turn::{
     Call, CallName, CallResult, Choice, Effort, Form, Function, Json, Media, MediaKind, MediaSource, Message, Part,
     Role, Text, Tool, Turn,
@@ -172,8 +173,9 @@ struct NamedSchema<'a> {
 /// Writes it.
 pub(crate) fn write(turn: &Turn, target: &Target<'_>, losses: &mut Losses) -> Vec<u8> {
     turn.lose_tools(VendorWire::Chat, losses);
-    let sampling = &turn.sampling;
-    if sampling.top_k.is_some() {
+    let effort = effort(turn, target.model, losses);
+    let drawn = Drawn::of(turn, target.model, effort, losses);
+    if turn.sampling.top_k.is_some() {
         losses.hint(said::TOP_K);
     }
     // Others than OpenAI refuse its younger field.
@@ -193,12 +195,12 @@ pub(crate) fn write(turn: &Turn, target: &Target<'_>, losses: &mut Losses) -> Ve
         max_completion_tokens,
         max_tokens,
         stop: &turn.stop,
-        temperature: sampling.temperature.as_ref(),
-        top_p: sampling.top_p.as_ref(),
-        frequency_penalty: sampling.frequency_penalty.as_ref(),
-        presence_penalty: sampling.presence_penalty.as_ref(),
-        seed: sampling.seed.as_ref(),
-        reasoning_effort: effort(turn),
+        temperature: drawn.temperature,
+        top_p: drawn.top_p,
+        frequency_penalty: drawn.frequency_penalty,
+        presence_penalty: drawn.presence_penalty,
+        seed: turn.sampling.seed.as_ref(),
+        reasoning_effort: effort.map(Effort::name),
         verbosity: openais(turn.verbosity.as_deref(), said::VERBOSITY, target, losses),
         service_tier: openais(turn.service_tier.as_deref(), said::SERVICE_TIER, target, losses),
         prompt_cache_key: openais(turn.cache_key.as_deref(), said::CACHE_KEY, target, losses),
@@ -228,12 +230,6 @@ fn fits(user: &str, losses: &mut Losses) -> bool {
 
 /// OpenAI takes no longer one.
 const LONGEST_USER: usize = 64;
-
-fn effort(turn: &Turn) -> Option<&'static str> {
-    let thought = &turn.reasoning;
-    let effort = thought.effort.or(thought.budget.map(Effort::of_budget))?;
-    Some(effort.name())
-}
 
 fn tools<'a>(turn: &'a Turn, losses: &mut Losses) -> Vec<Offer<'a>> {
     let mut tools = Vec::new();

@@ -48,3 +48,40 @@ fn a_request_read_and_written_keeps_its_meaning() {
         assert_eq!(second.max_output, Some(Tokens::new(7)));
     }
 }
+
+/// Each refuses what the other needs.
+#[test]
+fn a_model_that_thinks_is_asked_otherwise_than_one_that_answers_at_once() {
+    let asked = turn(r#"{"messages":[],"temperature":1,"top_p":0.95,"presence_penalty":0,"reasoning_effort":"high"}"#);
+    let say = |model| {
+        let target = Target {
+            model,
+            is_openai: true,
+            is_streamed: false,
+            max_output: Tokens::new(1),
+        };
+        let mut losses = Losses::default();
+        let body = String::from_utf8(write(&asked, &target, &mut losses)).unwrap();
+        let lost: Vec<_> = losses.iter().map(|loss| loss.path.clone()).collect();
+        (body, lost)
+    };
+    let (thinks, lost) = say("gpt-5.2");
+    assert_eq!(
+        thinks,
+        r#"{"model":"gpt-5.2","messages":[],"reasoning_effort":"high","stream":false}"#
+    );
+    assert_eq!(lost, ["temperature", "top_p"]);
+    let (answers, lost) = say("gpt-4.1");
+    let drawn = r#""temperature":1,"top_p":0.95,"presence_penalty":0"#;
+    assert_eq!(
+        answers,
+        format!(r#"{{"model":"gpt-4.1","messages":[],{drawn},"stream":false}}"#)
+    );
+    assert_eq!(lost, ["reasoning"]);
+    let (unknown, lost) = say("ours");
+    assert_eq!(
+        unknown,
+        format!(r#"{{"model":"ours","messages":[],{drawn},"reasoning_effort":"high","stream":false}}"#)
+    );
+    assert!(lost.is_empty(), "{lost:?}");
+}

@@ -231,10 +231,18 @@ pub(crate) fn write(turn: &Turn, target: &Target<'_>, losses: &mut Losses) -> Ve
     let (system, messages) = conversation(&turn.messages, losses);
     let fields = fields(turn, target.model, max_tokens, is_thoughtless(&messages), losses);
     // A model of Anthropic's that thinks draws as it likes, as do its latest.
-    let is_fixed = is_claude(target.model) && Generation::of(target.model) == Generation::Fixed;
+    let is_claude = is_claude(target.model);
+    let is_fixed = is_claude && Generation::of(target.model) == Generation::Fixed;
     let draws = !is_fixed && fields.thinking.is_none();
-    unsaid(turn, draws, losses);
     let sampling = draws.then_some(&turn.sampling);
+    let top_p = sampling.and_then(|sampling| match is_claude {
+        true => sampling.nucleus(),
+        false => sampling.top_p.as_ref(),
+    });
+    unsaid(turn, draws, losses);
+    if turn.sampling.top_p.is_some() && top_p.is_none() {
+        losses.hint(said::TOP_P);
+    }
     let request = Request {
         tool_config: tool_config(turn, &messages, losses),
         system,
@@ -242,7 +250,7 @@ pub(crate) fn write(turn: &Turn, target: &Target<'_>, losses: &mut Losses) -> Ve
         inference_config: Inference {
             max_tokens,
             temperature: sampling.and_then(|sampling| sampling.temperature.as_ref()),
-            top_p: sampling.and_then(|sampling| sampling.top_p.as_ref()),
+            top_p,
             stop_sequences: &turn.stop,
         },
         additional_model_request_fields: fields,
@@ -257,7 +265,6 @@ fn unsaid(turn: &Turn, draws: bool, losses: &mut Losses) {
     let is_given = |number: &Option<Json>| number.as_ref().is_some_and(|number| !number.is_zero());
     for (word, is_lost) in [
         (said::TEMPERATURE, !draws && sampling.temperature.is_some()),
-        (said::TOP_P, !draws && sampling.top_p.is_some()),
         (said::FREQUENCY_PENALTY, is_given(&sampling.frequency_penalty)),
         (said::PRESENCE_PENALTY, is_given(&sampling.presence_penalty)),
         (said::SEED, sampling.seed.is_some()),

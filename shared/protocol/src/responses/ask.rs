@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::codec::Target;
 use crate::loss::{Losses, said};
+use crate::openai::{Drawn, effort};
 use crate::turn::{
     Call, CallName, CallResult, Choice, Custom, Effort, Form, Function, Json, Media, MediaKind, MediaSource, Message,
     Part, Reasoning, Role, Text, Tool, Turn,
@@ -195,8 +196,7 @@ enum Format<'a> {
 
 #[derive(Serialize)]
 struct Thinking {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    effort: Option<&'static str>,
+    effort: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     summary: Option<&'static str>,
 }
@@ -205,6 +205,9 @@ struct Thinking {
 pub(crate) fn write(turn: &Turn, target: &Target<'_>, losses: &mut Losses) -> Vec<u8> {
     turn.lose_tools(VendorWire::Responses, losses);
     lose(turn, losses);
+    let effort = effort(turn, target.model, losses);
+    let drawn = Drawn::of(turn, target.model, effort, losses);
+    let thinking = effort.map(|effort| thinking(turn, effort));
     let tools: Vec<_> = turn.tools.iter().filter_map(|tool| offer(tool, losses)).collect();
     let choice = turn.choice.as_ref().filter(|_| !tools.is_empty());
     let request = Request {
@@ -215,11 +218,11 @@ pub(crate) fn write(turn: &Turn, target: &Target<'_>, losses: &mut Losses) -> Ve
         tools,
         text: text(turn),
         max_output_tokens: turn.max_output,
-        temperature: turn.sampling.temperature.as_ref(),
-        top_p: turn.sampling.top_p.as_ref(),
-        reasoning: thinking(turn),
+        temperature: drawn.temperature,
+        top_p: drawn.top_p,
         // A model that does not reason refuses to be asked for it.
-        include: thinking(turn).map(|_| ["reasoning.encrypted_content"]),
+        include: thinking.as_ref().map(|_| ["reasoning.encrypted_content"]),
+        reasoning: thinking,
         service_tier: turn.service_tier.as_deref(),
         prompt_cache_key: turn.cache_key.as_deref(),
         safety_identifier: turn.user.as_deref().filter(|user| fits(user, losses)),
@@ -265,15 +268,12 @@ fn fits(user: &str, losses: &mut Losses) -> bool {
 /// OpenAI takes no longer one.
 const LONGEST_USER: usize = 64;
 
-fn thinking(turn: &Turn) -> Option<Thinking> {
-    let thought = &turn.reasoning;
-    let effort = thought.effort.or(thought.budget.map(Effort::of_budget));
-    let thinks = effort.is_some_and(|effort| effort != Effort::None);
-    let thinking = Thinking {
-        effort: effort.map(Effort::name),
-        summary: (thought.is_shown == Some(true) && thinks).then_some("auto"),
-    };
-    effort.map(|_| thinking)
+fn thinking(turn: &Turn, effort: Effort) -> Thinking {
+    let is_shown = turn.reasoning.is_shown == Some(true) && effort != Effort::None;
+    Thinking {
+        effort: effort.name(),
+        summary: is_shown.then_some("auto"),
+    }
 }
 
 fn text(turn: &Turn) -> Option<TextForm<'_>> {

@@ -116,6 +116,19 @@ fn each_generation_of_models_is_asked_to_think_in_its_own_way() {
 }
 
 #[test]
+fn a_temperature_is_said_and_not_the_nucleus_beside_it() {
+    let drawn = |sampling: &str| {
+        let (turn, _) = read_whole(&format!(r#"{{"messages":[],{sampling}}}"#));
+        written(&turn, "claude-sonnet-4-5")
+    };
+    let (body, lost) = drawn(r#""temperature":1,"top_p":0.95,"top_k":64"#);
+    assert!(body.contains(r#""temperature":1,"top_k":64"#), "{body}");
+    assert_eq!(lost, [("top_p".to_owned(), LossKind::Hint)]);
+    let (body, lost) = drawn(r#""top_p":0.95"#);
+    assert!(body.contains(r#""top_p":0.95"#) && lost.is_empty(), "{body}");
+}
+
+#[test]
 fn tools_that_were_searched_for_are_told_in_words() {
     let body = r#"{"messages":[{"role":"assistant","content":[{"type":"tool_use","id":"t","name":"ToolSearch","input":{}}]},
         {"role":"user","content":[{"type":"tool_result","tool_use_id":"t","content":[{"type":"tool_reference","tool_name":"WebFetch"}]}]}],

@@ -12,7 +12,7 @@ use crate::loss::{Losses, said};
 use crate::messages::Generation;
 use crate::turn::{
     CacheMark, CallResult, Choice, Effort, Foreign, Form, Function, Json, Media, MediaKind, MediaSource, Message, Part,
-    Reasoning, Tool, Turn, sides,
+    Reasoning, Sampling, Tool, Turn, sides,
 };
 
 const OWN: VendorWire = VendorWire::Messages;
@@ -223,7 +223,7 @@ pub(crate) fn write(turn: &Turn, target: &Target<'_>, losses: &mut Losses) -> Ve
             format: format(&turn.form, losses),
         },
         temperature: sampling.and_then(|sampling| sampling.temperature.as_ref()),
-        top_p: sampling.and_then(|sampling| sampling.top_p.as_ref()),
+        top_p: sampling.and_then(Sampling::nucleus),
         top_k: sampling.and_then(|sampling| sampling.top_k.as_ref()),
         stop_sequences: &turn.stop,
         metadata: turn.user.as_deref().map(|user_id| Metadata { user_id }),
@@ -238,7 +238,10 @@ fn unsaid(turn: &Turn, draws: bool, losses: &mut Losses) {
     let is_given = |number: &Option<Json>| number.as_ref().is_some_and(|number| !number.is_zero());
     for (word, is_lost) in [
         (said::TEMPERATURE, !draws && sampling.temperature.is_some()),
-        (said::TOP_P, !draws && sampling.top_p.is_some()),
+        (
+            said::TOP_P,
+            sampling.top_p.is_some() && (!draws || sampling.nucleus().is_none()),
+        ),
         (said::TOP_K, !draws && sampling.top_k.is_some()),
         (said::FREQUENCY_PENALTY, is_given(&sampling.frequency_penalty)),
         (said::PRESENCE_PENALTY, is_given(&sampling.presence_penalty)),
