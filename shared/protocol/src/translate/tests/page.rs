@@ -7,15 +7,17 @@ use super::*;
 use crate::{LANES, Lane};
 
 /// What a client may ask for, and how it says so on its wire: members added to the smallest request there is.
-type Ask = (&'static str, [Option<&'static str>; 2]);
+type Ask = (&'static str, [Option<&'static str>; 4]);
 
-/// On Responses and on chat.
+/// On Responses, on chat, on Messages and on Gemini.
 const ASKS: &[Ask] = &[
     (
         "text",
         [
             Some(r#""input":"x""#),
             Some(r#""messages":[{"role":"user","content":"x"}]"#),
+            Some(r#""messages":[{"role":"user","content":"x"}]"#),
+            Some(r#""contents":[{"role":"user","parts":[{"text":"x"}]}]"#),
         ],
     ),
     (
@@ -25,6 +27,8 @@ const ASKS: &[Ask] = &[
             Some(
                 r#""messages":[{"role":"system","content":"S"},{"role":"developer","content":"D"},{"role":"user","content":"x"}]"#,
             ),
+            Some(r#""system":"S","messages":[{"role":"user","content":"x"}]"#),
+            Some(r#""systemInstruction":{"parts":[{"text":"S"}]},"contents":[{"role":"user","parts":[{"text":"x"}]}]"#),
         ],
     ),
     (
@@ -36,6 +40,10 @@ const ASKS: &[Ask] = &[
             Some(
                 r#""messages":[{"role":"user","content":"x"},{"role":"system","content":"S"},{"role":"user","content":"y"}]"#,
             ),
+            Some(
+                r#""messages":[{"role":"user","content":"x"},{"role":"system","content":"S"},{"role":"user","content":"y"}]"#,
+            ),
+            None,
         ],
     ),
     (
@@ -44,6 +52,12 @@ const ASKS: &[Ask] = &[
             Some(r#""input":"x","tools":[{"type":"function","name":"f","parameters":{"type":"object"}}]"#),
             Some(
                 r#""messages":[{"role":"user","content":"x"}],"tools":[{"type":"function","function":{"name":"f","parameters":{"type":"object"}}}]"#,
+            ),
+            Some(
+                r#""messages":[{"role":"user","content":"x"}],"tools":[{"name":"f","input_schema":{"type":"object"}}]"#,
+            ),
+            Some(
+                r#""contents":[{"role":"user","parts":[{"text":"x"}]}],"tools":[{"functionDeclarations":[{"name":"f","parametersJsonSchema":{"type":"object"}}]}]"#,
             ),
         ],
     ),
@@ -56,6 +70,12 @@ const ASKS: &[Ask] = &[
             Some(
                 r#""messages":[{"role":"user","content":"x"}],"tools":[{"type":"function","function":{"name":"f"}}],"tool_choice":{"type":"function","function":{"name":"f"}}"#,
             ),
+            Some(
+                r#""messages":[{"role":"user","content":"x"}],"tools":[{"name":"f","input_schema":{"type":"object"}}],"tool_choice":{"type":"tool","name":"f"}"#,
+            ),
+            Some(
+                r#""contents":[{"role":"user","parts":[{"text":"x"}]}],"tools":[{"functionDeclarations":[{"name":"f","parametersJsonSchema":{"type":"object"}}]}],"toolConfig":{"functionCallingConfig":{"mode":"ANY","allowedFunctionNames":["f"]}}"#,
+            ),
         ],
     ),
     (
@@ -67,6 +87,10 @@ const ASKS: &[Ask] = &[
             Some(
                 r#""messages":[{"role":"user","content":"x"}],"tools":[{"type":"function","function":{"name":"f"}}],"parallel_tool_calls":false"#,
             ),
+            Some(
+                r#""messages":[{"role":"user","content":"x"}],"tools":[{"name":"f","input_schema":{"type":"object"}}],"tool_choice":{"type":"auto","disable_parallel_tool_use":true}"#,
+            ),
+            None,
         ],
     ),
     (
@@ -78,6 +102,12 @@ const ASKS: &[Ask] = &[
             Some(
                 r#""messages":[{"role":"user","content":"x"},{"role":"assistant","tool_calls":[{"id":"c","type":"function","function":{"name":"f","arguments":"{}"}}]},{"role":"tool","tool_call_id":"c","content":"y"}]"#,
             ),
+            Some(
+                r#""messages":[{"role":"user","content":"x"},{"role":"assistant","content":[{"type":"tool_use","id":"c","name":"f","input":{}}]},{"role":"user","content":[{"type":"tool_result","tool_use_id":"c","content":"y"}]}]"#,
+            ),
+            Some(
+                r#""contents":[{"role":"user","parts":[{"text":"x"}]},{"role":"model","parts":[{"functionCall":{"id":"c","name":"f","args":{}}}]},{"role":"user","parts":[{"functionResponse":{"id":"c","name":"f","response":{"output":"y"}}}]}]"#,
+            ),
         ],
     ),
     (
@@ -85,6 +115,8 @@ const ASKS: &[Ask] = &[
         [
             Some(r#""input":"x","tools":[{"type":"custom","name":"f"}]"#),
             Some(r#""messages":[{"role":"user","content":"x"}],"tools":[{"type":"custom","custom":{"name":"f"}}]"#),
+            None,
+            None,
         ],
     ),
     (
@@ -96,6 +128,12 @@ const ASKS: &[Ask] = &[
             Some(
                 r#""messages":[{"role":"user","content":"x"}],"tools":[{"type":"function","function":{"name":"f"}}],"web_search_options":{}"#,
             ),
+            Some(
+                r#""messages":[{"role":"user","content":"x"}],"tools":[{"name":"f","input_schema":{"type":"object"}},{"type":"web_search_20250305","name":"web_search"}]"#,
+            ),
+            Some(
+                r#""contents":[{"role":"user","parts":[{"text":"x"}]}],"tools":[{"functionDeclarations":[{"name":"f","parametersJsonSchema":{"type":"object"}}]},{"googleSearch":{}}]"#,
+            ),
         ],
     ),
     (
@@ -103,6 +141,10 @@ const ASKS: &[Ask] = &[
         [
             Some(r#""input":"x","tools":[{"type":"web_search"}]"#),
             Some(r#""messages":[{"role":"user","content":"x"}],"web_search_options":{}"#),
+            Some(
+                r#""messages":[{"role":"user","content":"x"}],"tools":[{"type":"web_search_20250305","name":"web_search"}]"#,
+            ),
+            Some(r#""contents":[{"role":"user","parts":[{"text":"x"}]}],"tools":[{"googleSearch":{}}]"#),
         ],
     ),
     (
@@ -114,6 +156,10 @@ const ASKS: &[Ask] = &[
             Some(
                 r#""messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":"data:image/png;base64,iVBO"}}]}]"#,
             ),
+            Some(
+                r#""messages":[{"role":"user","content":[{"type":"image","source":{"type":"base64","media_type":"image/png","data":"iVBO"}}]}]"#,
+            ),
+            Some(r#""contents":[{"role":"user","parts":[{"inlineData":{"mimeType":"image/png","data":"iVBO"}}]}]"#),
         ],
     ),
     (
@@ -122,6 +168,12 @@ const ASKS: &[Ask] = &[
             Some(r#""input":[{"role":"user","content":[{"type":"input_image","image_url":"https://e/x.png"}]}]"#),
             Some(
                 r#""messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":"https://e/x.png"}}]}]"#,
+            ),
+            Some(
+                r#""messages":[{"role":"user","content":[{"type":"image","source":{"type":"url","url":"https://e/x.png"}}]}]"#,
+            ),
+            Some(
+                r#""contents":[{"role":"user","parts":[{"fileData":{"fileUri":"https://e/x.png","mimeType":"image/png"}}]}]"#,
             ),
         ],
     ),
@@ -134,6 +186,12 @@ const ASKS: &[Ask] = &[
             Some(
                 r#""messages":[{"role":"user","content":[{"type":"file","file":{"filename":"a.pdf","file_data":"data:application/pdf;base64,JVBE"}}]}]"#,
             ),
+            Some(
+                r#""messages":[{"role":"user","content":[{"type":"document","source":{"type":"base64","media_type":"application/pdf","data":"JVBE"}}]}]"#,
+            ),
+            Some(
+                r#""contents":[{"role":"user","parts":[{"inlineData":{"mimeType":"application/pdf","data":"JVBE"}}]}]"#,
+            ),
         ],
     ),
     (
@@ -141,6 +199,12 @@ const ASKS: &[Ask] = &[
         [
             Some(r#""input":[{"role":"user","content":[{"type":"input_file","file_url":"https://e/a.pdf"}]}]"#),
             None,
+            Some(
+                r#""messages":[{"role":"user","content":[{"type":"document","source":{"type":"url","url":"https://e/a.pdf"}}]}]"#,
+            ),
+            Some(
+                r#""contents":[{"role":"user","parts":[{"fileData":{"fileUri":"https://e/a.pdf","mimeType":"application/pdf"}}]}]"#,
+            ),
         ],
     ),
     (
@@ -152,6 +216,8 @@ const ASKS: &[Ask] = &[
             Some(
                 r#""messages":[{"role":"user","content":[{"type":"input_audio","input_audio":{"data":"AAAA","format":"wav"}}]}]"#,
             ),
+            None,
+            Some(r#""contents":[{"role":"user","parts":[{"inlineData":{"mimeType":"audio/wav","data":"AAAA"}}]}]"#),
         ],
     ),
     (
@@ -159,6 +225,12 @@ const ASKS: &[Ask] = &[
         [
             Some(r#""input":[{"role":"user","content":[{"type":"input_file","file_id":"f"}]}]"#),
             Some(r#""messages":[{"role":"user","content":[{"type":"file","file":{"file_id":"f"}}]}]"#),
+            Some(
+                r#""messages":[{"role":"user","content":[{"type":"document","source":{"type":"file","file_id":"f"}}]}]"#,
+            ),
+            Some(
+                r#""contents":[{"role":"user","parts":[{"fileData":{"fileUri":"gs://b/a.pdf","mimeType":"application/pdf"}}]}]"#,
+            ),
         ],
     ),
     (
@@ -166,6 +238,10 @@ const ASKS: &[Ask] = &[
         [
             Some(r#""input":"x","text":{"format":{"type":"json_object"}}"#),
             Some(r#""messages":[{"role":"user","content":"x"}],"response_format":{"type":"json_object"}"#),
+            None,
+            Some(
+                r#""contents":[{"role":"user","parts":[{"text":"x"}]}],"generationConfig":{"responseMimeType":"application/json"}"#,
+            ),
         ],
     ),
     (
@@ -175,6 +251,12 @@ const ASKS: &[Ask] = &[
             Some(
                 r#""messages":[{"role":"user","content":"x"}],"response_format":{"type":"json_schema","json_schema":{"name":"n","schema":{"type":"object"}}}"#,
             ),
+            Some(
+                r#""messages":[{"role":"user","content":"x"}],"output_config":{"format":{"type":"json_schema","schema":{"type":"object"}}}"#,
+            ),
+            Some(
+                r#""contents":[{"role":"user","parts":[{"text":"x"}]}],"generationConfig":{"responseMimeType":"application/json","responseJsonSchema":{"type":"object"}}"#,
+            ),
         ],
     ),
     (
@@ -182,28 +264,46 @@ const ASKS: &[Ask] = &[
         [
             Some(r#""input":"x","max_output_tokens":9"#),
             Some(r#""messages":[{"role":"user","content":"x"}],"max_completion_tokens":9"#),
+            Some(r#""messages":[{"role":"user","content":"x"}],"max_tokens":9"#),
+            Some(r#""contents":[{"role":"user","parts":[{"text":"x"}]}],"generationConfig":{"maxOutputTokens":9}"#),
         ],
     ),
     (
         "texts that end the answer",
-        [None, Some(r#""messages":[{"role":"user","content":"x"}],"stop":["a"]"#)],
+        [
+            None,
+            Some(r#""messages":[{"role":"user","content":"x"}],"stop":["a"]"#),
+            Some(r#""messages":[{"role":"user","content":"x"}],"stop_sequences":["a"]"#),
+            Some(r#""contents":[{"role":"user","parts":[{"text":"x"}]}],"generationConfig":{"stopSequences":["a"]}"#),
+        ],
     ),
     (
         "temperature, top_p",
         [
             Some(r#""input":"x","temperature":0.5,"top_p":0.9"#),
             Some(r#""messages":[{"role":"user","content":"x"}],"temperature":0.5,"top_p":0.9"#),
+            Some(r#""messages":[{"role":"user","content":"x"}],"temperature":0.5,"top_p":0.9"#),
+            Some(
+                r#""contents":[{"role":"user","parts":[{"text":"x"}]}],"generationConfig":{"temperature":0.5,"topP":0.9}"#,
+            ),
         ],
     ),
     (
         "a seed",
-        [None, Some(r#""messages":[{"role":"user","content":"x"}],"seed":1"#)],
+        [
+            None,
+            Some(r#""messages":[{"role":"user","content":"x"}],"seed":1"#),
+            None,
+            Some(r#""contents":[{"role":"user","parts":[{"text":"x"}]}],"generationConfig":{"seed":1}"#),
+        ],
     ),
     (
         "penalties",
         [
             None,
             Some(r#""messages":[{"role":"user","content":"x"}],"presence_penalty":1"#),
+            None,
+            Some(r#""contents":[{"role":"user","parts":[{"text":"x"}]}],"generationConfig":{"presencePenalty":1}"#),
         ],
     ),
     (
@@ -211,6 +311,12 @@ const ASKS: &[Ask] = &[
         [
             Some(r#""input":"x","reasoning":{"effort":"low"}"#),
             Some(r#""messages":[{"role":"user","content":"x"}],"reasoning_effort":"low""#),
+            Some(
+                r#""messages":[{"role":"user","content":"x"}],"thinking":{"type":"adaptive"},"output_config":{"effort":"low"}"#,
+            ),
+            Some(
+                r#""contents":[{"role":"user","parts":[{"text":"x"}]}],"generationConfig":{"thinkingConfig":{"thinkingLevel":"LOW"}}"#,
+            ),
         ],
     ),
     (
@@ -218,6 +324,8 @@ const ASKS: &[Ask] = &[
         [
             Some(r#""input":"x","text":{"verbosity":"low"}"#),
             Some(r#""messages":[{"role":"user","content":"x"}],"verbosity":"low""#),
+            None,
+            None,
         ],
     ),
     (
@@ -225,6 +333,8 @@ const ASKS: &[Ask] = &[
         [
             Some(r#""input":"x","prompt_cache_key":"k""#),
             Some(r#""messages":[{"role":"user","content":"x"}],"prompt_cache_key":"k""#),
+            None,
+            None,
         ],
     ),
     (
@@ -232,6 +342,8 @@ const ASKS: &[Ask] = &[
         [
             Some(r#""input":"x","service_tier":"flex""#),
             Some(r#""messages":[{"role":"user","content":"x"}],"service_tier":"flex""#),
+            None,
+            None,
         ],
     ),
     (
@@ -239,6 +351,8 @@ const ASKS: &[Ask] = &[
         [
             Some(r#""input":"x","metadata":{"a":"b"}"#),
             Some(r#""messages":[{"role":"user","content":"x"}],"metadata":{"a":"b"}"#),
+            None,
+            None,
         ],
     ),
     (
@@ -246,26 +360,93 @@ const ASKS: &[Ask] = &[
         [
             Some(r#""input":"x","safety_identifier":"u""#),
             Some(r#""messages":[{"role":"user","content":"x"}],"user":"u""#),
+            Some(r#""messages":[{"role":"user","content":"x"}],"metadata":{"user_id":"u"}"#),
+            None,
         ],
     ),
     (
         "several answers",
-        [None, Some(r#""messages":[{"role":"user","content":"x"}],"n":2"#)],
+        [
+            None,
+            Some(r#""messages":[{"role":"user","content":"x"}],"n":2"#),
+            None,
+            Some(r#""contents":[{"role":"user","parts":[{"text":"x"}]}],"generationConfig":{"candidateCount":2}"#),
+        ],
     ),
     (
         "log probabilities",
         [
             Some(r#""input":"x","top_logprobs":2"#),
             Some(r#""messages":[{"role":"user","content":"x"}],"logprobs":true"#),
+            None,
+            Some(r#""contents":[{"role":"user","parts":[{"text":"x"}]}],"generationConfig":{"responseLogprobs":true}"#),
         ],
     ),
     (
         "to be stored, and to go on from what is",
-        [Some(r#""input":"x","previous_response_id":"r""#), None],
+        [
+            Some(r#""input":"x","previous_response_id":"r""#),
+            None,
+            None,
+            Some(r#""contents":[{"role":"user","parts":[{"text":"x"}]}],"cachedContent":"cachedContents/c""#),
+        ],
+    ),
+    (
+        "how many tokens to draw from",
+        [
+            None,
+            None,
+            Some(r#""messages":[{"role":"user","content":"x"}],"top_k":5"#),
+            Some(r#""contents":[{"role":"user","parts":[{"text":"x"}]}],"generationConfig":{"topK":5}"#),
+        ],
+    ),
+    (
+        "marks for a cache",
+        [
+            None,
+            None,
+            Some(
+                r#""messages":[{"role":"user","content":[{"type":"text","text":"x","cache_control":{"type":"ephemeral"}}]}]"#,
+            ),
+            None,
+        ],
+    ),
+    (
+        "old thoughts to be cleared",
+        [
+            None,
+            None,
+            Some(
+                r#""messages":[{"role":"user","content":"x"}],"context_management":{"edits":[{"type":"clear_thinking_20251015","keep":"all"}]}"#,
+            ),
+            None,
+        ],
+    ),
+    (
+        "a tool that was searched for",
+        [
+            None,
+            None,
+            Some(
+                r#""messages":[{"role":"user","content":"x"},{"role":"assistant","content":[{"type":"tool_use","id":"c","name":"f","input":{}}]},{"role":"user","content":[{"type":"tool_result","tool_use_id":"c","content":[{"type":"tool_reference","tool_name":"g"}]}]}]"#,
+            ),
+            None,
+        ],
+    ),
+    (
+        "a tool that is added later",
+        [
+            None,
+            None,
+            Some(
+                r#""messages":[{"role":"user","content":"x"},{"role":"system","content":[{"type":"tool_addition","tool":{"type":"tool_definition","definition":{"name":"f","input_schema":{"type":"object"}}}}]}]"#,
+            ),
+            None,
+        ],
     ),
 ];
 
-const CLIENTS: [Wire; 2] = [Wire::Responses, Wire::Chat];
+const CLIENTS: [Wire; 4] = [Wire::Responses, Wire::Chat, Wire::Messages, Wire::Gemini];
 
 fn outcome(client: Wire, vendor: VendorWire, is_openai: bool, members: &str) -> &'static str {
     let body = format!(r#"{{"model":"m",{members}}}"#);
@@ -317,7 +498,7 @@ fn page() -> String {
         write!(page, " {} |", vendor.name()).unwrap();
     }
     page.push_str("\n|---|---|---|---|---|---|\n");
-    for client in [Wire::Responses, Wire::Chat, Wire::Messages, Wire::Gemini] {
+    for client in CLIENTS {
         write!(page, "| {} |", client.name()).unwrap();
         for (vendor, _) in &LANES {
             let lane = match Lane::between(client, *vendor) {
