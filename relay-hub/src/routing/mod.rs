@@ -415,14 +415,18 @@ impl Routing {
     fn change(&self, seat: &Seat, change: impl FnOnce(&mut Health)) {
         let (before, now) = seat.standing.change(change);
         let account = &seat.account;
-        if before.state().is_out() == now.state().is_out() {
+        let (was_out, is_out) = (before.state().is_out(), now.state().is_out());
+        // One that is out of use still is tried again at another time.
+        if !(was_out || is_out) || before.state() == now.state() {
             return;
         }
         let row = match now.state() {
             State::Down { until } | State::Quarantined { until } => {
                 let cause = now.cause().map_or("", Trouble::as_str);
-                error!(account = %account.id, name = %account.name, state = now.state().as_str(), cause,
-                    "a vendor account is out of use");
+                if !was_out {
+                    error!(account = %account.id, name = %account.name, state = now.state().as_str(), cause,
+                        "a vendor account is out of use");
+                }
                 Some(HealthRow {
                     account: account.id.clone(),
                     state: now.state().as_str().to_owned(),

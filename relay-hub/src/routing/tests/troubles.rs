@@ -16,6 +16,12 @@ async fn a_refused_credential_outlives_the_hub_until_it_is_revived() {
     after.clock.pass(Duration::from_secs(90));
     let tried = (0..4).filter(|_| after.call(&tenant, None).unwrap().is_ok()).count();
     assert_eq!(tried, 2, "one call a minute tries each");
+    // Nor does a hub try them that starts again within that minute.
+    let after = after.again().await;
+    assert!(after.call(&tenant, None).unwrap().is_err());
+    let noted = routes::health(&after.hub.store).await.unwrap();
+    let now = signed(after.routing.now());
+    assert!(noted.iter().all(|row| row.until_ms > now + 59_000), "{noted:?}");
     let change = Change {
         revived_ms: Some(signed(after.routing.now())),
         ..Change::default()
