@@ -231,11 +231,12 @@ impl Routing {
     /// Where there is nothing to choose and nothing to remember.
     fn plain(&self, traces: &Traces<'_>) -> Option<Taken> {
         let fleet = self.fleet();
-        let only = fleet.only().filter(|_| !self.has_narrowed())?;
+        let only = fleet.only()?;
         let only = Some(only).filter(|only| only.is_reached(traces.wire) && !only.standing.is_troubled())?;
         let names_nothing = traces.previous.is_none()
             && names::conversation(traces.headers, traces.session).is_none()
-            && !traces.headers.contains_key(&names::TURN_STATE);
+            && !traces.headers.contains_key(&names::TURN_STATE)
+            && (!self.has_narrowed() || self.reasoning(traces.tenant, traces.need(), traces.body).is_none());
         names_nothing.then(|| {
             self.0.counts.chosen(Choice::Only);
             self.settle(&fleet, &traces.tenant.id, &only.account.id);
