@@ -5,7 +5,7 @@ use std::io::Write as _;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use relay_protocol::{Endpoint, Envelope, Payload, Piece, Shape, Tap, TapOptions, Wire, sse::Gate};
+use relay_protocol::{Endpoint, Envelope, Hidden, Payload, Piece, Shape, Tap, TapOptions, Wire, sse::Gate};
 
 const EVENTS: usize = 20_000;
 
@@ -120,4 +120,14 @@ fn main() {
             Envelope::read(Endpoint::Responses, &chunks[0]).map(|envelope| envelope.edits(Some("gpt-5.1"), false));
         black_box(edits.unwrap_or_default().apply(&Payload::new(chunks[0].clone())).len());
     });
+    for wire in [Wire::Responses, Wire::Chat, Wire::Messages, Wire::Gemini] {
+        measure(
+            &format!("nothing hidden, {}", wire.name()),
+            &request,
+            request.len(),
+            |chunks| {
+                assert!(Hidden::sent_back(wire, &chunks[0], 8).is_empty());
+            },
+        );
+    }
 }
