@@ -460,10 +460,12 @@ pub struct Trail {
 }
 
 impl Trail {
-    /// The answer has this in it that no other account can read.
+    /// The answer has this in it that no other account can read. Of an answer in a conversation that has a name the last
+    /// of it is enough: it is asked for only when the conversation goes on under another name.
     pub fn hid(&self, hidden: &[Hidden]) {
         let (pins, now) = (&self.routing.0.pins, self.routing.now());
-        for hidden in hidden {
+        let most = if self.conversation.is_some() { 1 } else { hidden.len() };
+        for hidden in hidden.iter().rev().take(most) {
             let name = names::name(&self.tenant.id, Kind::Hidden, hidden.as_bytes());
             pins.keep(&name, &self.account, now);
         }

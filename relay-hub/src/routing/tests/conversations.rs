@@ -252,6 +252,25 @@ async fn reasoning_of_an_account_that_is_gone_is_refused_or_goes_on_elsewhere_ov
 }
 
 #[tokio::test]
+async fn of_an_answer_in_a_named_conversation_the_last_reasoning_is_kept_and_else_all_of_it() {
+    let bench = Bench::new(3, 1).await;
+    let (tenant, none) = (bench.tenant(0), HeaderMap::new());
+    for (thread, known) in [(Some("named"), [false, true]), (None, [true, true])] {
+        let taken = bench.call(&tenant, thread).unwrap().unwrap();
+        served(&taken);
+        let both = ["first", "last"].map(|which| Reasoning::new(&format!("{which} of {thread:?}")));
+        let found = both
+            .each_ref()
+            .map(|one| Hidden::sent_back(Wire::Responses, one.0.as_bytes(), 1));
+        taken.trail().unwrap().hid(&found.concat());
+        for (one, is_known) in both.iter().zip(known) {
+            let again = bench.routing.chosen(&one.sent_by(&tenant, &none), true).await.unwrap();
+            assert_eq!(again.choice == Choice::Reasoning, is_known, "{thread:?}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_hub_with_one_account_looks_for_no_reasoning() {
     let bench = Bench::new(1, 1).await;
     let (tenant, none) = (bench.tenant(0), HeaderMap::new());
