@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use http_body_util::Full;
 use relay_protocol::{LANES, Lane, VendorWire, Wire};
 use relay_tests::{
     client::{Client, Whole},
@@ -187,6 +188,45 @@ async fn what_the_vendor_cannot_be_told_is_refused_before_it_is_called() {
     assert_eq!(answer.status, 200, "its own wire has it: {}", answer.text());
     assert_eq!(world.vendor.posts().len(), 1);
     world.assert_billed_truly().await;
+    world.assert_sound().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_is_refused_after_its_hold_is_one_call_in_the_books() {
+    let (world, client) = of_wire("responses", setup()).await;
+    let chat = |more: Value| {
+        let mut body = json!({"model": MODEL, "messages": [{"role": "user", "content": "x"}]});
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        body.to_string()
+    };
+    let elsewhere = client
+        .request(http::Method::POST, "/chat/completions")
+        .header("x-relay-region", "nowhere")
+        .body(Full::new(chat(json!({})).into()))
+        .unwrap();
+    let untold = post(&client, "/chat/completions", chat(json!({"n": 2}))).await;
+    let elsewhere = client.send(elsewhere).await.unwrap().rest().await;
+    world.hub.command(&["account", "remove", "other"]).await.succeeded();
+    world.look().await;
+    let nobody = post(&client, "/chat/completions", chat(json!({}))).await;
+    assert_eq!(
+        [untold.status, elsewhere.status, nobody.status].map(|status| status.as_u16()),
+        [400, 400, 503]
+    );
+    let rows = world.books().settled(3).await;
+    let told: Vec<_> = rows
+        .iter()
+        .map(|row| (row.status, row.ending.as_str(), row.charged, row.held.is_some()))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            (400, "refused:invalid_request", 0, true),
+            (400, "refused:invalid_request", 0, true),
+            (503, "refused:server_is_overloaded", 0, true)
+        ],
+        "{rows:#?}"
+    );
     world.assert_sound().await;
 }
 
@@ -531,6 +571,85 @@ async fn every_lane_carries_a_tool_round_and_is_billed_as_its_vendor_bills() {
             }
         }
         world.assert_billed_truly().await;
+        world.assert_sound().await;
+    }
+}
+
+/// The same words in the wires that have a count of tokens, and what the answer calls it.
+fn counts(model: &str) -> [(String, Value, &'static str); 2] {
+    let said = "tiktoken is great!";
+    let tool = json!({"type": "object"});
+    [
+        (
+            "/v1/messages/count_tokens".to_owned(),
+            json!({"model": model, "messages": [{"role": "user", "content": said}],
+                "tools": [{"name": "f", "input_schema": tool}]}),
+            "input_tokens",
+        ),
+        (
+            format!("/v1beta/models/{model}:countTokens"),
+            json!({"contents": [{"role": "user", "parts": [{"text": said}]}],
+                "tools": [{"functionDeclarations": [{"name": "f", "parametersJsonSchema": tool}]}]}),
+            "totalTokens",
+        ),
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tokens_are_counted_for_a_client_of_any_wire_whoever_its_vendor_is() {
+    for vendor in VendorWire::ALL {
+        let setup = Setup {
+            models: vec![MODEL.to_owned(), "gpt-4o".to_owned()],
+            ..setup()
+        };
+        let world = at(vendor, setup).await;
+        let poor = world.hub.add_tenant("poor", "0.000000001").await;
+        let poor = world.hub.add_key(&poor).await;
+        let direct = Client::new(&format!("http://{}", world.hub.http()), &poor);
+        let agent = Client::new(&format!("http://{}", world.agent.addr()), &world.agent.key);
+        world.look().await;
+        let mut counted = 0;
+        for model in [MODEL, "gpt-4o"] {
+            for (path, body, name) in counts(model) {
+                let own = match name {
+                    "input_tokens" => VendorWire::Messages,
+                    _ => VendorWire::Gemini,
+                };
+                if vendor == own {
+                    continue;
+                }
+                for client in [&direct, &agent] {
+                    let answer = post(client, &path, body.to_string()).await;
+                    assert_eq!(answer.status, 200, "{vendor:?} {path}: {}", answer.text());
+                    assert_eq!(answer.headers["relay-estimated"], name, "{vendor:?}");
+                    assert_eq!(answer.headers["content-type"], "application/json");
+                    // 18 + 1 bytes of text, 1 + 1 of a name, 17 + 1 of a schema: a token for four bytes, or as GPT-4o
+                    // reads them, six of them the text alone; and a message's four.
+                    let words = if model == MODEL { 10 } else { 13 };
+                    assert_eq!(answer.json(), json!({name: words + 4}), "{vendor:?} {model}");
+                    counted += 1;
+                }
+            }
+        }
+        let (path, _, _) = &counts(MODEL)[usize::from(vendor == VendorWire::Messages)];
+        let answer = post(
+            &direct,
+            path,
+            json!({"model": MODEL, "messages": 7, "contents": 7}).to_string(),
+        )
+        .await;
+        assert_eq!(answer.status, 400, "{}", answer.text());
+        assert!(world.vendor.posts().is_empty(), "the vendor is not asked");
+        let mut rows = world.books().settled(counted + 1).await;
+        let refused = rows.pop().unwrap();
+        assert_eq!(
+            (refused.charged, refused.ending.as_str()),
+            (0, "refused:invalid_request")
+        );
+        for row in rows {
+            assert_eq!((row.charged, row.ending.as_str(), row.usage), (0, "completed", None));
+            assert_eq!(row.status, 200);
+        }
         world.assert_sound().await;
     }
 }

@@ -2,7 +2,7 @@
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use relay_shared::call::CallId;
-use relay_shared::tunnel::{CALL_ID, DROPPED};
+use relay_shared::tunnel::{CALL_ID, DROPPED, ESTIMATED};
 
 /// What the hub gets of a local request's headers: the client's own, without what is about this machine or this hop.
 pub(crate) fn to_hub(local: &HeaderMap, call: CallId) -> HeaderMap {
@@ -22,11 +22,11 @@ pub(crate) fn to_hub(local: &HeaderMap, call: CallId) -> HeaderMap {
     headers
 }
 
-/// What the client gets of an answer's headers: those of the vendor's, the id by which the call is found again, and what of
-/// it the vendor was not told.
+/// What the client gets of an answer's headers: those of the vendor's, the id by which the call is found again, what of it
+/// the vendor was not told, and what the relay answered by estimate.
 pub(crate) fn to_client(hub: &HeaderMap) -> HeaderMap {
     let mut headers = relay_shared::http::from_vendor(hub.clone());
-    for name in [CALL_ID, DROPPED] {
+    for name in [CALL_ID, DROPPED, ESTIMATED] {
         if let Some(said) = hub.get(&name) {
             headers.insert(name, said.clone());
         }

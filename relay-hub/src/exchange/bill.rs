@@ -476,7 +476,7 @@ fn tokens(model: &str, sample: &Sample, bytes: usize) -> Option<Tokens> {
     Some(Tokens::new(all))
 }
 
-fn by_bytes(bytes: usize) -> Tokens {
+pub(super) fn by_bytes(bytes: usize) -> Tokens {
     Tokens::new((bytes as u64).div_ceil(BYTES_PER_TOKEN))
 }
 

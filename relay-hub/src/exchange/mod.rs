@@ -3,6 +3,7 @@
 mod again;
 mod bill;
 pub mod body;
+mod count;
 mod crossing;
 mod dispatch;
 mod drain;
@@ -44,7 +45,7 @@ use crate::{
     identity::{Caller, Credential, Identity},
     ledger::{Ledger, Link},
     refusal::Refused,
-    routing::{Routing, Traces},
+    routing::{Routing, Traces, Unleased},
     token::Tokens,
 };
 
@@ -234,7 +235,11 @@ impl Exchange {
         }
         row.held();
         let traces = traces(&caller, &head.headers, &envelope, (&model, body.plain.as_slice()));
-        let lease = self.routing.lease(permit, &traces).await?;
+        let lease = self.routing.lease(permit, &traces).await;
+        let lease = lease.map_err(|unleased| {
+            let Unleased { permit, refused } = *unleased;
+            dispatch::refuse(permit, (&model, &envelope), record, refused)
+        })?;
         let dispatch = Dispatch {
             call,
             link,

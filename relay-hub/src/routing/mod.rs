@@ -128,6 +128,14 @@ pub struct Lease {
     pub taken: Taken,
 }
 
+/// A call that no account serves, with the permit that is not used.
+pub struct Unleased {
+    /// The slot and the hold.
+    pub permit: Permit,
+    /// What its client is told.
+    pub refused: Refused,
+}
+
 /// A call's wish, as hashes.
 struct Wish<'a> {
     tenant: &'a Arc<Tenant>,
@@ -202,12 +210,15 @@ impl Routing {
     ///
     /// # Errors
     /// The tenant has no account; all are out of use; that of its conversation is gone; the line is full.
-    pub async fn lease(&self, permit: Permit, traces: &Traces<'_>) -> Result<Lease, Refused> {
+    pub async fn lease(&self, permit: Permit, traces: &Traces<'_>) -> Result<Lease, Box<Unleased>> {
         let taken = match self.plain(traces) {
-            Some(taken) => taken,
-            None => self.chosen(traces, true).await?,
+            Some(taken) => Ok(taken),
+            None => self.chosen(traces, true).await,
         };
-        Ok(Lease { permit, taken })
+        match taken {
+            Ok(taken) => Ok(Lease { permit, taken }),
+            Err(refused) => Err(Box::new(Unleased { permit, refused })),
+        }
     }
 
     /// Whether an account of the tenant's is known to serve a model, or might.

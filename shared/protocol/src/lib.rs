@@ -39,6 +39,7 @@ mod translate;
 pub mod turn;
 mod usage;
 mod wire;
+mod words;
 pub mod ws;
 
 pub use bridge::{Asked, Bridge};
@@ -62,3 +63,4 @@ pub use translate::{Translated, Translator, failure, no_lane, translate};
 pub use turn::{Flat, FlatError, Turn};
 pub use usage::{ToolCalls, Usage, UsageSource};
 pub use wire::{Endpoint, ModelPath, Wire};
+pub use words::Words;

@@ -85,7 +85,7 @@ pub fn no_lane(client: Wire, vendor: VendorWire) -> Refusal {
     Refusal::new(Code::InvalidRequest, message)
 }
 
-fn read(client: Wire, body: &[u8], losses: &mut Losses) -> Result<Turn, Invalid> {
+pub(crate) fn read(client: Wire, body: &[u8], losses: &mut Losses) -> Result<Turn, Invalid> {
     match client {
         Wire::Responses => responses::read(body, losses),
         Wire::Chat => chat::read(body, losses),

@@ -39,6 +39,8 @@ pub const ALPN_ENROL: &[u8] = b"relay-enrol/1";
 pub const CALL_ID: http::HeaderName = http::HeaderName::from_static("relay-call-id");
 /// Header of a translated answer: which fields of the request its vendor was not told of.
 pub const DROPPED: http::HeaderName = http::HeaderName::from_static("relay-dropped");
+/// Header of an answer: which of its fields the relay worked out itself, as well as it can.
+pub const ESTIMATED: http::HeaderName = http::HeaderName::from_static("relay-estimated");
 /// Request header that says the bodies are the two directions of a WebSocket: `relay-socket: websocket`.
 pub const SOCKET: http::HeaderName = http::HeaderName::from_static("relay-socket");
 /// Header of the tunnel's 409: this call id came before, and this request was not run.
