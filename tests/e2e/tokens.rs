@@ -106,6 +106,20 @@ async fn a_token_is_accepted_wherever_a_key_is_and_its_rows_name_it() {
     );
     let detail = rows[0].detail.as_ref().unwrap();
     assert_eq!((&detail["project"], &detail["plan"]), (&json!("web"), &json!("free")));
+    let by = ["usage", "--by", "token,project,plan"];
+    let sums = world.hub.json(&by).await;
+    let charged: i64 = rows.iter().map(|row| row.charged).sum();
+    assert_eq!(sums.as_array().unwrap().len(), 1);
+    assert_eq!(
+        [&sums[0]["token"], &sums[0]["project"], &sums[0]["plan"]],
+        [&issued["id"], &json!("web"), &json!("free")]
+    );
+    let told: f64 = sums[0]["charged"].as_str().unwrap().parse().unwrap();
+    assert_eq!((&sums[0]["calls"], (told * 1e9).round() as i64), (&json!(20), charged));
+    let csv = world.hub.command(&[&by[..], &["--csv"]].concat()).await;
+    let begin = format!("{},web,free,20,", issued["id"].as_str().unwrap());
+    let csv = csv.succeeded().stdout;
+    assert!(csv.contains(&begin), "{csv}");
     let sent = world.vendor.posts();
     assert!(
         !sent

@@ -22,8 +22,8 @@ use crate::store::{
 pub(super) struct Calls {
     #[command(flatten)]
     which: Which,
-    /// Sums instead of calls, by what they have in common: tenant, key, device, project, model, upstream_model, account,
-    /// endpoint, ending, day, month, with commas between them; or total.
+    /// Sums instead of calls, by what they have in common: tenant, key, device, token, project, plan, model,
+    /// upstream_model, account, endpoint, ending, day, month, with commas between them; or total.
     #[arg(long, value_name = "WHAT")]
     by: Option<String>,
     /// Sums by tenant and model.

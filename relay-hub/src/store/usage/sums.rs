@@ -19,8 +19,12 @@ pub enum Group {
     Key,
     /// The device's id.
     Device,
+    /// The app token's id.
+    Token,
     /// The tenant's project.
     Project,
+    /// The plan that an app token names.
+    Plan,
     /// The model asked for.
     Model,
     /// The model at the vendor.
@@ -39,11 +43,13 @@ pub enum Group {
 
 impl Group {
     /// Every one.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::Tenant,
         Self::Key,
         Self::Device,
+        Self::Token,
         Self::Project,
+        Self::Plan,
         Self::Model,
         Self::UpstreamModel,
         Self::Account,
@@ -59,7 +65,9 @@ impl Group {
             Self::Tenant => "tenant",
             Self::Key => "key",
             Self::Device => "device",
+            Self::Token => "token",
             Self::Project => "project",
+            Self::Plan => "plan",
             Self::Model => "model",
             Self::UpstreamModel => "upstream_model",
             Self::Account => "account",
@@ -75,7 +83,9 @@ impl Group {
             Self::Tenant => "coalesce((SELECT name FROM tenant WHERE id = u.tenant), u.tenant)",
             Self::Key => "CASE WHEN substr(u.caller, 1, 4) = 'key_' THEN u.caller END",
             Self::Device => "CASE WHEN substr(u.caller, 1, 4) = 'dev_' THEN u.caller END",
+            Self::Token => "CASE WHEN substr(u.caller, 1, 4) = 'tok_' THEN u.caller END",
             Self::Project => "json_extract(u.detail, '$.project')",
+            Self::Plan => "json_extract(u.detail, '$.plan')",
             Self::Model => "u.model",
             Self::UpstreamModel => "u.upstream_model",
             Self::Account => "coalesce((SELECT name FROM vendor_account WHERE id = u.account), u.account)",
