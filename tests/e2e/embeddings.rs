@@ -174,3 +174,20 @@ async fn embeddings_are_refused_as_other_calls_are() {
     );
     world.assert_sound().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_embeddings_of_a_fresh_hub_have_their_price() {
+    let world = world().await;
+    let [_, (_, client)] = ways(&world);
+    let body = json!({"model": "text-embedding-3-small", "input": "The food was good."});
+    world.vendor.next(openai(1_000));
+    assert_eq!(post(&client, PATH, &body).await.status, 200);
+    let path = "/v1beta/models/gemini-embedding-001:embedContent";
+    let body = json!({"content": {"parts": [{"text": "The food was good."}]}});
+    world.vendor.next(gemini(Some(1_000)));
+    assert_eq!(post(&client, path, &body).await.status, 200);
+    let rows = world.books().settled(2).await;
+    let charged: Vec<_> = rows.iter().map(|row| row.charged).collect();
+    assert_eq!(charged, [20_000, 150_000], "{rows:#?}");
+    world.assert_sound().await;
+}

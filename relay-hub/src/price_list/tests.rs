@@ -17,7 +17,9 @@ fn the_shipped_list_is_sound() {
             let mut below = &tariff.base;
             for rates in [below].into_iter().chain(tariff.long.iter().map(|long| &long.rates)) {
                 assert!(rates.cached <= rates.input, "{}", row.model);
-                assert!(rates.input < rates.output, "{}", row.model);
+                let embeds = row.max_output.get() == 1;
+                assert_eq!(rates.output < rates.input, embeds, "{}", row.model);
+                assert!(!embeds || rates.output == "0".parse().unwrap(), "{}", row.model);
                 assert!(rates.cache_write_long.is_none_or(|long| long >= rates.cache_write));
                 assert_eq!(rates.dearer(below), *rates, "more input costs more: {}", row.model);
                 below = rates;
@@ -43,6 +45,14 @@ fn the_shipped_list_is_sound() {
         (fast.base.input.to_string(), fast.long[0].rates.output.to_string()),
         ("4.00".into(), "30.00".into())
     );
+    for (model, price) in [
+        ("text-embedding-3-small", "0.02"),
+        ("text-embedding-3-large", "0.13"),
+        ("text-embedding-ada-002", "0.1"),
+        ("gemini-embedding-001", "0.15"),
+    ] {
+        assert_eq!(find(model).price.standard.base.input, price.parse().unwrap(), "{model}");
+    }
     for model in ["gpt-5.5", "gpt-5-mini", "gpt-4.1", "gpt-4o", "o3", "o4-mini"] {
         find(model);
     }

@@ -20,6 +20,13 @@ pub struct ModelCard {
     pub max_output: Tokens,
 }
 
+impl ModelCard {
+    /// It makes vectors and no words: there is no output to speak of.
+    const fn embeds(&self) -> bool {
+        self.max_output.get() <= 1
+    }
+}
+
 /// `{"object":"list","data":[…]}`, in the order given.
 #[must_use]
 pub fn openai_list(models: &[ModelCard]) -> Bytes {
@@ -28,11 +35,12 @@ pub fn openai_list(models: &[ModelCard]) -> Bytes {
     Bytes::from(json!({ "object": "list", "data": data }).to_string())
 }
 
-/// `{"data":[…],"has_more":false,…}`, in the order given. All of it is one page.
+/// `{"data":[…],"has_more":false,…}`, in the order given. All of it is one page. Anthropic has no embeddings.
 #[must_use]
 pub fn anthropic_list(models: &[ModelCard]) -> Bytes {
     let entry = |card: &ModelCard| json!({ "type": "model", "id": card.id, "display_name": card.id, "created_at": UNKNOWN_TIME });
-    let data: Vec<Value> = models.iter().map(entry).collect();
+    let models: Vec<_> = models.iter().filter(|card| !card.embeds()).collect();
+    let data: Vec<Value> = models.iter().copied().map(entry).collect();
     let (first, last) = (models.first().map(|card| &card.id), models.last().map(|card| &card.id));
     Bytes::from(json!({ "data": data, "has_more": false, "first_id": first, "last_id": last }).to_string())
 }
@@ -49,22 +57,25 @@ pub fn gemini_list(models: &[ModelCard]) -> Bytes {
             "displayName": card.id,
             "inputTokenLimit": card.context,
             "outputTokenLimit": card.max_output,
-            "supportedGenerationMethods": ["generateContent", "countTokens"],
+            "supportedGenerationMethods": if card.embeds() { EMBEDS } else { GENERATES },
         })
     };
     let models: Vec<Value> = models.iter().map(entry).collect();
     Bytes::from(json!({ "models": models }).to_string())
 }
 
+const GENERATES: &[&str] = &["generateContent", "countTokens"];
+const EMBEDS: &[&str] = &["embedContent", "countTokens"];
+
 /// `{"models":[…]}` with every field that Codex 0.169 requires, in the order given, which is that of its menu.
 ///
 /// A model that Codex brings itself is left out: an entry would replace Codex's own prompt and tools for it, and
-/// without one Codex keeps them (measured with 0.169).
+/// without one Codex keeps them (measured with 0.169). So is one that writes no words.
 #[must_use]
 pub fn codex_catalog(models: &[ModelCard]) -> Bytes {
     let entries: Vec<Value> = models
         .iter()
-        .filter(|card| !is_codex_own(&card.id))
+        .filter(|card| !is_codex_own(&card.id) && !card.embeds())
         .enumerate()
         .map(|(place, card)| codex_entry(place, card))
         .collect();
@@ -208,6 +219,32 @@ mod tests {
         let catalogue: Value = serde_json::from_slice(&catalogue).unwrap();
         assert_eq!(catalogue["models"].as_array().unwrap().len(), 1);
         assert_eq!(catalogue["models"][0]["slug"], "gpt-5.2-codex");
+    }
+
+    #[test]
+    fn a_model_that_makes_vectors_is_told_to_those_who_can_ask_it() {
+        let mut cards = cards();
+        cards[0].max_output = Tokens::new(1);
+        let read = |list: Bytes| serde_json::from_slice::<Value>(&list).unwrap();
+        let names = |list: &Value, key: &str| -> Vec<String> {
+            let of = |model: &Value| model[key].as_str().unwrap().to_owned();
+            let models = list.get("data").unwrap_or(&list["models"]).as_array().unwrap();
+            models.iter().map(of).collect()
+        };
+        let x = "gpt-\"x\"";
+        assert_eq!(names(&read(openai_list(&cards)), "id"), ["gpt-5", x]);
+        let anthropic = read(anthropic_list(&cards));
+        assert_eq!(
+            (names(&anthropic, "id"), &anthropic["first_id"]),
+            (vec![x.to_owned()], &json!(x))
+        );
+        assert_eq!(names(&read(codex_catalog(&cards)), "slug"), [x]);
+        let gemini = read(gemini_list(&cards));
+        let methods = |at: usize| gemini["models"][at]["supportedGenerationMethods"][0].clone();
+        assert_eq!(
+            (methods(0), methods(1)),
+            (json!("embedContent"), json!("generateContent"))
+        );
     }
 
     #[test]
