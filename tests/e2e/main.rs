@@ -10,6 +10,7 @@ mod aborts;
 mod accounts;
 mod answers;
 mod architecture;
+mod aside;
 mod bad_input;
 mod bedrock;
 mod bridge;

@@ -12,7 +12,9 @@ use super::{
     Ask, Decision, Light, Routing, Wish, choose,
     fleet::{Fleet, Need},
     names::{self, Kind},
-    random, refusals,
+    random,
+    range::Fit,
+    refusals,
     seat::{Seat, Standing},
 };
 use crate::{
@@ -284,6 +286,18 @@ impl Taken {
     /// Whether it is to be remembered who made an answer's reasoning.
     pub fn remembers_reasoning(&self) -> bool {
         self.course.as_ref().is_some_and(|course| course.has_others)
+    }
+
+    /// Whether this account serves a model, on a socket, and no other of the tenant's fits it better.
+    pub fn serves(&self, tenant: &TenantId, model: &str) -> bool {
+        let fleet = self.routing.fleet();
+        let need = Need {
+            wire: Wire::Responses,
+            model: Some(model),
+        };
+        let fit = fleet.seat(&self.account.id).map(|seat| seat.range.fit(Some(model)));
+        // An account that is gone is told of where it is taken.
+        fit.is_none_or(|fit| fit > Fit::Unfit && fit >= fleet.pool(tenant, need).fit)
     }
 
     /// Resolves when the account is no longer this tenant's: disabled, removed, or shared with others.

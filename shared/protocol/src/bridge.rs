@@ -94,7 +94,7 @@ impl Bridge {
         let mut items = match (create.previous_response_id.as_deref(), self.last.take()) {
             (None, _) => String::new(),
             (Some(id), Some(last)) if last.id == id => last.items,
-            (Some(_), _) => return Ok(Asked::Told(vec![unknown()])),
+            (Some(_), _) => return Ok(Asked::Told(vec![Self::unknown()])),
         };
         join(&mut items, &elements(create.input));
         self.asked = items;
@@ -116,6 +116,22 @@ impl Bridge {
         }
         messages.iter().for_each(|message| self.note(message));
         messages
+    }
+
+    /// Whether this is the id of the last answer.
+    #[must_use]
+    pub fn knows(&self, id: &str) -> bool {
+        self.last.as_ref().is_some_and(|last| last.id == id)
+    }
+
+    /// What OpenAI says to an id that it does not know: its clients send the whole conversation then.
+    #[must_use]
+    pub fn unknown() -> Vec<u8> {
+        let told = json!({"type": "error", "status": 400, "error": {
+            "type": "invalid_request_error", "code": "previous_response_not_found", "param": "previous_response_id",
+            "message": "The previous response is not known on this connection; send the whole input.",
+        }});
+        told.to_string().into_bytes()
     }
 
     /// An answer that ends a call stands behind the next one.
@@ -158,15 +174,6 @@ impl Bridge {
         messages.iter().for_each(|message| self.note(message));
         messages
     }
-}
-
-/// What OpenAI says to it: its clients send the whole conversation then.
-fn unknown() -> Vec<u8> {
-    let told = json!({"type": "error", "status": 400, "error": {
-        "type": "invalid_request_error", "code": "previous_response_not_found", "param": "previous_response_id",
-        "message": "The previous response is not known on this connection; send the whole input.",
-    }});
-    told.to_string().into_bytes()
 }
 
 /// The elements of a list; of a text the message that it stands for.

@@ -42,13 +42,7 @@ pub(super) async fn tell(end: End, is_running: bool, socket: &str, mut to_client
         // Going away: clients connect again, and find another account.
         End::Withdrawn => Some((1001, None)),
         End::Violation(code) => Some((code, None)),
-        End::VendorGone => Some((
-            1011,
-            Some(Refusal::new(
-                Code::UpstreamBroke,
-                "The upstream broke off before the answer was complete.",
-            )),
-        )),
+        End::VendorGone => Some((1011, Some(broke()))),
         End::VendorSilent => Some((
             1011,
             Some(Refusal::new(
@@ -80,6 +74,14 @@ pub(super) async fn tell(end: End, is_running: bool, socket: &str, mut to_client
         drop(to_client.send(encode_close(code, "", None)).await);
     }
     to_client.end().await;
+}
+
+/// What the client of an answer is told that its vendor did not end.
+pub(super) fn broke() -> Refusal {
+    Refusal::new(
+        Code::UpstreamBroke,
+        "The upstream broke off before the answer was complete.",
+    )
 }
 
 pub(super) const fn ending(end: End) -> Ending {

@@ -1,10 +1,12 @@
 //! A WebSocket of the Responses wire: one client's socket on one vendor's socket of one account.
 //! The client is told that its socket is up only when the vendor's is. Where the account speaks another wire, the calls on
-//! the socket go by HTTP, each as if it had come so.
+//! the socket go by HTTP, each as if it had come so; so do those for a model that another account serves.
 
 mod bridge;
+mod calls;
 mod close;
 mod ends;
+mod from_client;
 mod session;
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
@@ -18,7 +20,7 @@ use hyper::{body::Incoming, upgrade::OnUpgrade};
 use relay_protocol::{Code, Endpoint, Refusal, Wire};
 use relay_shared::http::{from_vendor, to_vendor};
 
-use self::{bridge::Bridged, session::Session};
+use self::{bridge::Bridged, calls::Calls, session::Session};
 use super::{
     Exchange, Inbound, TOLD_MODEL,
     body::{ClientBody, ReplyBody},
@@ -79,7 +81,13 @@ impl Exchange {
         };
         let taken = self.routing.socket(&traces).await?;
         if !taken.account.speaks(Wire::Responses) {
-            let bridged = Bridged::new(self.clone(), caller, ticket, head, (call, link, address));
+            let bridged = Bridged {
+                tenant: caller.tenant.clone(),
+                calls: Calls::new(self.clone(), caller, head, (link, address)),
+                ticket,
+                socket: call,
+                most: self.limits.body_bytes,
+            };
             let (client, response) = ends::client(socket, std::mem::take(body), HeaderMap::new());
             if let Some(client) = client {
                 self.tasks.spawn("bridge", bridged.run(client));
@@ -103,7 +111,15 @@ impl Exchange {
         self.hide_model(&mut answer.headers);
         let (client, response) = ends::client(socket, std::mem::take(body), answer.headers);
         let Some(client) = client else { return Ok(response) };
-        let session = Session::new(self.clone(), caller, ticket, (taken, way, local), (call, link, address));
+        let aside = Calls::new(self.clone(), caller.clone(), head, (link, address));
+        let session = Session::new(
+            self.clone(),
+            caller,
+            ticket,
+            aside,
+            (taken, way, local),
+            (call, link, address),
+        );
         self.tasks.spawn("socket", session.run(client, vendor));
         Ok(response)
     }

@@ -1,4 +1,5 @@
-//! A running socket, and from the vendor to its client: each answer's end waits for its settlement. Knows no transport.
+//! A running socket, and from the vendor to its client: each answer's end waits for its settlement. A call for a model that
+//! another account serves goes there aside, while the vendor's socket stays. Knows no transport.
 
 mod up;
 
@@ -20,10 +21,13 @@ use relay_protocol::{
     ws::{Item, Messages, encode_text},
 };
 use relay_shared::call::CallId;
+use tokio::sync::Notify;
 
 use super::{
+    calls::Calls,
     close::{End, ending, tell},
     ends::{ClientEnd, Sink, Source, split},
+    from_client::FromClient,
 };
 use crate::{
     admission::{SocketTicket, Ticket},
@@ -57,8 +61,11 @@ pub(super) struct Session {
     started: Instant,
     /// Milliseconds after `started` at which the vendor was last heard.
     heard: AtomicU64,
-    /// Calls whose last event is not sent yet.
+    /// Calls whose last event is not sent yet, and who waits until there is none.
     open: AtomicU64,
+    idle: Notify,
+    /// The calls that go elsewhere; one that runs has the lock.
+    aside: tokio::sync::Mutex<Calls>,
     /// The account is no longer the tenant's: the socket ends with the answer that runs.
     is_withdrawn: AtomicBool,
 }
@@ -82,6 +89,7 @@ impl Session {
         exchange: Arc<Exchange>,
         caller: Caller,
         ticket: SocketTicket,
+        aside: Calls,
         (taken, way, local): (Taken, Arc<str>, IpAddr),
         (socket, link, address): (CallId, Link, IpAddr),
     ) -> Self {
@@ -100,14 +108,17 @@ impl Session {
             started,
             heard,
             open: AtomicU64::new(0),
+            idle: Notify::new(),
+            aside: tokio::sync::Mutex::new(aside),
             is_withdrawn: AtomicBool::new(false),
         }
     }
 
     pub(super) async fn run(mut self, client: ClientEnd, vendor: TokioIo<Upgraded>) {
-        let Ok((mut from_client, to_client)) = client.open().await else {
+        let Ok((from_client, to_client)) = client.open().await else {
             return;
         };
+        let mut from_client = FromClient::new(from_client, self.exchange.limits.body_bytes);
         let (source, mut to_vendor) = split(vendor);
         let mut from_vendor = FromVendor {
             source,
@@ -151,6 +162,7 @@ impl Session {
                 Some(Item::Binary { .. } | Item::Control { .. } | Item::Close { .. }) => Ok(()),
             };
             if let Err(end) = heard {
+                self.aside_is_over().await;
                 return end;
             }
             let mut is_last = false;
@@ -176,17 +188,36 @@ impl Session {
             if is_close && !self.turns().is_empty() {
                 return End::VendorGone;
             }
+            if is_close {
+                self.aside_is_over().await;
+            }
             if to_client.lock().await.send(raw).await.is_err() {
                 return End::ClientGone;
             }
             if is_close {
                 return End::Closed;
             }
-            let was_only = is_last && self.open.fetch_sub(1, Ordering::SeqCst) == 1;
-            if was_only && self.is_withdrawn.load(Ordering::SeqCst) {
-                return End::Withdrawn;
+            if is_last && let Err(end) = self.sent() {
+                return end;
             }
         }
+    }
+
+    /// The last event of an answer is sent.
+    fn sent(&self) -> Result<(), End> {
+        if self.open.fetch_sub(1, Ordering::SeqCst) > 1 {
+            return Ok(());
+        }
+        self.idle.notify_one();
+        match self.is_withdrawn.load(Ordering::SeqCst) {
+            true => Err(End::Withdrawn),
+            false => Ok(()),
+        }
+    }
+
+    /// What the vendor does to its socket ends no answer of another one's.
+    async fn aside_is_over(&self) {
+        drop(self.aside.lock().await);
     }
 
     /// The hold of the answer that runs grows with it, and the books learn how far it came.

@@ -1,17 +1,18 @@
-//! From the client to the vendor: each `response.create` gets its own hold before it leaves. Knows no answer.
+//! From the client to the vendor: each `response.create` gets its own hold before it leaves, or goes to another account.
+//! Knows no answer of the vendor's.
 
 use std::{
-    pin::pin,
     sync::{PoisonError, atomic::Ordering},
     time::Instant,
 };
 
 use bytes::Bytes;
 use relay_protocol::{
-    Code, Endpoint, Envelope, Frame, Meter, Payload, Refusal, Tokens, Wire,
-    ws::{Item, Messages, encode_text},
+    Bridge, Code, Endpoint, Envelope, Frame, Meter, Payload, Refusal, Tokens, Wire,
+    ws::{Item, encode_text},
 };
 use relay_shared::call::CallId;
+use tokio::sync::Mutex;
 
 use super::{Session, TURNS, Turn};
 use crate::{
@@ -22,64 +23,104 @@ use crate::{
         bill::{ANSWER_SAMPLE, Bill, kept},
         record::Record,
         socket::{
-            close::End,
-            ends::{Sink, Source},
+            close::{End, broke},
+            ends::Sink,
+            from_client::{FromClient, send},
         },
     },
     refusal::Refused,
 };
 
 impl Session {
-    pub(super) async fn upwards(
-        &self,
-        from: &mut Source,
-        to_vendor: &mut Sink,
-        to_client: &tokio::sync::Mutex<Sink>,
-    ) -> End {
-        let mut messages = Messages::new(self.exchange.limits.body_bytes);
-        let mut from = Ahead { from, chunk: None };
+    pub(super) async fn upwards(&self, from: &mut FromClient, to_vendor: &mut Sink, to_client: &Mutex<Sink>) -> End {
         loop {
-            let Some(chunk) = from.next().await else {
-                return End::ClientGone;
+            let up = match from.next().await {
+                Ok(Item::Text { raw, text }) => self.said(raw, &text, from, to_client).await,
+                Ok(Item::Binary { raw } | Item::Control { raw, .. }) => Ok(Some(raw)),
+                Ok(Item::Close { .. }) if self.drains() => return End::ClientClosed,
+                Ok(Item::Close { raw, .. }) => {
+                    let sent = to_vendor.send(raw).await;
+                    return sent.map_or(End::VendorGone, |()| End::ClientClosed);
+                }
+                Err(end) => return end,
             };
-            let items = match messages.push(chunk) {
-                Ok(items) => items,
-                Err(error) => return End::Violation(error.close_code()),
-            };
-            for item in items {
-                let (raw, is_close) = match item {
-                    Item::Text { raw, text } => match from.unless_gone(self.admit(&text)).await {
-                        Ok(Ok(edited)) => (edited.unwrap_or(raw), false),
-                        Ok(Err(refused)) => {
-                            let told = encode_text(&refused.public.socket_frame(&self.socket.to_string()), None);
-                            if to_client.lock().await.send(told).await.is_err() {
-                                return End::ClientGone;
-                            }
-                            continue;
-                        }
-                        Err(end) => return end,
-                    },
-                    Item::Binary { raw } | Item::Control { raw, .. } => (raw, false),
-                    Item::Close { raw, .. } => (raw, true),
-                };
-                if is_close && self.drains() {
-                    return End::ClientClosed;
+            match up {
+                Ok(Some(raw)) => {
+                    if to_vendor.send(raw).await.is_err() {
+                        return End::VendorGone;
+                    }
                 }
-                if to_vendor.send(raw).await.is_err() {
-                    return End::VendorGone;
-                }
-                if is_close {
-                    return End::ClientClosed;
-                }
+                Ok(None) => {}
+                Err(end) => return end,
             }
         }
     }
 
-    /// Lets one text message go up: a call with its hold, or anything else as it is. `Some` when it was edited.
-    async fn admit(&self, text: &Payload) -> Result<Option<Bytes>, Refused> {
-        let Frame::Create(mut envelope) = Frame::read(text.as_slice())? else {
-            return Ok(None);
+    /// A text message, of which `raw` are the bytes: what goes up of it, if anything does.
+    async fn said(
+        &self,
+        raw: Bytes,
+        text: &Payload,
+        from: &mut FromClient,
+        to_client: &Mutex<Sink>,
+    ) -> Result<Option<Bytes>, End> {
+        let refused = match Frame::read(text.as_slice()) {
+            Ok(Frame::Other) => return Ok(Some(raw)),
+            Ok(Frame::Create(envelope)) if self.is_aside(&envelope).await => {
+                return self.aside(text, from, to_client).await.map(|()| None);
+            }
+            Ok(Frame::Create(envelope)) if self.aside.lock().await.are_behind(&envelope) => {
+                // What another account said is nothing that this vendor knows.
+                return send(to_client, &Bridge::unknown()).await.map(|()| None);
+            }
+            Ok(Frame::Create(envelope)) => match from.unless_gone(self.admit(envelope, text)).await? {
+                Ok(edited) => return Ok(Some(edited.unwrap_or(raw))),
+                Err(refused) => refused,
+            },
+            Err(error) => error.into(),
         };
+        self.refuse(&refused, to_client).await.map(|()| None)
+    }
+
+    async fn refuse(&self, refused: &Refused, to_client: &Mutex<Sink>) -> Result<(), End> {
+        send(to_client, &refused.public.socket_frame(&self.socket.to_string())).await
+    }
+
+    /// Whether another account serves the model that is asked for, and this one does not.
+    async fn is_aside(&self, envelope: &Envelope) -> bool {
+        let Exchange {
+            identity, catalogue, ..
+        } = self.exchange.as_ref();
+        // Whoever may not call, and a model that is not known, is refused where it is admitted.
+        let Ok(caller) = identity.again(&self.caller) else {
+            return false;
+        };
+        let model = catalogue.model(&caller, &envelope.model).await;
+        model.is_ok_and(|model| !self.taken.serves(caller.tenant_id(), &model.upstream))
+    }
+
+    /// A call that goes elsewhere, after the answers that still run here.
+    async fn aside(&self, text: &Payload, from: &mut FromClient, to_client: &Mutex<Sink>) -> Result<(), End> {
+        let turn = async {
+            while self.open.load(Ordering::SeqCst) > 0 {
+                self.idle.notified().await;
+            }
+            let mut aside = self.aside.lock().await;
+            self.open.fetch_add(1, Ordering::SeqCst);
+            aside.turn(text, to_client).await
+        };
+        match from.attended(to_client, turn).await? {
+            // Of the one account, and not of this socket's.
+            Err(End::VendorGone) => {
+                self.refuse(&broke().into(), to_client).await?;
+            }
+            done => done?,
+        }
+        self.sent()
+    }
+
+    /// Lets a call go up with its hold. `Some` when it was edited.
+    async fn admit(&self, mut envelope: Envelope, text: &Payload) -> Result<Option<Bytes>, Refused> {
         envelope.behind = self.behind(&envelope);
         let call = CallId::random();
         let mut record = Some(Record::begin(
@@ -183,34 +224,6 @@ impl Session {
         let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         let (id, tokens) = last.as_ref()?;
         envelope.goes_on_only_from(id).then_some(*tokens)
-    }
-}
-
-/// A client's bytes, of which one chunk may be read before its turn.
-struct Ahead<'a> {
-    from: &'a mut Source,
-    chunk: Option<Bytes>,
-}
-
-impl Ahead<'_> {
-    async fn next(&mut self) -> Option<Bytes> {
-        match self.chunk.take() {
-            Some(chunk) => Some(chunk),
-            None => self.from.next().await,
-        }
-    }
-
-    /// Does something that may wait in line, as long as the client is there: one that leaves gives its place up.
-    async fn unless_gone<T>(&mut self, work: impl Future<Output = T>) -> Result<T, End> {
-        let mut work = pin!(work);
-        if self.chunk.is_none() {
-            tokio::select! {
-                biased;
-                done = &mut work => return Ok(done),
-                chunk = self.from.next() => self.chunk = Some(chunk.ok_or(End::ClientGone)?),
-            }
-        }
-        Ok(work.await)
     }
 }
 
