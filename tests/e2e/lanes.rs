@@ -653,3 +653,58 @@ async fn tokens_are_counted_for_a_client_of_any_wire_whoever_its_vendor_is() {
         world.assert_sound().await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_conversation_is_shortened_for_codex_whoever_its_vendor_is() {
+    for vendor in VendorWire::ALL
+        .into_iter()
+        .filter(|vendor| *vendor != VendorWire::Responses)
+    {
+        let world = at(vendor, setup()).await;
+        let direct = Client::new(&format!("http://{}/v1", world.hub.http()), &world.key);
+        for client in [&direct, &world.through_agent()] {
+            let user = json!({"type": "message", "role": "user", "content": [{"type": "input_text", "text": "Find the marmalade."}]});
+            let input = json!([user,
+                {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "I look in the pantry."}]},
+                {"type": "function_call", "call_id": "1", "name": "look", "arguments": "{}"},
+                {"type": "function_call_output", "call_id": "1", "output": "Two jars."}]);
+            let tools = json!([{"type": "function", "name": "look", "parameters": {"type": "object"}}]);
+            let body = json!({"model": MODEL, "instructions": "Be brief.", "input": input, "tools": tools, "parallel_tool_calls": true});
+            world.vendor.next(Script::message("Two jars were found. ").usage(USAGE));
+            let answer = post(client, "/responses/compact", body.to_string()).await;
+            assert_eq!(answer.status, 200, "{vendor:?}: {}", answer.text());
+            let compacted = answer.json();
+            assert_eq!(compacted["object"], "response.compaction", "{vendor:?}");
+            let output = compacted["output"].as_array().unwrap();
+            assert_eq!(
+                (output.len(), &output[0], &output[1]["type"]),
+                (2, &user, &json!("compaction"))
+            );
+            assert_eq!(compacted["usage"]["output_tokens"], USAGE.output);
+            let asked = String::from_utf8(world.vendor.posts().pop().unwrap().body.to_vec()).unwrap();
+            assert!(
+                asked.contains("Summarise this conversation") && asked.contains("Two jars."),
+                "{asked}"
+            );
+
+            let mut next = compacted["output"].clone();
+            next[1]["type"] = json!("compaction_summary");
+            world.vendor.next(Script::message("They are on the shelf. "));
+            let answer = post(client, "/responses", json!({"model": MODEL, "input": next}).to_string()).await;
+            assert_eq!(answer.status, 200, "{vendor:?}: {}", answer.text());
+            let asked = String::from_utf8(world.vendor.posts().pop().unwrap().body.to_vec()).unwrap();
+            assert!(
+                asked.contains("Find the marmalade.") && asked.contains("Two jars were found."),
+                "{asked}"
+            );
+            assert!(!asked.contains("in the pantry"), "{asked}");
+        }
+        let rows = world.books().settled(4).await;
+        assert!(
+            rows.iter()
+                .any(|row| row.endpoint == "/v1/responses/compact" && row.charged > 0)
+        );
+        world.assert_billed_truly().await;
+        world.assert_sound().await;
+    }
+}

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, header, response::Parts};
 use relay_protocol::{
-    Code, Endpoint, Envelope, Framing, Lane, Payload, Refusal, Reply, Target, Translated, Translator, Usage,
+    Code, Compact, Endpoint, Envelope, Framing, Lane, Payload, Refusal, Reply, Target, Translated, Translator, Usage,
     VendorWire, Wire, failure, translate,
 };
 use relay_shared::{call::CallId, tunnel::DROPPED};
@@ -28,6 +28,8 @@ pub(super) struct Crossing {
     call: CallId,
     dropped: Option<HeaderValue>,
     translator: Translator,
+    /// The answer is to be what is left of a conversation.
+    compact: Option<Compact>,
 }
 
 /// A request that has crossed.
@@ -59,15 +61,24 @@ impl Crossed {
         let Some(Lane::Translate(vendor)) = account.lane(client, &model.upstream) else {
             return Ok(None);
         };
+        if !generates(envelope.endpoint) {
+            return Err(no_such(envelope.endpoint, vendor));
+        }
+        let (compact, body) = match envelope.endpoint {
+            Endpoint::Compact => {
+                // Its answer is one document, whatever else is asked for.
+                envelope.stream = false;
+                let (compact, body) = Compact::read(body.as_slice())?;
+                (Some(compact), Payload::new(body))
+            }
+            _ => (None, body.clone()),
+        };
         let target = Target {
             model: &model.upstream,
             is_openai: matches!(account.vendor, VendorKind::OpenAi | VendorKind::Azure),
             is_streamed: envelope.stream,
             max_output: model.max_output,
         };
-        if !generates(envelope.endpoint) {
-            return Err(no_such(envelope.endpoint, vendor));
-        }
         // A vendor that has paths of its own goes by the model.
         let endpoint = vendor.endpoint(envelope.stream).unwrap_or(Endpoint::Messages);
         let Translated {
@@ -92,6 +103,7 @@ impl Crossed {
                 call,
                 dropped: dropped.and_then(|dropped| HeaderValue::from_str(&dropped).ok()),
                 translator,
+                compact,
             }),
             headers: head(vendor, envelope.stream),
             payload: Payload::new(body),
@@ -117,12 +129,12 @@ impl Crossed {
 const fn generates(endpoint: Endpoint) -> bool {
     match endpoint {
         Endpoint::Responses
+        | Endpoint::Compact
         | Endpoint::ChatCompletions
         | Endpoint::Messages
         | Endpoint::Generate
         | Endpoint::StreamGenerate => true,
-        Endpoint::Compact
-        | Endpoint::Embeddings
+        Endpoint::Embeddings
         | Endpoint::Models
         | Endpoint::CountTokens
         | Endpoint::CountGeminiTokens
@@ -185,7 +197,14 @@ impl Crossing {
     /// What the client gets of a whole answer.
     pub(super) fn whole(self, body: &[u8], usage: Option<Usage>) -> Response<ReplyBody> {
         let (head, client, call) = (self.head(false), self.client, self.call);
-        match self.translator.whole(body, usage) {
+        let told = self.translator.whole(body, usage);
+        let told = told.and_then(|body| match &self.compact {
+            None => Ok(body),
+            Some(compact) => compact
+                .whole(&body)
+                .ok_or_else(|| Refusal::new(Code::UpstreamBroke, "The upstream's answer is none.")),
+        });
+        match told {
             Ok(body) => Response::from_parts(head, ReplyBody::whole(Bytes::from(body))),
             Err(refused) => refusal(&refused.into(), client, call),
         }

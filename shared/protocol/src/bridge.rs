@@ -10,7 +10,7 @@ use serde_json::{json, value::RawValue};
 use crate::codec::{Framing, Outbox, Reply, WriteAnswer as _};
 use crate::envelope::EnvelopeError;
 use crate::event::{Event, Stop};
-use crate::responses::Writer;
+use crate::responses::{Writer, elements, join};
 use crate::splice::with_members;
 use crate::sse::split::Split;
 use crate::usage::Usage;
@@ -174,23 +174,6 @@ impl Bridge {
         messages.iter().for_each(|message| self.note(message));
         messages
     }
-}
-
-/// The elements of a list; of a text the message that it stands for.
-fn elements(items: Option<&RawValue>) -> Cow<'_, str> {
-    let text = items.map_or("", |items| items.get().trim());
-    match text.strip_prefix('[').and_then(|text| text.strip_suffix(']')) {
-        Some(elements) => elements.trim().into(),
-        None if text.is_empty() || text == "null" => "".into(),
-        None => format!(r#"{{"role":"user","content":{text}}}"#).into(),
-    }
-}
-
-fn join(items: &mut String, more: &str) {
-    if !items.is_empty() && !more.is_empty() {
-        items.push(',');
-    }
-    items.push_str(more);
 }
 
 #[cfg(test)]

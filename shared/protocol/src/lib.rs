@@ -54,6 +54,7 @@ pub use members::Invalid;
 pub use payload::Payload;
 pub use prefix::{Family, Prefix};
 pub use refusal::{Code, Rate, RateUnit, Refusal, Rendered};
+pub use responses::Compact;
 pub use sample::Sample;
 pub use splice::with_members;
 pub use tap::{Ending, Meter, Observed, Piece, Pieces, Shape, Tap, TapOptions};

@@ -2,14 +2,18 @@
 //! Source: <https://platform.openai.com/docs/api-reference/responses> (2026-11).
 
 mod ask;
+mod compact;
 mod compaction;
 mod item;
+mod list;
 mod read;
 mod request;
 mod write;
 
 pub(crate) use self::ask::write;
+pub use self::compact::Compact;
 pub(crate) use self::compaction::ask_in_words;
+pub(crate) use self::list::{elements, join};
 pub(crate) use self::read::Reader;
 pub(crate) use self::request::read;
 pub(crate) use self::write::Writer;

@@ -36,7 +36,7 @@ pub fn translate(client: Wire, vendor: VendorWire, body: &[u8], target: &Target<
     let mut losses = Losses::default();
     let _ = Lane::between(client, vendor).ok_or_else(|| no_lane(client, vendor))?;
     let mut turn = read(client, body, &mut losses)?;
-    let is_summary = client == Wire::Responses && responses::ask_in_words(&mut turn);
+    let is_summary = client == Wire::Responses && responses::ask_in_words(&mut turn, vendor);
     let mut flat = match vendor {
         VendorWire::Responses => Flat::default(),
         VendorWire::Chat | VendorWire::Messages | VendorWire::Gemini | VendorWire::Converse => Flat::make(&mut turn)

@@ -2,6 +2,7 @@
 //! summary in words, which the client keeps in the place of the lock.
 
 use super::request::{foreign, is_of_type};
+use crate::lane::VendorWire;
 use crate::members::{Field, Invalid, Members};
 use crate::turn::{Choice, Message, Part, Role, Turn};
 
@@ -31,15 +32,17 @@ pub(super) fn made(item: &mut Members<'_>) -> Result<Option<Message>, Invalid> {
 }
 
 /// Has a vendor of another wire asked in words, where the request ends with the wish. Whether it does.
-pub(crate) fn ask_in_words(turn: &mut Turn) -> bool {
+pub(crate) fn ask_in_words(turn: &mut Turn, vendor: VendorWire) -> bool {
     let last = turn.messages.last_mut().and_then(|message| message.parts.last_mut());
     let Some(part) = last.filter(|part| matches!(part, Part::Foreign(item) if is_of_type(item, "compaction_trigger")))
     else {
         return false;
     };
     *part = Part::text(ASKED);
-    // It has tools, which some vendors want to see for the sake of the calls before; it is not to call any.
-    turn.choice = (!turn.tools.is_empty()).then_some(Choice::None);
+    // It has tools, which some vendors want to see for the sake of the calls before; it is not to call any. Converse has no
+    // word for that.
+    let may_forbid = !turn.tools.is_empty() && vendor != VendorWire::Converse;
+    turn.choice = may_forbid.then_some(Choice::None);
     true
 }
 

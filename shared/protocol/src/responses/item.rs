@@ -22,7 +22,8 @@ pub(super) fn read(field: &Field<'_>, losses: &mut Losses) -> Result<Option<Mess
         }
         Some("reasoning") => (Role::Assistant, Part::Reasoning(reasoning(&mut item)?)),
         Some("compaction_trigger") => return Ok(Some(compaction::trigger(field))),
-        Some("compaction") => {
+        // As Codex spells it, and as its older releases do.
+        Some("compaction" | "compaction_summary") => {
             let made = compaction::made(&mut item)?;
             if made.is_none() {
                 losses.meaning(field.path.clone());
