@@ -14,6 +14,7 @@ mod converse;
 mod edits;
 mod envelope;
 mod event;
+mod form;
 mod gemini;
 mod hidden;
 mod json;

@@ -4,8 +4,9 @@
 //! Source: <https://platform.openai.com/docs/guides/latest-model#gpt-5-parameter-compatibility> and the refusals that
 //! clients were given (2026-11).
 
+use crate::form::{closed, is_total};
 use crate::loss::{Losses, said};
-use crate::turn::{Effort, Json, Turn};
+use crate::turn::{Effort, Json, Schema, Turn};
 
 /// How a model comes to its answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,6 +107,20 @@ impl<'a> Drawn<'a> {
         }
         Self::default()
     }
+}
+
+/// What an answer must fit, and whether that is enforced: OpenAI does so where nothing may be left out, and refuses to
+/// elsewhere.
+pub(crate) fn form(schema: &Schema, losses: &mut Losses) -> (Json, Option<bool>) {
+    let Schema { schema, strict, .. } = schema;
+    if *strict != Some(true) {
+        return (schema.clone(), *strict);
+    }
+    if is_total(schema) {
+        return (closed(schema), *strict);
+    }
+    losses.hint(said::FORM);
+    (schema.clone(), Some(false))
 }
 
 /// `o1`, `o3-mini`.

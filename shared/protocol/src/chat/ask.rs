@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::codec::Target;
 use crate::loss::{Losses, said};
-use crate::openai::{Drawn, effort};
+use crate::openai::{self, Drawn, effort};
 use crate::turn::{
     Call, CallName, CallResult, Choice, Effort, Form, Function, Json, Media, MediaKind, MediaSource, Message, Part,
     Role, Text, Tool, Turn,
@@ -165,7 +165,7 @@ struct NamedSchema<'a> {
     name: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     description: Option<&'a str>,
-    schema: &'a Json,
+    schema: Json,
     #[serde(skip_serializing_if = "Option::is_none")]
     strict: Option<bool>,
 }
@@ -191,7 +191,7 @@ pub(crate) fn write(turn: &Turn, target: &Target<'_>, losses: &mut Losses) -> Ve
         tool_choice: choice.and_then(|choice| must(choice, losses)),
         parallel_tool_calls: turn.parallel_calls.filter(|_| !tools.is_empty()),
         tools,
-        response_format: format(&turn.form),
+        response_format: format(&turn.form, losses),
         max_completion_tokens,
         max_tokens,
         stop: &turn.stop,
@@ -276,18 +276,21 @@ fn must<'a>(choice: &'a Choice, losses: &mut Losses) -> Option<Must<'a>> {
     }
 }
 
-fn format(form: &Form) -> Option<Format<'_>> {
+fn format<'a>(form: &'a Form, losses: &mut Losses) -> Option<Format<'a>> {
     match form {
         Form::Text => None,
         Form::Json => Some(Format::JsonObject),
-        Form::Schema(schema) => Some(Format::JsonSchema {
-            json_schema: NamedSchema {
-                name: schema.name.as_deref().unwrap_or("answer"),
-                description: schema.description.as_deref(),
-                schema: &schema.schema,
-                strict: schema.strict,
-            },
-        }),
+        Form::Schema(wanted) => {
+            let (schema, strict) = openai::form(wanted, losses);
+            Some(Format::JsonSchema {
+                json_schema: NamedSchema {
+                    name: wanted.name.as_deref().unwrap_or("answer"),
+                    description: wanted.description.as_deref(),
+                    schema,
+                    strict,
+                },
+            })
+        }
     }
 }
 

@@ -8,6 +8,7 @@ use serde_json::value::RawValue;
 use super::OWN;
 use crate::call;
 use crate::codec::Target;
+use crate::form::closed;
 use crate::loss::{Losses, said};
 use crate::messages::Generation;
 use crate::turn::{
@@ -200,7 +201,7 @@ struct Structure<'a> {
 #[derive(Serialize)]
 struct JsonSchema<'a> {
     /// As text.
-    schema: &'a str,
+    schema: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     name: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -569,7 +570,7 @@ fn output_config<'a>(form: &'a Form, losses: &mut Losses) -> Option<OutputConfig
             kind: "json_schema",
             structure: Structure {
                 json_schema: JsonSchema {
-                    schema: schema.as_str(),
+                    schema: closed(schema).as_str().to_owned(),
                     name: name.as_deref(),
                     description: description.as_deref(),
                 },

@@ -1,24 +1,11 @@
 //! Schemas: Gemini's own, a relative of OpenAPI's, becomes the JSON schema that every other wire knows; of a JSON schema
 //! it is told what Gemini does not enforce.
 
-use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::value::RawValue;
 
+use crate::form::Ordered;
 use crate::members::{Field, Invalid};
 use crate::turn::Json;
-
-/// An object whose members keep their order.
-struct Ordered(Vec<(String, Json)>);
-
-impl Serialize for Ordered {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(Some(self.0.len()))?;
-        for (key, value) in &self.0 {
-            map.serialize_entry(key, value)?;
-        }
-        map.end()
-    }
-}
 
 /// A schema of Gemini's as JSON schema, its keys in their order.
 ///
@@ -26,6 +13,11 @@ impl Serialize for Ordered {
 /// When it is not what Gemini says it is, or nests without end.
 pub(super) fn of_gemini(field: &Field<'_>) -> Result<Json, Invalid> {
     converted(field, 0)
+}
+
+/// A schema where Gemini takes JSON schema, and its own words as well: its clients mix both. What is neither stays as it is.
+pub(super) fn of_json(field: &Field<'_>) -> Json {
+    converted(field, 0).unwrap_or_else(|_| field.json())
 }
 
 fn converted(field: &Field<'_>, depth: usize) -> Result<Json, Invalid> {
@@ -83,6 +75,9 @@ fn null() -> Json {
 
 /// `STRING` is `string`, and one that may be missing is `["string","null"]`.
 fn kind(field: &Field<'_>, is_nullable: bool) -> Result<Option<Json>, Invalid> {
+    if field.is_list() {
+        return Ok(Some(field.json()));
+    }
     let kind = field.text()?.to_ascii_lowercase();
     Ok(match (kind.as_str(), is_nullable) {
         ("type_unspecified", _) => None,
@@ -193,6 +188,22 @@ mod tests {
                 r#""maxItems":5,"items":{"anyOf":[{"type":"number"},{"type":"string"}]}}},"required":["z"]}"#
             )
         );
+    }
+
+    #[test]
+    fn its_words_are_understood_in_json_schema_too() {
+        for (said, wanted) in [
+            (
+                r#"{"type":"OBJECT","properties":{"a":{"type":"INTEGER"}},"$defs":{"b":{"const":1}}}"#,
+                r#"{"type":"object","properties":{"a":{"type":"integer"}},"$defs":{"b":{"const":1}}}"#,
+            ),
+            (r#"{"type":["string","null"]}"#, r#"{"type":["string","null"]}"#),
+            (r#"{"type":7}"#, r#"{"type":7}"#),
+            ("true", "true"),
+        ] {
+            let json = Json::parse(said).unwrap();
+            assert_eq!(of_json(&Field::of(&json, "s")).as_str(), wanted);
+        }
     }
 
     #[test]

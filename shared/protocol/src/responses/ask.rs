@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::codec::Target;
 use crate::loss::{Losses, said};
-use crate::openai::{Drawn, effort};
+use crate::openai::{self, Drawn, effort};
 use crate::turn::{
     Call, CallName, CallResult, Choice, Custom, Effort, Form, Function, Json, Media, MediaKind, MediaSource, Message,
     Part, Reasoning, Role, Text, Tool, Turn,
@@ -188,7 +188,7 @@ enum Format<'a> {
         name: &'a str,
         #[serde(skip_serializing_if = "Option::is_none")]
         description: Option<&'a str>,
-        schema: &'a Json,
+        schema: Json,
         #[serde(skip_serializing_if = "Option::is_none")]
         strict: Option<bool>,
     },
@@ -216,7 +216,7 @@ pub(crate) fn write(turn: &Turn, target: &Target<'_>, losses: &mut Losses) -> Ve
         tool_choice: choice.map(|choice| must(choice, turn)),
         parallel_tool_calls: turn.parallel_calls.filter(|_| !tools.is_empty()),
         tools,
-        text: text(turn),
+        text: text(turn, losses),
         max_output_tokens: turn.max_output,
         temperature: drawn.temperature,
         top_p: drawn.top_p,
@@ -276,16 +276,19 @@ fn thinking(turn: &Turn, effort: Effort) -> Thinking {
     }
 }
 
-fn text(turn: &Turn) -> Option<TextForm<'_>> {
+fn text<'a>(turn: &'a Turn, losses: &mut Losses) -> Option<TextForm<'a>> {
     let format = match &turn.form {
         Form::Text => None,
         Form::Json => Some(Format::JsonObject),
-        Form::Schema(schema) => Some(Format::JsonSchema {
-            name: schema.name.as_deref().unwrap_or("answer"),
-            description: schema.description.as_deref(),
-            schema: &schema.schema,
-            strict: schema.strict,
-        }),
+        Form::Schema(wanted) => {
+            let (schema, strict) = openai::form(wanted, losses);
+            Some(Format::JsonSchema {
+                name: wanted.name.as_deref().unwrap_or("answer"),
+                description: wanted.description.as_deref(),
+                schema,
+                strict,
+            })
+        }
     };
     let verbosity = turn.verbosity.as_deref();
     (format.is_some() || verbosity.is_some()).then_some(TextForm { format, verbosity })

@@ -289,7 +289,10 @@ fn tools(item: &Field<'_>, out: &mut Vec<Tool>, losses: &mut Losses) -> Read<()>
             .take("parameters")
             .map(|field| schema::of_gemini(&field))
             .transpose()?;
-        let schema = function.take("parametersJsonSchema").map(|field| field.json()).or(own);
+        let schema = function
+            .take("parametersJsonSchema")
+            .map(|field| schema::of_json(&field))
+            .or(own);
         for key in ["response", "responseJsonSchema", "behavior"] {
             function.lose(key, LossKind::Hint, losses);
         }
@@ -372,7 +375,10 @@ fn form(config: &mut Either<'_>, losses: &mut Losses) -> Read<Form> {
         .take("responseSchema")
         .map(|field| schema::of_gemini(&field))
         .transpose()?;
-    let schema = config.take("responseJsonSchema").map(|field| field.json()).or(own);
+    let schema = config
+        .take("responseJsonSchema")
+        .map(|field| schema::of_json(&field))
+        .or(own);
     let kind = mime.as_ref().map(Field::text).transpose()?;
     Ok(match (kind.as_deref(), schema) {
         (Some("application/json"), Some(schema)) | (None, Some(schema)) => Form::Schema(Schema {

@@ -7,6 +7,7 @@ use serde_json::value::RawValue;
 
 use crate::call;
 use crate::codec::Target;
+use crate::form::closed;
 use crate::lane::VendorWire;
 use crate::loss::{Losses, said};
 use crate::messages::Generation;
@@ -31,7 +32,7 @@ struct Request<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     thinking: Option<Thinking>,
     #[serde(skip_serializing_if = "OutputConfig::is_empty")]
-    output_config: OutputConfig<'a>,
+    output_config: OutputConfig,
     #[serde(skip_serializing_if = "Option::is_none")]
     temperature: Option<&'a Json>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -167,18 +168,18 @@ struct Thinking {
 }
 
 #[derive(Serialize, Default)]
-struct OutputConfig<'a> {
+struct OutputConfig {
     #[serde(skip_serializing_if = "Option::is_none")]
     effort: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    format: Option<Format<'a>>,
+    format: Option<Format>,
 }
 
 #[derive(Serialize)]
-struct Format<'a> {
+struct Format {
     #[serde(rename = "type")]
     kind: &'static str,
-    schema: &'a Json,
+    schema: Json,
 }
 
 #[derive(Serialize)]
@@ -186,7 +187,7 @@ struct Metadata<'a> {
     user_id: &'a str,
 }
 
-impl OutputConfig<'_> {
+impl OutputConfig {
     const fn is_empty(&self) -> bool {
         self.effort.is_none() && self.format.is_none()
     }
@@ -257,7 +258,7 @@ fn unsaid(turn: &Turn, draws: bool, losses: &mut Losses) {
     }
 }
 
-fn format<'a>(form: &'a Form, losses: &mut Losses) -> Option<Format<'a>> {
+fn format(form: &Form, losses: &mut Losses) -> Option<Format> {
     match form {
         Form::Text => None,
         Form::Json => {
@@ -266,7 +267,7 @@ fn format<'a>(form: &'a Form, losses: &mut Losses) -> Option<Format<'a>> {
         }
         Form::Schema(schema) => Some(Format {
             kind: "json_schema",
-            schema: &schema.schema,
+            schema: closed(&schema.schema),
         }),
     }
 }
