@@ -355,14 +355,14 @@ async fn a_translated_call_goes_on_at_another_account_of_the_same_vendor() {
 
 /// A call of a tool, as a client keeps it.
 #[derive(Clone, Debug, PartialEq)]
-struct Called {
+pub(crate) struct Called {
     id: String,
     name: String,
     arguments: Value,
 }
 
 /// The first question of a tool round on this wire, and the second, which has the call and what it gave.
-fn round(client: Wire, stream: bool, called: Option<&Called>) -> (String, Value) {
+pub(crate) fn round(client: Wire, stream: bool, called: Option<&Called>) -> (String, Value) {
     let schema = json!({"type": "object", "properties": {"cmd": {"type": "string"}}});
     let path = match client {
         Wire::Responses => "/v1/responses".to_owned(),

@@ -32,6 +32,7 @@ mod examples;
 mod extension;
 mod faults;
 mod health;
+mod hostile;
 mod hosts;
 mod idempotency;
 mod keys;
