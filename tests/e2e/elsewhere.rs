@@ -87,13 +87,15 @@ impl Land {
         }
     }
 
-    /// What the vendor knows of, once it has as many calls as this.
+    /// What the vendor knows of, once it has as many calls as this and has ended them all: a call is counted when it comes,
+    /// and billed when its answer has gone.
     async fn truth(&self, calls: u64) -> Value {
         let told = async {
             loop {
                 let text = fs::read_to_string(&self.truth).unwrap_or_default();
                 let truth: Value = serde_json::from_str(&text).unwrap_or_default();
-                if truth["totals"]["calls"].as_u64() >= Some(calls) {
+                let has_all = |of: &str| truth["totals"][of].as_u64() >= Some(calls);
+                if has_all("calls") && has_all("billed_calls") {
                     return truth;
                 }
                 tokio::time::sleep(Duration::from_millis(20)).await;

@@ -217,7 +217,16 @@ async fn why_an_account_served_stands_beside_the_row_unless_there_was_no_other()
     let told: Vec<_> = told
         .map(|detail| Some(detail?["choice"].as_str().unwrap().to_owned()))
         .collect();
-    let names = ["tenant", "ranked", "pinned", "bound", "repinned", "detour", "failover"];
+    let names = [
+        "tenant",
+        "ranked",
+        "pinned",
+        "bound",
+        "reasoning",
+        "repinned",
+        "detour",
+        "failover",
+    ];
     let names = names.map(|name| Some(name.to_owned()));
     assert_eq!(told[0], None);
     assert_eq!(told[1..], names);

@@ -61,10 +61,6 @@ async fn neither_accounts_that_are_added_nor_restarts_move_a_tenant() {
         served_at_home > 3_000 && lost > 5,
         "{served_at_home} at home, {lost} lost"
     );
-    assert!(
-        homes.values().collect::<BTreeSet<_>>().len() > 2,
-        "those that are left are spread"
-    );
 }
 
 #[tokio::test]
