@@ -1,16 +1,15 @@
 //! Reads an object of JSON member by member, in order, and remembers what nobody asked for. Knows no wire.
 //!
-//! Each level is scanned once more for those within it: a request is a few levels deep, and nothing of it is copied but
-//! the texts.
+//! A document is checked once and walked once; from then on it is known where each piece ends, however deep one looks.
+//! Nothing of it is copied but the texts.
+
+mod piece;
 
 use std::borrow::Cow;
-use std::fmt;
 
-use serde::Deserialize;
-use serde::de::{Deserializer, MapAccess, Visitor};
-use serde_json::value::RawValue;
 use thiserror::Error;
 
+use self::piece::Piece;
 use crate::loss::{LossKind, Losses};
 use crate::refusal::{Code, Refusal};
 use crate::turn::Json;
@@ -34,14 +33,14 @@ impl From<Invalid> for Refusal {
 
 /// One value and where it stands.
 pub(crate) struct Field<'a> {
-    raw: &'a RawValue,
+    piece: Piece<'a>,
     pub(crate) path: String,
 }
 
 /// The members of one object. Those that were not taken are told by [`Members::rest`].
 pub(crate) struct Members<'a> {
     path: String,
-    members: Vec<(Cow<'a, str>, Option<&'a RawValue>)>,
+    members: Vec<(Cow<'a, str>, Option<Piece<'a>>)>,
 }
 
 type Read<T> = Result<T, Invalid>;
@@ -49,12 +48,12 @@ type Read<T> = Result<T, Invalid>;
 impl<'a> Field<'a> {
     /// A whole document.
     pub(crate) fn document(body: &'a [u8]) -> Read<Self> {
-        let raw = serde_json::from_slice(body).map_err(|_| Invalid {
+        let piece = Piece::document(body).ok_or_else(|| Invalid {
             path: "body".to_owned(),
             expected: "JSON",
         })?;
         Ok(Self {
-            raw,
+            piece,
             path: String::new(),
         })
     }
@@ -62,7 +61,7 @@ impl<'a> Field<'a> {
     /// A piece that was kept.
     pub(crate) fn of(json: &'a Json, path: impl Into<String>) -> Self {
         Self {
-            raw: json.raw(),
+            piece: Piece::of(json.raw()),
             path: path.into(),
         }
     }
@@ -77,20 +76,20 @@ impl<'a> Field<'a> {
 
     /// Its members, where it is an object.
     pub(crate) fn members(&self) -> Read<Members<'a>> {
-        let object: Object<'a> = serde_json::from_str(self.raw.get()).map_err(|_| self.invalid("an object"))?;
+        let members = self.piece.members().ok_or_else(|| self.invalid("an object"))?;
         Ok(Members {
             path: self.path.clone(),
-            members: object.0,
+            members: members.into_iter().map(|(key, piece)| (key, Some(piece))).collect(),
         })
     }
 
     /// Its elements, where it is an array.
     pub(crate) fn items(&self) -> Read<Vec<Self>> {
-        let items: Vec<&'a RawValue> = serde_json::from_str(self.raw.get()).map_err(|_| self.invalid("an array"))?;
+        let items = self.piece.items().ok_or_else(|| self.invalid("an array"))?;
         let numbered = items.into_iter().enumerate();
         Ok(numbered
-            .map(|(index, raw)| Self {
-                raw,
+            .map(|(index, piece)| Self {
+                piece,
                 path: format!("{}[{index}]", self.path),
             })
             .collect())
@@ -98,22 +97,22 @@ impl<'a> Field<'a> {
 
     /// A text.
     pub(crate) fn text(&self) -> Read<String> {
-        serde_json::from_str(self.raw.get()).map_err(|_| self.invalid("a string"))
+        serde_json::from_str(self.as_str()).map_err(|_| self.invalid("a string"))
     }
 
     /// A truth.
     pub(crate) fn flag(&self) -> Read<bool> {
-        serde_json::from_str(self.raw.get()).map_err(|_| self.invalid("true or false"))
+        serde_json::from_str(self.as_str()).map_err(|_| self.invalid("true or false"))
     }
 
     /// A whole number that is not negative.
     pub(crate) fn count(&self) -> Read<u64> {
-        serde_json::from_str(self.raw.get()).map_err(|_| self.invalid("a whole number, not negative"))
+        serde_json::from_str(self.as_str()).map_err(|_| self.invalid("a whole number, not negative"))
     }
 
     /// A number as written.
     pub(crate) fn number(&self) -> Read<Json> {
-        if self.raw.get().starts_with(|c: char| c == '-' || c.is_ascii_digit()) {
+        if self.as_str().starts_with(|c: char| c == '-' || c.is_ascii_digit()) {
             Ok(self.json())
         } else {
             Err(self.invalid("a number"))
@@ -122,24 +121,24 @@ impl<'a> Field<'a> {
 
     /// As it was written.
     pub(crate) fn json(&self) -> Json {
-        Json::from(self.raw)
+        self.piece.json()
     }
 
     /// The same, uncopied.
-    pub(crate) fn as_str(&self) -> &'a str {
-        self.raw.get()
+    pub(crate) const fn as_str(&self) -> &'a str {
+        self.piece.text
     }
 
     pub(crate) fn is_text(&self) -> bool {
-        self.raw.get().starts_with('"')
+        self.as_str().starts_with('"')
     }
 
     pub(crate) fn is_list(&self) -> bool {
-        self.raw.get().starts_with('[')
+        self.as_str().starts_with('[')
     }
 
     pub(crate) fn is_object(&self) -> bool {
-        self.raw.get().starts_with('{')
+        self.as_str().starts_with('{')
     }
 }
 
@@ -169,9 +168,9 @@ impl<'a> Members<'a> {
     /// A member, which counts as read; `null` is none.
     pub(crate) fn take(&mut self, key: &str) -> Option<Field<'a>> {
         let member = self.members.iter_mut().find(|(name, _)| name == key)?;
-        let raw = member.1.take().filter(|raw| raw.get() != "null")?;
+        let piece = member.1.take().filter(|piece| piece.text != "null")?;
         Some(Field {
-            raw,
+            piece,
             path: self.path(key),
         })
     }
@@ -240,40 +239,10 @@ impl<'a> Members<'a> {
     pub(crate) fn rest(mut self, losses: &mut Losses) {
         let unread = std::mem::take(&mut self.members);
         for (key, value) in unread {
-            if value.is_some_and(|raw| raw.get() != "null") {
+            if value.is_some_and(|piece| piece.text != "null") {
                 losses.hint(self.path(&key));
             }
         }
-    }
-}
-
-/// The members of an object in their order.
-struct Object<'a>(Vec<(Cow<'a, str>, Option<&'a RawValue>)>);
-
-impl<'de> Deserialize<'de> for Object<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(InOrder)
-    }
-}
-
-struct InOrder;
-
-#[derive(Deserialize)]
-struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
-
-impl<'de> Visitor<'de> for InOrder {
-    type Value = Object<'de>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut members = Vec::new();
-        while let Some((Key(key), value)) = map.next_entry::<Key<'de>, &'de RawValue>()? {
-            members.push((key, Some(value)));
-        }
-        Ok(Object(members))
     }
 }
 
