@@ -603,3 +603,37 @@ async fn models_are_listed_in_the_client_s_own_shape() {
         assert_eq!(list["object"], "list", "{way}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_model_is_told_as_the_list_has_it() {
+    let world = world().await;
+    let own = format!("/v1/models/{MODEL}");
+    let google = format!("/v1beta/models/{MODEL}");
+    let doors = [
+        (&own, None, "id", MODEL.to_owned()),
+        (
+            &own,
+            Some(("anthropic-version", "2023-06-01")),
+            "display_name",
+            MODEL.to_owned(),
+        ),
+        (&google, None, "name", format!("models/{MODEL}")),
+    ];
+    for (way, client) in ways(&world) {
+        for (path, header, key, value) in &doors {
+            let mut request = client.request(Method::GET, path);
+            if let Some((name, value)) = header {
+                request = request.header(*name, *value);
+            }
+            let request = request.body(Full::default()).unwrap();
+            let answer = client.send(request).await.unwrap().rest().await;
+            assert_eq!(answer.status, 200, "{way} {path}: {}", answer.text());
+            assert_eq!(answer.json()[key], *value, "{way} {path}: {}", answer.text());
+        }
+        let answer = client.get("/v1/models/nothing-like-it").await.unwrap().rest().await;
+        assert_eq!(answer.status, 404, "{way}: {}", answer.text());
+        assert_eq!(answer.json()["error"]["code"], "model_not_found", "{way}");
+    }
+    assert_eq!(world.vendor.posts().len(), 0, "the hub answers by itself");
+    world.assert_sound().await;
+}

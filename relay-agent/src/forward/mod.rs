@@ -9,7 +9,7 @@ use http::{HeaderValue, Request, Response, StatusCode, Uri};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
-use relay_protocol::{Code, Endpoint, Prefix, Refusal, Wire};
+use relay_protocol::{Code, Endpoint, Prefix, Refusal, Wire, asked_model};
 use relay_shared::call::CallId;
 use relay_shared::tasks::Tasks;
 use relay_shared::tls::HUB_NAME;
@@ -153,7 +153,7 @@ fn is_events(value: &HeaderValue) -> bool {
 
 /// A path that has a model in it, or something in front, goes as it came.
 fn hub_path(endpoint: Endpoint, path: &str) -> &str {
-    let is_plain = Prefix::split(path).0.is_empty();
+    let is_plain = Prefix::split(path).0.is_empty() && asked_model(path).is_none();
     match endpoint.wire() {
         Wire::Responses | Wire::Chat | Wire::Messages if is_plain => endpoint.path(),
         Wire::Responses | Wire::Chat | Wire::Messages | Wire::Gemini => path,

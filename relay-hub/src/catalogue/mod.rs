@@ -112,7 +112,8 @@ impl Catalogue {
     }
 }
 
-fn unknown(name: &str) -> Refused {
+/// The refusal of a model that its caller cannot have.
+pub fn unknown(name: &str) -> Refused {
     let shown: String = name.chars().filter(|c| !c.is_control()).take(LONGEST_SHOWN).collect();
     Refusal::new(
         Code::ModelNotFound,

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-use crate::tokens::Tokens;
+use crate::{tokens::Tokens, wire::Wire};
 
 /// What a client may learn of a model.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,17 +30,15 @@ impl ModelCard {
 /// `{"object":"list","data":[…]}`, in the order given.
 #[must_use]
 pub fn openai_list(models: &[ModelCard]) -> Bytes {
-    let entry = |card: &ModelCard| json!({ "id": card.id, "object": "model", "created": card.created, "owned_by": card.owned_by });
-    let data: Vec<Value> = models.iter().map(entry).collect();
+    let data: Vec<Value> = models.iter().map(openai_entry).collect();
     Bytes::from(json!({ "object": "list", "data": data }).to_string())
 }
 
 /// `{"data":[…],"has_more":false,…}`, in the order given. All of it is one page. Anthropic has no embeddings.
 #[must_use]
 pub fn anthropic_list(models: &[ModelCard]) -> Bytes {
-    let entry = |card: &ModelCard| json!({ "type": "model", "id": card.id, "display_name": card.id, "created_at": UNKNOWN_TIME });
     let models: Vec<_> = models.iter().filter(|card| !card.embeds()).collect();
-    let data: Vec<Value> = models.iter().copied().map(entry).collect();
+    let data: Vec<Value> = models.iter().copied().map(anthropic_entry).collect();
     let (first, last) = (models.first().map(|card| &card.id), models.last().map(|card| &card.id));
     Bytes::from(json!({ "data": data, "has_more": false, "first_id": first, "last_id": last }).to_string())
 }
@@ -51,17 +49,37 @@ const UNKNOWN_TIME: &str = "1970-01-01T00:00:00Z";
 /// `{"models":[…]}` as Google has it, in the order given. All of it is one page.
 #[must_use]
 pub fn gemini_list(models: &[ModelCard]) -> Bytes {
-    let entry = |card: &ModelCard| {
-        json!({
-            "name": format!("models/{}", card.id),
-            "displayName": card.id,
-            "inputTokenLimit": card.context,
-            "outputTokenLimit": card.max_output,
-            "supportedGenerationMethods": if card.embeds() { EMBEDS } else { GENERATES },
-        })
-    };
-    let models: Vec<Value> = models.iter().map(entry).collect();
+    let models: Vec<Value> = models.iter().map(gemini_entry).collect();
     Bytes::from(json!({ "models": models }).to_string())
+}
+
+/// One model as the list of that wire has it.
+#[must_use]
+pub fn one(wire: Wire, card: &ModelCard) -> Bytes {
+    let entry = match wire {
+        Wire::Messages => anthropic_entry(card),
+        Wire::Gemini => gemini_entry(card),
+        Wire::Responses | Wire::Chat => openai_entry(card),
+    };
+    Bytes::from(entry.to_string())
+}
+
+fn openai_entry(card: &ModelCard) -> Value {
+    json!({ "id": card.id, "object": "model", "created": card.created, "owned_by": card.owned_by })
+}
+
+fn anthropic_entry(card: &ModelCard) -> Value {
+    json!({ "type": "model", "id": card.id, "display_name": card.id, "created_at": UNKNOWN_TIME })
+}
+
+fn gemini_entry(card: &ModelCard) -> Value {
+    json!({
+        "name": format!("models/{}", card.id),
+        "displayName": card.id,
+        "inputTokenLimit": card.context,
+        "outputTokenLimit": card.max_output,
+        "supportedGenerationMethods": if card.embeds() { EMBEDS } else { GENERATES },
+    })
 }
 
 const GENERATES: &[&str] = &["generateContent", "countTokens"];

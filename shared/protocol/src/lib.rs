@@ -64,5 +64,5 @@ pub use told::tell_model;
 pub use translate::{Translated, Translator, failure, no_lane, translate};
 pub use turn::{Flat, FlatError, Turn};
 pub use usage::{ToolCalls, Usage, UsageSource};
-pub use wire::{Endpoint, ModelPath, Wire};
+pub use wire::{Endpoint, ModelPath, Wire, asked_model};
 pub use words::Words;

@@ -26,7 +26,7 @@ pub enum Endpoint {
     ChatCompletions,
     /// `/v1/embeddings`, in the words of chat: vectors of an input, and no output.
     Embeddings,
-    /// `/v1/models`.
+    /// `/v1/models`, and `/v1/models/M` for one of them.
     Models,
     /// `/v1/messages`.
     Messages,
@@ -42,7 +42,7 @@ pub enum Endpoint {
     EmbedContent,
     /// `/v1beta/models/*:batchEmbedContents`, also under `/v1`.
     BatchEmbedContents,
-    /// `/v1beta/models`.
+    /// `/v1beta/models`, and `/v1beta/models/M` for one of them.
     GeminiModels,
 }
 
@@ -129,7 +129,10 @@ impl Endpoint {
             "/messages" => Some(Self::Messages),
             "/messages/count_tokens" => Some(Self::CountTokens),
             "/v1beta/models" if rest.len() == path.len() => Some(Self::GeminiModels),
-            _ => ModelPath::parse(path).map(|path| path.endpoint),
+            _ => match ModelPath::parse(path) {
+                Some(path) => Some(path.endpoint),
+                None => one_model(path).map(|(endpoint, _)| endpoint),
+            },
         }
     }
 
@@ -159,7 +162,7 @@ impl Endpoint {
         Wire::of(self)
     }
 
-    /// A list of models: asked for by GET, and answered by the relay.
+    /// A list of models, or one of them: asked for by GET, and answered by the relay.
     #[must_use]
     pub const fn lists_models(self) -> bool {
         matches!(self, Self::Models | Self::GeminiModels)
@@ -207,18 +210,7 @@ impl<'a> ModelPath<'a> {
     /// The model's name; `None` where the percent signs make no text.
     #[must_use]
     pub fn model(&self) -> Option<Cow<'a, str>> {
-        if !self.model.contains('%') {
-            return Some(Cow::Borrowed(self.model));
-        }
-        let mut out = Vec::with_capacity(self.model.len());
-        let mut bytes = self.model.bytes();
-        while let Some(byte) = bytes.next() {
-            out.push(match byte {
-                b'%' => (hex(bytes.next()?)? << 4) | hex(bytes.next()?)?,
-                other => other,
-            });
-        }
-        String::from_utf8(out).ok().map(Cow::Owned)
+        plain(self.model)
     }
 
     /// The path with another model in it.
@@ -237,6 +229,43 @@ impl<'a> ModelPath<'a> {
         path.push_str(method.map_or("", |(name, _)| name));
         path
     }
+}
+
+/// The one model that a client asks about, as written: `/v1/models/M`, `/models/M`, `/v1beta/models/M`. A name with a colon
+/// is written with percent signs, for Google's methods stand behind one.
+fn one_model(path: &str) -> Option<(Endpoint, &str)> {
+    let (version, model) = path.split_once("/models/")?;
+    let endpoint = match version {
+        "" | "/v1" => Endpoint::Models,
+        "/v1beta" => Endpoint::GeminiModels,
+        _ => return None,
+    };
+    let is_name = !model.is_empty() && !model.contains(['/', ':', '?']);
+    is_name.then_some((endpoint, model))
+}
+
+/// The name of the one model that a client asks about; `None` where it asks for the list. Percent signs that make no text
+/// stay: no model is called so.
+#[must_use]
+pub fn asked_model(path: &str) -> Option<Cow<'_, str>> {
+    let (_, model) = one_model(path)?;
+    Some(plain(model).unwrap_or(Cow::Borrowed(model)))
+}
+
+/// A text without its percent signs; `None` where they make no text.
+fn plain(text: &str) -> Option<Cow<'_, str>> {
+    if !text.contains('%') {
+        return Some(Cow::Borrowed(text));
+    }
+    let mut out = Vec::with_capacity(text.len());
+    let mut bytes = text.bytes();
+    while let Some(byte) = bytes.next() {
+        out.push(match byte {
+            b'%' => (hex(bytes.next()?)? << 4) | hex(bytes.next()?)?,
+            other => other,
+        });
+    }
+    String::from_utf8(out).ok().map(Cow::Owned)
 }
 
 fn hex(digit: u8) -> Option<u8> {
@@ -299,7 +328,8 @@ mod tests {
             "/v1/chat",
             "/v1/messages/batches",
             "/v1/v1beta/models",
-            "/v1beta/models/m",
+            "/v2/models/m",
+            "/v1/models/a/b",
             "/v1beta/models/:generateContent",
             "/v1beta/models/a/b:generateContent",
             "/v1beta/models/m:predict",
@@ -325,6 +355,32 @@ mod tests {
             ("/v1betamax", Wire::Responses),
         ] {
             assert_eq!(Wire::of_path(path), wire, "{path}");
+        }
+    }
+
+    #[test]
+    fn one_model_is_asked_about_by_its_name() {
+        for (path, endpoint, model) in [
+            ("/v1/models/gpt-5.5", Endpoint::Models, "gpt-5.5"),
+            ("/models/my%20own", Endpoint::Models, "my own"),
+            ("/v1/models/ft%3Agpt%2Fx", Endpoint::Models, "ft:gpt/x"),
+            (
+                "/v1beta/models/gemini-2.5-pro",
+                Endpoint::GeminiModels,
+                "gemini-2.5-pro",
+            ),
+            ("/v1/models/%ff", Endpoint::Models, "%ff"),
+        ] {
+            assert_eq!(Endpoint::parse(path), Some(endpoint), "{path}");
+            assert_eq!(asked_model(path).as_deref(), Some(model), "{path}");
+        }
+        for path in [
+            "/v1/models",
+            "/v1/models/",
+            "/v1beta/models",
+            "/v1beta/models/m:countTokens",
+        ] {
+            assert_eq!(asked_model(path), None, "{path}");
         }
     }
 
