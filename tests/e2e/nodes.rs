@@ -25,6 +25,8 @@ use tokio::{
 use crate::{ask, setup};
 
 const FREE: &str = "127.0.0.1:0";
+/// The same at an address that nobody else here listens on or leaves by: its port is still free when a node comes back.
+const KEPT: &str = "127.0.0.43:0";
 /// What the node leaves by; nobody else does.
 const FAR: &str = "127.0.0.41";
 
@@ -99,7 +101,7 @@ async fn a_killed_node_means_egress_unavailable_at_once_and_no_packet_by_another
         let chaos = Chaos::start().await;
         let mut node = Node::enrol(&world, "far", chaos.addr()).await;
         let allow = world.vendor.addr().to_string();
-        node.serve(FREE.parse().unwrap(), &allow, &["--source", FAR]).await;
+        node.serve(KEPT.parse().unwrap(), &allow, &["--source", FAR]).await;
         let at = node.listen();
         if closed_udp {
             chaos.drop_udp(true);
