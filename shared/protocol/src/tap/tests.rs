@@ -317,6 +317,13 @@ fn all_that_a_model_writes_in_chat_is_counted() {
 }
 
 #[test]
+fn a_delta_within_a_delta_is_counted_once() {
+    let deep = format!("{}\"x\"{}", "{\"delta\":".repeat(50), "}".repeat(50));
+    let text = format!("data: {{\"choices\":[{deep}]}}\n\ndata: {{\"delta\":{{\"content\":\"ab\"}}}}\n\n");
+    assert_eq!(events(Wire::Chat, KEEP, &text, 30).observed.produced, 1 + 2);
+}
+
+#[test]
 fn all_that_a_model_writes_in_responses_is_counted_once() {
     let mut text = String::new();
     for (kind, delta) in [

@@ -79,15 +79,18 @@ pub(super) fn values<'a>(key: &'a Finder<'static>, len: usize, data: &'a [u8]) -
 
 /// The length of all text under every `delta`; `None` when there is no such key.
 fn delta_len(data: &[u8], sample: &mut Sample) -> Option<usize> {
-    let mut sum = None;
-    for value in values(&DELTA, 7, data) {
-        sum = Some(sum.unwrap_or(0) + texts_len(value, sample));
+    let (mut sum, mut rest) = (None, data);
+    while let Some(value) = values(&DELTA, 7, rest).next() {
+        let (len, end) = texts_len(value, sample);
+        sum = Some(sum.unwrap_or(0) + len);
+        // A `delta` within this one is counted with it.
+        rest = value.get(end..).unwrap_or_default();
     }
     sum
 }
 
-/// The length of the strings in an object that stand under keys other than those which name things.
-fn texts_len(object: &[u8], sample: &mut Sample) -> usize {
+/// The length of the strings in an object that stand under keys other than those which name things, and where it ends.
+fn texts_len(object: &[u8], sample: &mut Sample) -> (usize, usize) {
     let (mut sum, mut depth, mut at) = (0, 0_u32, 0);
     let mut counts = false;
     while let Some(&byte) = object.get(at) {
@@ -112,5 +115,5 @@ fn texts_len(object: &[u8], sample: &mut Sample) -> usize {
             _ => {}
         }
     }
-    sum
+    (sum, at)
 }

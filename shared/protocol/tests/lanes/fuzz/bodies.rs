@@ -32,6 +32,11 @@ pub(super) fn bodies(input: &[u8]) {
     for vendor in VendorWire::ALL {
         let mut meter = Meter::new(vendor).sampling(64);
         meter.message(input);
-        assert!(meter.observed().produced <= input.len());
+        assert!(
+            meter.observed().produced <= input.len(),
+            "{vendor:?}: {} of {}",
+            meter.observed().produced,
+            input.len()
+        );
     }
 }
