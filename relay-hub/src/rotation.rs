@@ -142,7 +142,6 @@ const AT_ONCE: usize = 500;
 mod tests {
     use super::*;
     use crate::{
-        ids::WayId,
         seal::fresh_key,
         store::{
             accounts::{self, AccountRow},
@@ -151,7 +150,6 @@ mod tests {
             testing::TestHub,
             ways::{self, AddWayError, WayRow},
         },
-        way::Through,
     };
 
     async fn account(hub: &TestHub, number: usize) -> AccountRow {
@@ -248,19 +246,7 @@ mod tests {
     async fn secrets_go_along_with_who_may_use_their_account_and_open_for_nobody_else() {
         let hub = TestHub::new().await;
         let id = account(&hub, 0).await.id;
-        let way = WayRow {
-            id: WayId::random(),
-            account: id.clone(),
-            name: "way".to_owned(),
-            through: Through::Source("127.0.0.77".parse().unwrap()),
-            node: None,
-            password: None,
-            region: None,
-            priority: 1,
-            prefers: None,
-            allows_private: true,
-            created_ms: 1,
-        };
+        let way = WayRow::for_tests(id.clone(), "way");
         let sealed =
             |holder: &str| Ok::<_, AddWayError>(Some(hub.sealer.seal(way_bound(&way, holder), "pass").unwrap()));
         ways::add(&hub.store, &way, sealed).await.unwrap();

@@ -35,6 +35,26 @@ pub struct WayRow {
     pub created_ms: i64,
 }
 
+#[cfg(test)]
+impl WayRow {
+    /// A way of this account by an address of this machine.
+    pub(crate) fn for_tests(account: AccountId, name: &str) -> Self {
+        Self {
+            id: WayId::random(),
+            account,
+            name: name.to_owned(),
+            through: Through::Source(std::net::Ipv4Addr::new(127, 0, 0, 77).into()),
+            node: None,
+            password: None,
+            region: None,
+            priority: 1,
+            prefers: None,
+            allows_private: true,
+            created_ms: 1,
+        }
+    }
+}
+
 /// Why a way out cannot be added.
 #[derive(Debug, thiserror::Error)]
 pub enum AddWayError {
@@ -200,17 +220,14 @@ mod tests {
 
     fn way(account: &AccountId, name: &str, through: Through) -> WayRow {
         WayRow {
-            id: WayId::random(),
-            account: account.clone(),
-            name: name.to_owned(),
             through,
-            node: None,
             password: Some(vec![1]),
             region: Region::parse("eu"),
             priority: 10,
             prefers: Some(Family::V6),
             allows_private: false,
             created_ms: 2,
+            ..WayRow::for_tests(account.clone(), name)
         }
     }
 

@@ -11,14 +11,13 @@ use super::*;
 use crate::{
     directory::{Directory, SECRET_FIELD},
     egress::Egress,
-    ids::{NodeId, WayId},
+    ids::NodeId,
     seal::Bound,
     store::{
         accounts::{self, AccountRow},
         testing::TestHub,
         ways::{self, AddWayError, WayRow},
     },
-    way::Through,
 };
 
 /// What a token endpoint was asked, and how it is answered: a status and JSON.
@@ -101,19 +100,7 @@ async fn world(url: &str, credential: &str) -> World {
         ..AccountRow::for_tests(id.clone(), "main")
     };
     accounts::add(&hub.store, &row).await.unwrap();
-    let way = WayRow {
-        id: WayId::random(),
-        account: id.clone(),
-        name: "own".to_owned(),
-        through: Through::Source("127.0.0.77".parse().unwrap()),
-        node: None,
-        password: None,
-        region: None,
-        priority: 1,
-        prefers: None,
-        allows_private: true,
-        created_ms: 1,
-    };
+    let way = WayRow::for_tests(id.clone(), "own");
     ways::add(&hub.store, &way, |_| Ok::<_, AddWayError>(None))
         .await
         .unwrap();
