@@ -322,22 +322,22 @@ impl Scan {
         }
     }
 
-    /// A string ended. `text` is all of it, unless it is long.
+    /// A string ended. `text` is all of it, or the beginning of a long one.
     fn count(&mut self, value: Value, len: usize, text: &[u8]) {
         match value {
             Value::Text => self.text = self.text.saturating_add(len),
             Value::Finish => {
                 self.finished = true;
                 if self.reason.is_empty() || self.reason == b"STOP" {
-                    self.reason = text.to_vec();
+                    self.reason = name(text, len).to_vec();
                 }
             }
             Value::Unnamed if self.searches == Some(self.depth) && len > 0 => {
                 self.searched = self.searched.saturating_add(1);
             }
-            Value::Item => self.item.0 = text.to_vec(),
-            Value::Action => self.item.1 = text != b"search",
-            Value::Kind => self.thought.0 = text == hidden::REDACTED,
+            Value::Item => self.item.0 = name(text, len).to_vec(),
+            Value::Action => self.item.1 = name(text, len) != b"search",
+            Value::Kind => self.thought.0 = name(text, len) == hidden::REDACTED,
             Value::Data => self.thought.1 = Hidden::of_vendor(text),
             Value::Hidden => self.keep_hidden(Hidden::of_vendor(text)),
             Value::Unnamed | Value::Other => {}
@@ -512,6 +512,11 @@ impl Capture {
     }
 }
 
+/// A value that names something, of `len` bytes: one longer than any name is none, whether or not all of it is there.
+fn name(text: &[u8], len: usize) -> &[u8] {
+    if len > LONGEST_KEY { b"" } else { text }
+}
+
 fn trimmed(bytes: Vec<u8>) -> Vec<u8> {
     let inside = bytes.trim_ascii();
     if inside.len() == bytes.len() {
@@ -594,6 +599,20 @@ mod tests {
     fn the_first_answer_is_enough_when_only_it_is_asked_for() {
         let id = Scan::first(Root::Event, Field::Id, br#"{"response":{"id":"a","#);
         assert_eq!(id.as_deref(), Some(&b"\"a\""[..]));
+    }
+
+    #[test]
+    fn a_name_longer_than_any_is_none_however_it_is_cut() {
+        let long = format!("{}_call", "a".repeat(LONGEST_KEY));
+        let item = r#"{"type":"web_search_call","action":{"type":"search"}}"#;
+        let json = format!(r#"{{"output":[{{"type":"{long}"}},{item}],"finish_reason":"{long}"}}"#);
+        for cut in 0..=json.len() {
+            let mut scan = Scan::new(Root::Bare);
+            scan.push(&json.as_bytes()[..cut]);
+            scan.push(&json.as_bytes()[cut..]);
+            assert_eq!((scan.tools().other, scan.tools().web_search), (0, 1), "cut at {cut}");
+            assert!(scan.finished() && scan.reason().is_empty(), "cut at {cut}");
+        }
     }
 
     #[test]
