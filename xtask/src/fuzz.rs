@@ -23,6 +23,9 @@ pub(crate) struct Options {
     /// Only the readers with this in their names.
     #[arg(long)]
     reader: Option<String>,
+    /// Where chance begins; elsewhere each time, unless it is given.
+    #[arg(long)]
+    seed: Option<u32>,
     /// How many readers at once.
     #[arg(long, default_value_t = 2)]
     at_once: usize,
@@ -33,6 +36,9 @@ pub(crate) struct Options {
 
 /// As long as every change is tested.
 const SECONDS: u32 = 60;
+/// Of a test of a change, so that the same source is given the same inputs: what chance finds elsewhere is found by those
+/// who look for it, not by those who changed something else.
+const SEED: u32 = 1;
 
 /// Runs the readers and tells the verdict.
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
@@ -62,6 +68,7 @@ pub(crate) fn of_a_test() -> Result<bool, String> {
     let options = Options {
         seconds: SECONDS,
         reader: None,
+        seed: Some(SEED),
         at_once: 2,
         keep: false,
     };
@@ -153,6 +160,7 @@ impl Program {
             .arg(&recorded)
             .args(corpus.is_dir().then_some(&corpus));
         program.arg(format!("-max_total_time={}", options.seconds)).args(LIMITS);
+        program.args(options.seed.map(|seed| format!("-seed={seed}")));
         let passed = program.status().context("cannot start libFuzzer")?.success();
         let log = fs::read_to_string(work.join("log")).unwrap_or_default();
         if !passed {

@@ -1,6 +1,6 @@
 //! Broken input for every reader: what was recorded, changed. [`Reader::read`] says what each of them promises of any
-//! bytes; this crate's tests try the corpus and half a second of chance (`RELAY_FUZZ_SECONDS` of it, where that is set),
-//! and `cargo xtask prove fuzz` puts libFuzzer behind the same promises, which is guided by what of the code an input
+//! bytes; this crate's tests try the corpus and half a second of the same changes each time (`RELAY_FUZZ_SECONDS` of
+//! others, where that is set), and `cargo xtask prove fuzz` puts libFuzzer behind the same promises, which is guided by what of the code an input
 //! reaches.
 //!
 //! The corpus is what was recorded in `fixtures`, with `fixtures/fuzz/READER`: what failed once, and what libFuzzer found
@@ -175,9 +175,16 @@ mod tests {
 
     use super::{Chance, Reader, changed};
 
-    fn seconds() -> Duration {
-        let asked = env::var("RELAY_FUZZ_SECONDS").ok().and_then(|word| word.parse().ok());
-        asked.map_or(Duration::from_millis(500), Duration::from_secs)
+    /// How long chance is tried, and where it begins: a test of a change is given what the one before was.
+    fn asked() -> (Duration, u64) {
+        let asked = |name: &str| env::var(name).ok().and_then(|word| word.parse().ok());
+        let start = asked("RELAY_FUZZ_START");
+        let Some(seconds) = asked("RELAY_FUZZ_SECONDS") else {
+            return (Duration::from_millis(500), start.unwrap_or(1));
+        };
+        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        let now = u64::try_from(since_epoch.as_nanos() & u128::from(u64::MAX)).unwrap();
+        (Duration::from_secs(seconds), start.unwrap_or(now))
     }
 
     /// Tries the corpus, and then what chance makes of it.
@@ -193,11 +200,9 @@ mod tests {
             }
         };
         corpus.iter().for_each(|input| attempt(input));
-        let start = env::var("RELAY_FUZZ_START").ok().and_then(|word| word.parse().ok());
-        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-        let start = start.unwrap_or(u64::try_from(since_epoch.as_nanos() & u128::from(u64::MAX)).unwrap());
+        let (most, start) = asked();
         let (mut chance, mut tried, began) = (Chance::from(start), 0_u64, Instant::now());
-        while began.elapsed() < seconds() {
+        while began.elapsed() < most {
             let which = chance.below(corpus.len());
             attempt(&changed(&corpus[which], &corpus, &mut chance));
             tried += 1;
