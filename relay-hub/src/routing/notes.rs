@@ -22,6 +22,8 @@ use crate::{
 const EVERY: Duration = Duration::from_secs(1);
 /// Rows of one transaction, so that the books never wait long.
 const MOST_AT_ONCE: usize = 1_000;
+/// Pins of one transaction: many to a row.
+const MOST_PINS: usize = 16_384;
 const MOST_WAITING: usize = 16_384;
 
 /// What waits to be written.
@@ -51,7 +53,7 @@ impl Notes {
         let mut attempts = lock(&self.attempts);
         let count = attempts.len().min(MOST_AT_ONCE);
         Batch {
-            pins: pins.unwritten(MOST_AT_ONCE),
+            pins: pins.unwritten(MOST_PINS),
             homes: homes.unwritten(MOST_AT_ONCE),
             health: lock(&self.health).drain().collect(),
             attempts: attempts.drain(..count).collect(),

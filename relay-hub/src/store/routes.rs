@@ -1,6 +1,9 @@
 //! What routing remembers over a restart: pins, tenants' homes, accounts that are out of use, attempts. Written in batches, off the path of
 //! calls; knows no choice.
 
+use std::collections::{BTreeMap, HashSet};
+
+use futures_util::TryStreamExt as _;
 use sqlx::{Row as _, SqliteConnection};
 
 use super::{Store, StoreError};
@@ -94,17 +97,7 @@ impl Batch {
 /// Writes a batch.
 pub async fn write(store: &Store, batch: &Batch) -> Result<(), StoreError> {
     let mut tx = store.write().await?;
-    for pin in &batch.pins {
-        sqlx::query(
-            "INSERT INTO pin (name, account, used_ms) VALUES ($1, $2, $3) \
-             ON CONFLICT (name) DO UPDATE SET account = excluded.account, used_ms = excluded.used_ms",
-        )
-        .bind(&pin.name[..])
-        .bind(pin.account.as_str())
-        .bind(pin.used_ms)
-        .execute(&mut *tx)
-        .await?;
-    }
+    write_pins(&mut tx, &batch.pins).await?;
     for home in &batch.homes {
         write_home(&mut tx, home).await?;
     }
@@ -146,6 +139,25 @@ pub async fn write(store: &Store, batch: &Batch) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// One row an account. Of a name that is there twice the later pin counts.
+async fn write_pins(connection: &mut SqliteConnection, pins: &[PinRow]) -> Result<(), StoreError> {
+    let (mut seen, mut rows) = (HashSet::new(), BTreeMap::<&str, (i64, Vec<u8>)>::new());
+    for pin in pins.iter().rev().filter(|pin| seen.insert(pin.name)) {
+        let (used_ms, names) = rows.entry(pin.account.as_str()).or_default();
+        *used_ms = pin.used_ms.max(*used_ms);
+        names.extend_from_slice(&pin.name);
+    }
+    for (account, (used_ms, names)) in rows {
+        sqlx::query("INSERT INTO pinned (used_ms, account, names) VALUES ($1, $2, $3)")
+            .bind(used_ms)
+            .bind(account)
+            .bind(names)
+            .execute(&mut *connection)
+            .await?;
+    }
+    Ok(())
+}
+
 async fn write_home(connection: &mut SqliteConnection, home: &HomeRow) -> Result<(), StoreError> {
     for lost in &home.lost {
         sqlx::query("DELETE FROM tenant_home WHERE tenant = $1 AND account = $2")
@@ -184,39 +196,46 @@ pub async fn homes(store: &Store) -> Result<Vec<HomeRow>, StoreError> {
         .collect()
 }
 
-/// The pins that were used since, the last ones first.
+/// The pins that were used since, the last ones first, no fewer than `most` of them where there are as many. Of a name
+/// that is there again the first one counts.
 pub async fn pins(store: &Store, since_ms: i64, most: usize) -> Result<Vec<PinRow>, StoreError> {
-    let rows = sqlx::query("SELECT name, account, used_ms FROM pin WHERE used_ms > $1 ORDER BY used_ms DESC LIMIT $2")
+    let mut rows = sqlx::query("SELECT used_ms, account, names FROM pinned WHERE used_ms > $1 ORDER BY seq DESC")
         .bind(since_ms)
-        .bind(i64::try_from(most).unwrap_or(i64::MAX))
-        .fetch_all(store.readers())
-        .await?;
-    rows.iter()
-        .map(|row| {
-            let name: Vec<u8> = row.try_get("name")?;
-            Ok(PinRow {
-                name: name
-                    .try_into()
-                    .map_err(|_| StoreError::Corrupt("the name of a pin".into()))?,
-                account: AccountId::parse(row.try_get("account")?)?,
-                used_ms: row.try_get("used_ms")?,
-            })
-        })
-        .collect()
+        .fetch(store.readers());
+    let mut pins = Vec::new();
+    while pins.len() < most
+        && let Some(row) = rows.try_next().await?
+    {
+        let (used_ms, account) = (row.try_get("used_ms")?, AccountId::parse(row.try_get("account")?)?);
+        let (names, rest) = row.try_get::<&[u8], _>("names")?.as_chunks();
+        if !rest.is_empty() {
+            return Err(StoreError::Corrupt("the names of pins".into()));
+        }
+        pins.extend(names.iter().map(|name| PinRow {
+            name: *name,
+            account: account.clone(),
+            used_ms,
+        }));
+    }
+    Ok(pins)
 }
 
-/// Forgets pins that were not used since; at most so many, so that nobody waits for it.
-pub async fn forget(store: &Store, since_ms: i64, most: u32) -> Result<u64, StoreError> {
+/// Forgets pins that were not used since; at most so many rows of them, so that nobody waits for it.
+pub async fn forget(store: &Store, since_ms: i64, most: u32) -> Result<(), StoreError> {
+    const OLD: &str = "SELECT seq FROM pinned WHERE used_ms <= $1 ORDER BY used_ms LIMIT $2";
+    // The books wait for whoever writes: seldom is anything to be forgotten.
+    let old = sqlx::query(OLD).bind(since_ms).bind(1).fetch_optional(store.readers());
+    if old.await?.is_none() {
+        return Ok(());
+    }
     let mut tx = store.write().await?;
-    let done = sqlx::query(
-        "DELETE FROM pin WHERE name IN (SELECT name FROM pin WHERE used_ms <= $1 ORDER BY used_ms LIMIT $2)",
-    )
-    .bind(since_ms)
-    .bind(most)
-    .execute(&mut *tx)
-    .await?;
+    sqlx::query(sqlx::AssertSqlSafe(format!("DELETE FROM pinned WHERE seq IN ({OLD})")))
+        .bind(since_ms)
+        .bind(most)
+        .execute(&mut *tx)
+        .await?;
     tx.commit().await?;
-    Ok(done.rows_affected())
+    Ok(())
 }
 
 /// The accounts that are out of use.
@@ -258,4 +277,84 @@ pub async fn attempts(store: &Store, call: [u8; 16]) -> Result<Vec<AttemptRow>, 
             })
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{schema::steps, testing::TestHub};
+
+    fn pin(name: u8, account: &AccountId, used_ms: i64) -> PinRow {
+        PinRow {
+            name: [name; 16],
+            account: account.clone(),
+            used_ms,
+        }
+    }
+
+    async fn write_pins(store: &Store, pins: Vec<PinRow>) {
+        let batch = Batch {
+            pins,
+            ..Batch::default()
+        };
+        write(store, &batch).await.unwrap();
+    }
+
+    /// What a hub that starts now would remember.
+    async fn recalled(store: &Store, since_ms: i64) -> BTreeMap<u8, AccountId> {
+        let rows = pins(store, since_ms, 100).await.unwrap().into_iter().rev();
+        rows.map(|row| (row.name[0], row.account)).collect()
+    }
+
+    #[tokio::test]
+    async fn the_later_pin_of_a_name_counts_whichever_transaction_has_it() {
+        let hub = TestHub::bare().await;
+        let (one, two) = (AccountId::random(), AccountId::random());
+        let first = vec![pin(1, &one, 1_000), pin(2, &one, 1_000), pin(1, &two, 1_001)];
+        write_pins(&hub.store, first).await;
+        write_pins(&hub.store, vec![pin(3, &two, 2_000), pin(2, &two, 2_000)]).await;
+        let last = [(1, two.clone()), (2, two.clone()), (3, two.clone())];
+        assert_eq!(recalled(&hub.store, 0).await, last.into());
+        write_pins(&hub.store, vec![pin(2, &one, 3_000)]).await;
+        assert_eq!(recalled(&hub.store, 0).await[&2], one);
+        assert_eq!(recalled(&hub.store, 1_999).await.len(), 2, "1 was not used since");
+        assert_eq!(
+            pins(&hub.store, 0, 1).await.unwrap(),
+            [pin(2, &one, 3_000)],
+            "the last ones"
+        );
+    }
+
+    #[tokio::test]
+    async fn what_was_not_used_since_is_forgotten_a_few_at_a_time() {
+        let hub = TestHub::bare().await;
+        let account = AccountId::random();
+        for at in 1..=5 {
+            write_pins(&hub.store, vec![pin(at, &account, i64::from(at))]).await;
+        }
+        for (since_ms, left) in [(0, 5), (3, 3), (3, 2), (3, 2)] {
+            forget(&hub.store, since_ms, 2).await.unwrap();
+            assert_eq!(recalled(&hub.store, 0).await.len(), left, "not used since {since_ms}");
+        }
+    }
+
+    #[tokio::test]
+    async fn pins_of_the_schema_before_are_remembered() {
+        const PINNED: &str = include_str!("schema/pinned.sql");
+        let before: Vec<_> = steps().take_while(|step| *step != PINNED).collect();
+        let (one, two) = (AccountId::random(), AccountId::random());
+        let rows = [(1, &two, 20), (2, &one, 10)].map(|(name, account, used_ms)| {
+            let name = format!("{name:02x}").repeat(16);
+            format!("INSERT INTO pin VALUES (x'{name}', '{account}', {used_ms});")
+        });
+        let version = format!("PRAGMA user_version = {};", before.len());
+        let hub = TestHub::over(
+            &[&before.concat(), &rows.concat(), &version]
+                .map(String::as_str)
+                .concat(),
+        )
+        .await;
+        let read = pins(&hub.store, 0, 100).await.unwrap();
+        assert_eq!(read, [pin(1, &two, 20), pin(2, &one, 10)]);
+    }
 }

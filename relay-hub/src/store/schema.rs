@@ -30,6 +30,7 @@ const STEPS: &[&str] = &[
     include_str!("schema/disabled_until.sql"),
     include_str!("schema/app_tokens.sql"),
     include_str!("schema/tenant_home.sql"),
+    include_str!("schema/pinned.sql"),
 ];
 
 #[cfg(test)]
