@@ -138,8 +138,12 @@ impl Again {
         Some((route, request, renewal))
     }
 
-    /// Notes an attempt that ended.
+    /// Notes an attempt that ended; not one that is the only one, for its call's own row tells all of it.
     pub(super) fn note(&mut self, taken: &Taken, route: &Route, asked: &Asked, began: Instant) {
+        let is_last = matches!(asked, Ok(answer) if Trouble::of(answer.status(), answer.headers()).is_none());
+        if is_last && self.rows.is_empty() {
+            return;
+        }
         let took = began.elapsed();
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let millis = |time: Duration| i64::try_from(time.as_millis()).unwrap_or(i64::MAX);

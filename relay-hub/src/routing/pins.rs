@@ -253,14 +253,19 @@ impl Pin {
 impl Shard {
     /// What is used becomes young again.
     fn get(&mut self, name: &Name, most: usize) -> Option<&mut Pin> {
-        if let Some(pin) = self.old.remove(name) {
+        // Nothing is looked for in none: mostly there are no old ones yet.
+        if !self.old.is_empty()
+            && let Some(pin) = self.old.remove(name)
+        {
             self.put(*name, pin, most);
         }
         self.young.get_mut(name)
     }
 
     fn put(&mut self, name: Name, pin: Pin, most: usize) {
-        self.old.remove(&name);
+        if !self.old.is_empty() {
+            self.old.remove(&name);
+        }
         if self.young.len() >= most && !self.young.contains_key(&name) {
             self.old = std::mem::take(&mut self.young);
         }

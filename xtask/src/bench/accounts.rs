@@ -76,6 +76,8 @@ pub(crate) fn run(programs: &Programs, are_built: bool, size: &Size) -> Result<(
     }
     drop(stands);
     let (figures, mut text) = tell(&loads, &rates, &middles);
+    // The choice by itself takes minutes more.
+    say::line(&text);
     text.push_str(&format!("\n\n{}", choice(programs, are_built)?));
     Ok((figures, text))
 }
