@@ -25,7 +25,7 @@ const NEAR: usize = 64;
 pub(super) struct Fleet {
     pub(super) revision: u64,
     seats: Vec<Arc<Seat>>,
-    /// Each once.
+    /// Each once, as the accounts stand: pools that are taken over from a fleet before are found by this order.
     ranges: Vec<Range>,
     by_id: HashMap<AccountId, usize>,
     /// By tenant, worked out at its first call after the accounts have changed.
@@ -79,12 +79,14 @@ impl Fleet {
             })
             .collect();
         let places = seats.iter().enumerate();
-        let ranges: HashSet<_> = seats.iter().map(|seat| &seat.range).collect();
+        let mut seen = HashSet::new();
+        let ranges = seats.iter().map(|seat| &seat.range).filter(|range| seen.insert(*range));
+        let ranges = ranges.cloned().collect();
         let pools = before.filter(|before| are_alike(&before.seats, &seats));
         Self {
             revision: directory.revision,
             by_id: places.map(|(at, seat)| (seat.account.id.clone(), at)).collect(),
-            ranges: ranges.into_iter().cloned().collect(),
+            ranges,
             pools: pools.map(|before| before.pools.clone()).unwrap_or_default(),
             seats,
         }

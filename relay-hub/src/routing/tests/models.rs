@@ -51,3 +51,30 @@ async fn a_call_goes_to_an_account_that_serves_its_model_and_its_conversation_ke
     assert_eq!(call("qwen-max").await.ok().unwrap().0, *one);
     assert_eq!(call("deepseek-r2").await.ok().unwrap(), (two.clone(), Choice::Pinned));
 }
+
+#[tokio::test]
+async fn a_model_keeps_its_account_whatever_else_of_the_directory_changes() {
+    const MODELS: [&str; 4] = ["gpt-6", "claude-5", "gemini-4", "deepseek-3"];
+    let bench = Bench::new(MODELS.len(), 1).await;
+    let tenant = bench.tenant(0);
+    for (account, model) in bench.accounts.iter().zip(MODELS) {
+        bench.share(account, models(&[model])).await;
+    }
+    for round in 1..=16 {
+        for (account, model) in bench.accounts.iter().zip(MODELS) {
+            let need = Need {
+                wire: Wire::Chat,
+                model: Some(model),
+            };
+            let fleet = bench.routing.fleet();
+            let pool = fleet.pool(&tenant.id, need);
+            let near: Vec<_> = fleet.near(&pool).map(|seat| &seat.account.id).collect();
+            assert_eq!(near, [account], "{model} in round {round}");
+        }
+        let revived = Change {
+            revived_ms: Some(round),
+            ..Change::default()
+        };
+        bench.share(&bench.accounts[0], revived).await;
+    }
+}
