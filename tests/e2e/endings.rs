@@ -459,3 +459,40 @@ async fn a_suspended_tenants_sockets_are_closed() {
     );
     world.assert_sound().await;
 }
+
+/// Some who speak chat leave out `[DONE]`.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_chat_answer_that_said_why_it_ends_is_whole_without_its_last_word() {
+    let world = setup().start().await;
+    let chunk = |delta: &str, finish: &str| {
+        format!("data: {{\"id\":\"c\",\"choices\":[{{\"index\":0,\"delta\":{delta},\"finish_reason\":{finish}}}]}}\n\n")
+    };
+    let usage = "data: {\"id\":\"c\",\"choices\":[],\"usage\":{\"prompt_tokens\":40,\"completion_tokens\":9,\"total_tokens\":49}}\n\n";
+    let begun = chunk("{\"content\":\"Hello\"}", "\"\"");
+    let whole = format!("{begun}{}{usage}", chunk("{}", "\"stop\""));
+    let sends = |body: &str| Script::chunks("text/event-stream", vec![body.to_owned().into()]);
+    let client = world.through_hub();
+    world.vendor.next(sends(&whole));
+    let answer = client
+        .post("/chat/completions", ask_chat(json!({"stream": true})))
+        .await
+        .unwrap()
+        .rest()
+        .await;
+    assert_eq!(answer.text(), whole.replace(usage, ""));
+    let row = newest(&world, 1).await;
+    assert_eq!(
+        (row.ending.as_str(), row.source.as_deref()),
+        ("completed", Some("reported"))
+    );
+    world.vendor.next(sends(&begun));
+    let answer = client
+        .post("/chat/completions", ask_chat(json!({"stream": true})))
+        .await
+        .unwrap()
+        .rest()
+        .await;
+    assert!(answer.text().contains("broke off"), "{}", answer.text());
+    assert_free(&newest(&world, 2).await, "vendor_cut");
+    world.assert_sound().await;
+}

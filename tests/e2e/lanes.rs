@@ -708,3 +708,27 @@ async fn a_conversation_is_shortened_for_codex_whoever_its_vendor_is() {
         world.assert_sound().await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_of_gemini_that_asks_for_no_events_is_served_an_array() {
+    let (world, _) = of_wire("chat", setup()).await;
+    world.vendor.otherwise(Script::message("Grüezi mitenand."));
+    let client = Client::new(&format!("http://{}", world.hub.http()), &world.key);
+    let path = format!("/v1beta/models/{MODEL}:streamGenerateContent");
+    let body = json!({"contents": [{"parts": [{"text": "hi"}]}]}).to_string();
+    let answer = client.post(&path, body.clone()).await.unwrap().rest().await;
+    assert_eq!(answer.headers["content-type"], "application/json");
+    let chunks = answer.json();
+    let texts = chunks.as_array().unwrap().iter();
+    let text: String = texts
+        .filter_map(|chunk| chunk["candidates"][0]["content"]["parts"][0]["text"].as_str())
+        .collect();
+    assert_eq!(text, "Grüezi mitenand.");
+    let answer = client
+        .post(&format!("{path}?alt=sse"), body)
+        .await
+        .unwrap()
+        .rest()
+        .await;
+    assert_eq!(answer.headers["content-type"], "text/event-stream");
+}

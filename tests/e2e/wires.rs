@@ -162,6 +162,16 @@ async fn an_alias_renames_the_model_where_the_wire_has_it() {
     let body = ask_messages(false).replace(MODEL, "my own");
     assert_eq!(post(&client, MESSAGES, &body).await.status, 200);
     assert!(last(&world).body == ask_messages(false).as_bytes());
+    let told = ["openai-model", "x-openai-model"];
+    let script = told
+        .iter()
+        .fold(Script::message("hi"), |script, name| script.header(name, MODEL));
+    world.vendor.next(script);
+    let body = json!({"model": "my own", "messages": [{"role": "user", "content": "hi"}]});
+    let answer = post(&client, "/v1/chat/completions", &body.to_string()).await;
+    for name in told {
+        assert_eq!(answer.headers[name], "my own", "{name}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

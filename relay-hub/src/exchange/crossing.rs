@@ -25,6 +25,7 @@ const ANTHROPIC_VERSION: HeaderName = HeaderName::from_static("anthropic-version
 pub(super) struct Crossing {
     client: Wire,
     vendor: VendorWire,
+    framing: Framing,
     call: CallId,
     dropped: Option<HeaderValue>,
     translator: Translator,
@@ -100,6 +101,7 @@ impl Crossed {
             crossing: Box::new(Crossing {
                 client,
                 vendor,
+                framing,
                 call,
                 dropped: dropped.and_then(|dropped| HeaderValue::from_str(&dropped).ok()),
                 translator,
@@ -181,7 +183,8 @@ impl Crossing {
     /// The head of an answer.
     pub(super) fn head(&self, is_streamed: bool) -> Parts {
         let (mut head, ()) = Response::new(()).into_parts();
-        let kind = if is_streamed { EVENTS } else { "application/json" };
+        let is_events = is_streamed && self.framing == Framing::Events;
+        let kind = if is_events { EVENTS } else { "application/json" };
         head.headers
             .insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
         if is_streamed {

@@ -397,7 +397,7 @@ impl Flow {
 
     /// Whether a clean end of the vendor's body is the end of the answer.
     fn is_complete(&self) -> bool {
-        !self.is_answer || self.shape == Shape::Whole || self.tap.observed().ending.is_some()
+        !self.is_answer || self.shape == Shape::Whole || self.tap.observed().ending.is_some() || self.tap.has_finished()
     }
 
     async fn finish_complete(&mut self, sender: &Sender) -> Result<(), End> {

@@ -318,10 +318,11 @@ impl Meter {
 
     /// A client that asked for one model is not told of another: Codex takes that for a re-routing by the vendor.
     fn rename(&self, headers: &mut HeaderMap) {
-        if let Some(name) = &self.renamed
-            && let Some(told) = headers.get_mut(TOLD_MODEL)
-        {
-            *told = name.clone();
+        let Some(name) = &self.renamed else { return };
+        for header in TOLD_MODEL {
+            if let Some(told) = headers.get_mut(header) {
+                *told = name.clone();
+            }
         }
     }
 }

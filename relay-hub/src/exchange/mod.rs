@@ -54,7 +54,10 @@ pub use self::{redeem::REDEEM, socket::SocketClient};
 /// The name under which a client and an operator find a call again.
 const CALL_ID: HeaderName = HeaderName::from_static("relay-call-id");
 /// Where a vendor tells which model answered.
-const TOLD_MODEL: HeaderName = HeaderName::from_static("openai-model");
+const TOLD_MODEL: [HeaderName; 2] = [
+    HeaderName::from_static("openai-model"),
+    HeaderName::from_static("x-openai-model"),
+];
 /// A refused client has this long to finish its body.
 const DISCARD: Duration = Duration::from_secs(10);
 /// And no more than this to write.

@@ -37,6 +37,27 @@ pub(crate) fn fit<'a>(id: &'a str, is_fit: impl Fn(u8) -> bool, most: usize) -> 
     Cow::Owned(format!("call_{:016x}", fnv(id.as_bytes())))
 }
 
+/// A tool's name in the letters and the length that a vendor takes; the same name always becomes the same one.
+pub(crate) fn fit_name(name: &str, is_fit: impl Fn(u8) -> bool) -> Cow<'_, str> {
+    if name.len() <= LONGEST_NAME && name.bytes().all(&is_fit) {
+        return Cow::Borrowed(name);
+    }
+    let letters = name
+        .chars()
+        .map(|c| if c.is_ascii() && is_fit(c as u8) { c } else { '_' });
+    let mut fit: String = letters.collect();
+    if fit.len() > LONGEST_NAME {
+        // Long names differ at their ends.
+        let hash = format!("_{:016x}", fnv(name.as_bytes()));
+        fit.truncate(LONGEST_NAME - hash.len());
+        fit.push_str(&hash);
+    }
+    Cow::Owned(fit)
+}
+
+/// Of every vendor, though some take more.
+const LONGEST_NAME: usize = 64;
+
 /// FNV-1a: it needs no key, as a client chooses ids for itself alone.
 fn fnv(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {

@@ -32,6 +32,7 @@ impl From<Invalid> for Refusal {
 }
 
 /// One value and where it stands.
+#[derive(Clone)]
 pub(crate) struct Field<'a> {
     piece: Piece<'a>,
     pub(crate) path: String,

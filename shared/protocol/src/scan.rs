@@ -326,7 +326,7 @@ impl Scan {
     fn count(&mut self, value: Value, len: usize, text: &[u8]) {
         match value {
             Value::Text => self.text = self.text.saturating_add(len),
-            Value::Finish => {
+            Value::Finish if len > 0 => {
                 self.finished = true;
                 if self.reason.is_empty() || self.reason == b"STOP" {
                     self.reason = name(text, len).to_vec();
@@ -340,7 +340,7 @@ impl Scan {
             Value::Kind => self.thought.0 = name(text, len) == hidden::REDACTED,
             Value::Data => self.thought.1 = Hidden::of_vendor(text),
             Value::Hidden => self.keep_hidden(Hidden::of_vendor(text)),
-            Value::Unnamed | Value::Other => {}
+            Value::Finish | Value::Unnamed | Value::Other => {}
         }
     }
 

@@ -137,6 +137,12 @@ impl Tap {
         }
     }
 
+    /// The answer said why it ends; where its vendor leaves out the last word, the end of the body is its end.
+    #[must_use]
+    pub const fn has_finished(&self) -> bool {
+        self.meter.has_finished()
+    }
+
     /// What may be the end is kept until the body ends: it will soon.
     #[must_use]
     pub fn is_ending(&self) -> bool {

@@ -37,11 +37,8 @@ pub fn translate(client: Wire, vendor: VendorWire, body: &[u8], target: &Target<
     let _ = Lane::between(client, vendor).ok_or_else(|| no_lane(client, vendor))?;
     let mut turn = read(client, body, &mut losses)?;
     let is_summary = client == Wire::Responses && responses::ask_in_words(&mut turn, vendor);
-    let mut flat = match vendor {
-        VendorWire::Responses => Flat::default(),
-        VendorWire::Chat | VendorWire::Messages | VendorWire::Gemini | VendorWire::Converse => Flat::make(&mut turn)
-            .map_err(|error| Refusal::new(Code::InvalidRequest, format!("Invalid request: {error}.")).param("tools"))?,
-    };
+    let mut flat = Flat::make(&mut turn, vendor)
+        .map_err(|error| Refusal::new(Code::InvalidRequest, format!("Invalid request: {error}.")).param("tools"))?;
     flat.is_summary = is_summary;
     let body = write(vendor, &turn, target, &mut losses);
     let losses = losses.spelled(client);

@@ -126,9 +126,11 @@ impl Exchange {
 
     /// Nobody has asked for a model yet, so a name that an alias may stand for cannot be put right: it is left out.
     fn hide_model(&self, headers: &mut HeaderMap) {
-        let told = headers.get(TOLD_MODEL).and_then(|name| name.to_str().ok());
-        if told.is_some_and(|name| self.catalogue.has_alias(name)) {
-            headers.remove(TOLD_MODEL);
+        for header in TOLD_MODEL {
+            let told = headers.get(&header).and_then(|name| name.to_str().ok());
+            if told.is_some_and(|name| self.catalogue.has_alias(name)) {
+                headers.remove(header);
+            }
         }
     }
 

@@ -54,23 +54,27 @@ struct Delta<'a> {
     reasoning_content: Option<String>,
     #[serde(borrow)]
     reasoning: Option<&'a RawValue>,
-    tool_calls: Option<Vec<ToolCall>>,
+    #[serde(borrow)]
+    tool_calls: Option<Vec<ToolCall<'a>>>,
     annotations: Option<Vec<Annotation>>,
 }
 
 #[derive(Deserialize)]
-struct ToolCall {
+struct ToolCall<'a> {
     index: Option<u32>,
     id: Option<String>,
-    function: Option<Called>,
-    custom: Option<Called>,
+    #[serde(borrow)]
+    function: Option<Called<'a>>,
+    #[serde(borrow)]
+    custom: Option<Called<'a>>,
 }
 
 #[derive(Deserialize)]
-struct Called {
+struct Called<'a> {
     name: Option<String>,
-    #[serde(alias = "input")]
-    arguments: Option<String>,
+    /// A text; of some vendors the object itself.
+    #[serde(alias = "input", borrow)]
+    arguments: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
@@ -115,7 +119,8 @@ impl Reader {
             if let Some(delta) = choice.delta.or(choice.message) {
                 self.delta(delta, out);
             }
-            if let Some(reason) = choice.finish_reason {
+            // Some vendors say an empty one until there is a reason.
+            if let Some(reason) = choice.finish_reason.filter(|reason| !reason.is_empty()) {
                 self.close(out);
                 out.push(Event::Stop(stop(&reason)));
             }
@@ -159,21 +164,15 @@ impl Reader {
         out.push(Event::Delta(text));
     }
 
-    fn call(&mut self, call: ToolCall, out: &mut Vec<Event>) {
+    fn call(&mut self, call: ToolCall<'_>, out: &mut Vec<Event>) {
         let is_custom = call.custom.is_some();
         let Some(called) = call.function.or(call.custom) else {
             return;
         };
         let id = call.id.filter(|id| !id.is_empty());
-        let goes_on = match &self.now {
-            Now::Call(index, open) => match (index, call.index) {
-                (Some(open), Some(index)) => *open == index,
-                _ => id.as_ref().is_none_or(|id| id == open),
-            },
-            Now::Nothing | Now::Text | Now::Refusal | Now::Reasoning => false,
-        };
-        if !goes_on {
-            let Some(name) = called.name.filter(|name| !name.is_empty()) else {
+        let name = called.name.filter(|name| !name.is_empty());
+        if !self.goes_on(call.index, id.as_deref(), name.is_some()) {
+            let Some(name) = name else {
                 // More of a call that was closed: there is no way to put it where it belongs.
                 return out.push(interleaved());
             };
@@ -189,7 +188,21 @@ impl Reader {
             }));
         }
         if let Some(arguments) = called.arguments {
-            out.push(Event::Delta(arguments));
+            let text = serde_json::from_str(arguments.get());
+            out.push(Event::Delta(text.unwrap_or_else(|_| arguments.get().to_owned())));
+        }
+    }
+
+    /// Whether a piece belongs to the call that is open. Some vendors number all calls 0, some do not number them, some give
+    /// each piece another id: one with a name and another id begins a call, as does one with a name and nothing else.
+    fn goes_on(&self, index: Option<u32>, id: Option<&str>, is_named: bool) -> bool {
+        let Now::Call(open_index, open) = &self.now else {
+            return false;
+        };
+        let is_other = is_named && id.is_some_and(|id| id != open);
+        match (open_index, index) {
+            (Some(open), Some(index)) => *open == index && !is_other,
+            _ => id.map_or(!is_named, |id| id == open),
         }
     }
 

@@ -18,6 +18,10 @@ pub(crate) struct Reader {
     has_text: bool,
     /// A summary of the open thought is over.
     has_paragraph: bool,
+    /// The open call is said in full, though its item may not be over.
+    is_said: bool,
+    /// Events of other items that came while a call was open: their turn is when it is over.
+    waiting: Vec<(Option<u64>, Vec<u8>)>,
 }
 
 /// The part that is open.
@@ -36,6 +40,9 @@ struct Message<'a> {
     r#type: &'a str,
     output_index: Option<u64>,
     delta: Option<String>,
+    /// Of a call, once it is said.
+    arguments: Option<String>,
+    input: Option<String>,
     #[serde(borrow)]
     item: Option<&'a RawValue>,
     #[serde(borrow)]
@@ -129,6 +136,16 @@ impl Reader {
             {
                 self.delta(Now::Call, message, out);
             }
+            "response.function_call_arguments.done" | "response.custom_tool_call_input.done"
+                if self.now == Now::Call && self.item == message.output_index =>
+            {
+                if !self.has_text {
+                    let text = message.arguments.clone().or_else(|| message.input.clone());
+                    self.has_text = text.is_some();
+                    out.extend(text.map(Event::Delta));
+                }
+                self.is_said = true;
+            }
             "response.output_text.annotation.added" => {
                 if let Some(annotation) = message.annotation.and_then(parse::<Annotation>) {
                     out.extend(annotation.event());
@@ -216,9 +233,62 @@ impl Reader {
         self.now = Now::Nothing;
         self.has_text = false;
         self.has_paragraph = false;
+        self.is_said = false;
+    }
+
+    /// A call is open that more may come of.
+    fn is_busy(&self) -> bool {
+        self.now == Now::Call && !self.is_said
+    }
+
+    /// Whether an event is of another item than the call that is open, or of one whose events wait.
+    fn must_wait(&self, index: Option<u64>) -> bool {
+        let is_other = index.is_some() && self.item != index;
+        self.is_busy() && is_other || index.is_some() && self.waiting.iter().any(|(of, _)| *of == index)
+    }
+
+    fn wait(&mut self, index: Option<u64>, data: &[u8], out: &mut Vec<Event>) {
+        let held: usize = self.waiting.iter().map(|(_, data)| data.len()).sum();
+        if held + data.len() > MOST_WAITING {
+            out.push(Event::Fail(Failure {
+                cause: Cause::Vendor,
+                message: "The upstream mixed its calls of tools.".to_owned(),
+            }));
+            return;
+        }
+        self.waiting.push((index, data.to_vec()));
+    }
+
+    /// Reads what has waited, as far as it need not wait longer.
+    fn catch_up(&mut self, out: &mut Vec<Event>) {
+        for (_, data) in std::mem::take(&mut self.waiting) {
+            self.read(&data, out);
+        }
+    }
+
+    fn read(&mut self, data: &[u8], out: &mut Vec<Event>) {
+        let message = match serde_json::from_slice::<Message<'_>>(data) {
+            Ok(message) => message,
+            // Some end their streams as those of chat end.
+            Err(_) if data.trim_ascii() == b"[DONE]" => return,
+            Err(_) => return out.push(unreadable()),
+        };
+        if self.must_wait(message.output_index) {
+            return self.wait(message.output_index, data, out);
+        }
+        if message.r#type == "error" && message.error.is_none() {
+            // OpenAI's own is the error itself.
+            let error = std::str::from_utf8(data).unwrap_or_default();
+            return out.push(Event::Fail(openai::error_object(None, error)));
+        }
+        self.message(&message, out);
     }
 
     fn over(&mut self, message: &Message<'_>, out: &mut Vec<Event>) {
+        while !self.waiting.is_empty() {
+            self.close(out);
+            self.catch_up(out);
+        }
         match message.response.and_then(parse::<Response<'_>>) {
             Some(response) => self.response(response, out),
             None => out.push(unreadable()),
@@ -251,11 +321,10 @@ impl Reader {
 
 impl ReadAnswer for Reader {
     fn event(&mut self, data: &[u8], out: &mut Vec<Event>) {
-        match serde_json::from_slice::<Message<'_>>(data) {
-            Ok(message) => self.message(&message, out),
-            // Some end their streams as those of chat end.
-            Err(_) if data.trim_ascii() == b"[DONE]" => {}
-            Err(_) => out.push(unreadable()),
+        self.read(data, out);
+        // One that waited may open a call for which others wait.
+        while !self.waiting.is_empty() && !self.is_busy() {
+            self.catch_up(out);
         }
     }
 
@@ -374,6 +443,9 @@ impl Annotation {
         }))
     }
 }
+
+/// So much is kept of items that are told within a call.
+const MOST_WAITING: usize = 64 * 1024;
 
 fn parse<'a, T: Deserialize<'a>>(raw: &'a RawValue) -> Option<T> {
     serde_json::from_str(raw.get()).ok()

@@ -217,9 +217,14 @@ impl Meter {
         };
     }
 
+    /// All of a chat answer came but its last word.
+    pub(super) const fn has_finished(&self) -> bool {
+        matches!(self.wire, VendorWire::Chat) && (self.has_finished || self.has_failed)
+    }
+
     /// The stream ended cleanly.
     pub(super) fn end(&mut self) {
-        if self.wire == VendorWire::Chat && self.observed.ending.is_none() && (self.has_finished || self.has_failed) {
+        if self.observed.ending.is_none() && self.has_finished() {
             self.observed.ending = Some(self.chat_ending());
         }
     }

@@ -277,6 +277,9 @@ fn a_chat_stream_without_done_is_complete_when_it_was_finished() {
         events(Wire::Chat, KEEP, &CHAT[..cut], 50).observed.ending,
         Some(Ending::Completed)
     );
+    let empty =
+        "data: {\"id\":\"c\",\"choices\":[{\"index\":0,\"delta\":{\"content\":\"a\"},\"finish_reason\":\"\"}]}\n\n";
+    assert_eq!(events(Wire::Chat, KEEP, empty, 50).observed.ending, None);
     let unfinished = CHAT.find("\"delta\":{},").unwrap() - 60;
     let seen = events(Wire::Chat, KEEP, &CHAT[..unfinished], 50);
     assert_eq!(seen.observed.ending, None);

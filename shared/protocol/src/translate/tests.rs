@@ -1,3 +1,4 @@
+mod dialects;
 mod page;
 
 use super::*;

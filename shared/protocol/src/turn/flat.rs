@@ -1,12 +1,15 @@
 //! Tools as every wire knows them: plain functions under one name each. A group becomes part of the name, free text the
-//! one argument of a function; in the answer both are undone. Knows no wire.
+//! one argument of a function, a letter that a vendor takes in no name another one; in the answer all of it is undone.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::{CallName, Choice, Function, Json, Part, Tool, Turn};
+use crate::call;
+use crate::lane::VendorWire;
 
 /// What was done to a request and is to be undone in its answer: what the plain names stand for.
 #[derive(Clone, Default)]
@@ -26,7 +29,7 @@ struct Original {
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum FlatError {
     /// Two would have the same.
-    #[error("`tools[{0}]` has the name of another tool, once its namespace is part of it")]
+    #[error("`tools[{0}]` has the name of another tool, once it is written in the letters that the vendor takes")]
     SameName(usize),
 }
 
@@ -37,11 +40,13 @@ struct Input<S> {
 }
 
 impl Flat {
-    /// Makes plain functions of all tools in `turn`, and of all calls of them.
+    /// Makes plain functions of all tools in `turn`, and of all calls of them, with names that the vendor takes. One of
+    /// Responses knows groups and free text itself.
     ///
     /// # Errors
     /// When two tools would have the same name.
-    pub fn make(turn: &mut Turn) -> Result<Self, FlatError> {
+    pub fn make(turn: &mut Turn, vendor: VendorWire) -> Result<Self, FlatError> {
+        let is_plain = vendor == VendorWire::Responses;
         let mut flat = Self::default();
         let mut taken = std::collections::HashSet::new();
         for (index, tool) in turn.tools.iter_mut().enumerate() {
@@ -51,10 +56,11 @@ impl Flat {
                 Tool::Foreign(_) | Tool::CacheMark(_) => continue,
             };
             let original = name.clone();
-            flatten(name);
-            if !taken.insert(name.name.clone()) {
+            flatten(name, vendor);
+            if !taken.insert((name.namespace.clone(), name.name.clone())) {
                 return Err(FlatError::SameName(index));
             }
+            let is_custom = is_custom && !is_plain;
             if is_custom || original != *name {
                 let original = Original {
                     name: original,
@@ -62,7 +68,9 @@ impl Flat {
                 };
                 flat.names.insert(name.name.clone(), original);
             }
-            if let Tool::Custom(custom) = tool {
+            if let Tool::Custom(custom) = tool
+                && !is_plain
+            {
                 let plain = Function {
                     name: custom.name.clone(),
                     description: described(custom.description.as_deref(), custom.format.as_ref()),
@@ -72,11 +80,12 @@ impl Flat {
                 *tool = Tool::Function(plain);
             }
         }
-        flat.calls(turn);
+        flat.calls(turn, vendor);
         Ok(flat)
     }
 
-    fn calls(&self, turn: &mut Turn) {
+    fn calls(&self, turn: &mut Turn, vendor: VendorWire) {
+        let flatten = |name: &mut CallName| flatten(name, vendor);
         for part in turn.messages.iter_mut().flat_map(|message| &mut message.parts) {
             match part {
                 Part::Call(call) => {
@@ -122,9 +131,27 @@ impl Flat {
     }
 }
 
-fn flatten(name: &mut CallName) {
+fn flatten(name: &mut CallName, vendor: VendorWire) {
+    if vendor == VendorWire::Responses && name.namespace.is_some() {
+        return;
+    }
     if let Some(namespace) = name.namespace.take() {
         name.name = format!("{namespace}{BETWEEN}{}", name.name);
+    }
+    let takes_more = vendor == VendorWire::Gemini;
+    let is_fit = |byte: u8| {
+        byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-') || takes_more && matches!(byte, b'.' | b':')
+    };
+    if let Cow::Owned(fit) = call::fit_name(&name.name, is_fit) {
+        name.name = fit;
+    }
+    // Google's begin with a letter.
+    if takes_more
+        && name
+            .name
+            .starts_with(|first: char| !first.is_ascii_alphabetic() && first != '_')
+    {
+        name.name = call::fit_name(&format!("_{}", name.name), is_fit).into_owned();
     }
 }
 
@@ -190,7 +217,7 @@ mod tests {
             choice: Some(Choice::One(custom.clone())),
             ..Turn::default()
         };
-        let flat = Flat::make(&mut turn).unwrap();
+        let flat = Flat::make(&mut turn, VendorWire::Chat).unwrap();
         let names = turn.tools.iter().map(|tool| match tool {
             Tool::Function(function) => function.name.name.as_str(),
             _ => "other",
@@ -216,6 +243,41 @@ mod tests {
             tools: vec![function(None, "a__b"), function(Some("a"), "b")],
             ..Turn::default()
         };
-        assert_eq!(Flat::make(&mut turn).err(), Some(FlatError::SameName(1)));
+        assert_eq!(
+            Flat::make(&mut turn, VendorWire::Chat).err(),
+            Some(FlatError::SameName(1))
+        );
+    }
+
+    #[test]
+    fn a_name_that_the_vendor_does_not_take_is_written_in_its_letters_and_found_again() {
+        let long = "n".repeat(80);
+        let (dotted, umlaut) = ("weather.get", "wetter für/morgen");
+        for vendor in VendorWire::ALL {
+            let names = [dotted, umlaut, &long, "7z", "plain"];
+            let mut turn = Turn {
+                tools: names.iter().map(|name| function(None, name)).collect(),
+                choice: Some(Choice::One(CallName::plain(long.clone()))),
+                ..Turn::default()
+            };
+            let flat = Flat::make(&mut turn, vendor).unwrap();
+            let written: Vec<_> = turn
+                .tools
+                .iter()
+                .filter_map(|tool| match tool {
+                    Tool::Function(function) => Some(function.name.name.clone()),
+                    Tool::Custom(_) | Tool::Foreign(_) | Tool::CacheMark(_) => None,
+                })
+                .collect();
+            let is_gemini = vendor == VendorWire::Gemini;
+            assert_eq!(written[0], if is_gemini { dotted } else { "weather_get" });
+            assert_eq!(written[1], "wetter_f_r_morgen");
+            assert!(written[2].len() == 64 && written[2].starts_with("nnn"), "{written:?}");
+            assert_eq!(written[3], if is_gemini { "_7z" } else { "7z" });
+            assert!(turn.choice == Some(Choice::One(CallName::plain(written[2].clone()))));
+            for (written, name) in written.iter().zip(names) {
+                assert!(flat.original(written) == CallName::plain(name), "{written}");
+            }
+        }
     }
 }

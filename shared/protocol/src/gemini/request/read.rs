@@ -27,12 +27,8 @@ pub(crate) fn read(body: &[u8], losses: &mut Losses) -> Read<Turn> {
             parts: said.parts,
         });
     }
-    for (index, item) in body
-        .need("contents", "an array of contents")?
-        .items()?
-        .iter()
-        .enumerate()
-    {
+    let contents = body.need("contents", "an array of contents")?;
+    for (index, item) in one_or_all(&contents)?.iter().enumerate() {
         turn.messages.push(content(item, index, &mut calls, losses)?);
     }
     for item in body.items("tools")? {
@@ -53,6 +49,14 @@ pub(crate) fn read(body: &[u8], losses: &mut Losses) -> Read<Turn> {
     Ok(turn)
 }
 
+/// Google takes one object where it wants an array of them; examples of its own are written so.
+fn one_or_all<'a>(field: &Field<'a>) -> Read<Vec<Field<'a>>> {
+    if field.is_object() {
+        return Ok(vec![field.clone()]);
+    }
+    field.items()
+}
+
 /// An object whose keys may be spelled in either way.
 struct Either<'a>(Members<'a>);
 
@@ -66,7 +70,8 @@ impl<'a> Either<'a> {
     }
 
     fn items(&mut self, key: &str) -> Read<Vec<Field<'a>>> {
-        self.take(key).map_or_else(|| Ok(Vec::new()), |field| field.items())
+        self.take(key)
+            .map_or_else(|| Ok(Vec::new()), |field| one_or_all(&field))
     }
 
     fn text(&mut self, key: &str) -> Read<Option<String>> {
@@ -123,7 +128,8 @@ impl Calls {
 
 fn content(field: &Field<'_>, index: usize, calls: &mut Calls, losses: &mut Losses) -> Read<Message> {
     let mut members = Either(field.members()?);
-    let role = match members.text("role")?.as_deref() {
+    let role = members.text("role")?.map(|role| role.to_ascii_lowercase());
+    let role = match role.as_deref() {
         None | Some("user" | "function" | "tool" | "") => Role::User,
         Some("model") => Role::Assistant,
         Some("system") => Role::System,

@@ -60,6 +60,22 @@ fn both_spellings_of_a_key_are_read() {
     assert_eq!(sources.collect::<Vec<_>>(), [true, false]);
 }
 
+/// As Google's own examples are written.
+#[test]
+fn one_object_stands_for_an_array_of_it() {
+    let (turn, lost) = read_whole(
+        r#"{"system_instruction":{"parts":{"text":"S"}},"contents":{"role":"USER","parts":{"text":"hi"}},
+        "tools":{"functionDeclarations":{"name":"f"}},"generationConfig":{"stopSequences":[]}}"#,
+    );
+    assert!(lost.is_empty(), "{lost:?}");
+    assert_eq!(turn.messages[0].parts, [Part::text("S")]);
+    assert_eq!(
+        (turn.messages[1].role, &turn.messages[1].parts),
+        (Role::User, &vec![Part::text("hi")])
+    );
+    assert!(matches!(turn.tools.as_slice(), [Tool::Function(_)]));
+}
+
 #[test]
 fn what_no_other_wire_can_say_is_told_by_its_place() {
     let (turn, lost) = read_whole(

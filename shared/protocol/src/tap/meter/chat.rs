@@ -26,7 +26,8 @@ impl Meter {
         let has_usage = values(&USAGE, 7, data).any(|value| value.starts_with(b"{"));
         let is_plain = deltas.is_some() && !has_usage && self.observed.response_id.is_some();
         self.observed.produced += deltas.unwrap_or(0);
-        self.has_finished |= values(&FINISH, 15, data).any(|value| value.starts_with(b"\""));
+        self.has_finished |=
+            values(&FINISH, 15, data).any(|value| value.starts_with(b"\"") && !value.starts_with(b"\"\""));
         if is_plain {
             return Verdict::Keep;
         }
