@@ -194,11 +194,12 @@ struct Answer {
     refresh_token: Option<String>,
 }
 
-/// Some endpoints write the number as text.
+/// Some endpoints write the number as text, or with a point.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Life {
     Number(u64),
+    Part(f64),
     Text(String),
 }
 
@@ -206,6 +207,9 @@ impl Life {
     fn seconds(&self) -> u64 {
         match self {
             Self::Number(seconds) => *seconds,
+            Self::Part(seconds) => {
+                Duration::try_from_secs_f64(*seconds).map_or(DEFAULT_LIFE.as_secs(), |life| life.as_secs())
+            }
             Self::Text(text) => text.trim().parse().unwrap_or(DEFAULT_LIFE.as_secs()),
         }
     }
@@ -256,6 +260,10 @@ mod tests {
         let same = read(r#"{"access_token":"t","expires_in":"60","refresh_token":"old"}"#).unwrap();
         assert_eq!((same.good_for, same.rotated.is_none()), (Duration::from_secs(60), true));
         assert_eq!(read(r#"{"access_token":"t"}"#).unwrap().good_for, DEFAULT_LIFE);
+        for (told, seconds) in [("3599.5", 3599), ("-1", 300), ("null", 300), ("1e300", 300)] {
+            let body = format!(r#"{{"access_token":"t","expires_in":{told}}}"#);
+            assert_eq!(read(&body).unwrap().good_for, Duration::from_secs(seconds), "{told}");
+        }
         for body in [
             "",
             "<html>",

@@ -214,6 +214,12 @@ mod tests {
         let google = r#"{"error":{"code":429,"details":[{"@type":"x","violations":[]},{"@type":"type.googleapis.com/google.rpc.RetryInfo","retryDelay":"31.5s"}]}}"#;
         assert_eq!(said(&[], google), Some(31_500));
         assert_eq!(said(&[("retry-after", "432000")], ""), Some(300_000));
+        assert_eq!(said(&[("retry-after", "99999999999999999999999")], ""), Some(300_000));
+        assert_eq!(said(&[("retry-after", "1.5")], ""), Some(2_000));
+        assert_eq!(said(&[("retry-after-ms", "250.0")], ""), Some(250));
+        for absurd in ["-1", "+1", "1.x", ".5", "1e9", "0x10", "NaN", ""] {
+            assert_eq!(said(&[("retry-after", absurd)], ""), None, "{absurd}");
+        }
         for nothing in [
             "",
             "{}",

@@ -98,8 +98,16 @@ pub(super) fn reset(headers: &HeaderMap) -> Option<u64> {
     resets.max()
 }
 
+/// A number that is no part of anything, rounded up; more than can be counted is the most that can be.
 pub(super) fn number(headers: &HeaderMap, name: &HeaderName) -> Option<u64> {
-    headers.get(name)?.to_str().ok()?.trim().parse().ok()
+    let text = headers.get(name)?.to_str().ok()?.trim();
+    let (whole, part) = text.split_once('.').unwrap_or((text, ""));
+    let are_digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    if whole.is_empty() || !are_digits(whole) || !are_digits(part) {
+        return None;
+    }
+    let more = u64::from(part.bytes().any(|digit| digit != b'0'));
+    Some(whole.parse().unwrap_or(u64::MAX).saturating_add(more))
 }
 
 /// A duration as Go writes it, `6m0s`, `1.5s` or `120ms`, in seconds rounded up.
