@@ -134,6 +134,9 @@ async fn a_killed_node_means_egress_unavailable_at_once_and_no_packet_by_another
         }
         took.sort();
         assert!(took[4] < Duration::from_millis(100), "{took:?}");
+        // The one that finds it out too: its machine says at once that nobody is there. Of UDP it hears nothing.
+        let found_out = Duration::from_millis(if closed_udp { 3500 } else { 1500 });
+        assert!(took[8] < found_out, "{took:?}");
         assert_eq!(world.vendor.accepted(), accepted);
         assert_eq!(peers(&world), BTreeSet::from([FAR.to_owned()]));
 

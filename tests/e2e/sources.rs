@@ -118,6 +118,21 @@ async fn assert_refused_without_addresses(world: &World, client: &Client) {
     each("add");
 }
 
+/// A connection that lies idle left by an address that is gone: it would take the call and say nothing for ten seconds.
+async fn assert_refused_at_once_with_warm_connections(client: &Client) {
+    let warm = async { while client.post("/responses", ask(false)).await.unwrap().rest().await.status != 200 {} };
+    tokio::time::timeout(Duration::from_secs(60), warm).await.unwrap();
+    let each = |action: &str| {
+        (0..ACCOUNTS).for_each(|account| ip(&["address", action, &format!("{}/32", address(account)), "dev", "lo"]));
+    };
+    each("del");
+    let refused = client.post("/responses", ask(false)).await.unwrap();
+    let took = refused.head_after;
+    assert_eq!(refused.rest().await.error_code(), "egress_unavailable");
+    assert!(took < Duration::from_secs(2), "{took:?}");
+    each("add");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn no_call_leaves_by_another_address_than_its_account_s() {
     if namespace::runs_elsewhere(NAME).await {
@@ -201,5 +216,6 @@ async fn no_call_leaves_by_another_address_than_its_account_s() {
         let account = way.strip_prefix("account-").and_then(|number| number.parse().ok());
         assert_eq!(account.map(address).as_ref(), Some(local), "{row:?}");
     }
+    assert_refused_at_once_with_warm_connections(&clients[0]).await;
     world.assert_sound().await;
 }

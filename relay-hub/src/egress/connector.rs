@@ -26,8 +26,13 @@ use self::{
     node::NodeLink,
     stream::{Base, Link, MaybeTls},
 };
-use super::{EgressError, Exits, pool::Pool, reach::Reach, unreachable};
-use crate::way::{Family, Through, WayOut, bare};
+use super::{
+    EgressError, Exits,
+    pool::Pool,
+    reach::{Reach, is_public},
+    unreachable,
+};
+use crate::way::{Family, Proxy, Through, WayOut, bare};
 
 /// What every way out connects with.
 #[derive(Clone)]
@@ -44,6 +49,8 @@ pub(super) struct Connector {
     timeout: Duration,
     out: Option<Arc<WayOut>>,
     tcp: HttpConnector<Reach>,
+    /// It may lead to addresses that are not public.
+    allows_private: bool,
     /// The tunnel to the egress node, where the way leads through one.
     node: Option<NodeLink>,
 }
@@ -96,6 +103,7 @@ impl Connector {
             node: out.as_ref().and_then(|out| NodeLink::of(out, reach, means, idle)),
             out,
             tcp,
+            allows_private: reach.allows_private,
         }
     }
 
@@ -152,10 +160,18 @@ impl Connector {
         link.map_err(|late| down(io::Error::new(io::ErrorKind::TimedOut, late)))?
     }
 
+    /// Whether the address to leave by is this machine's still; a proxy or a node is asked by connecting.
+    pub(super) fn is_here(&self) -> bool {
+        match self.out.as_deref().map(|out| &out.through) {
+            Some(Through::Source(address)) => is_here(*address).is_ok(),
+            Some(Through::Proxy(_) | Through::Node(_)) | None => true,
+        }
+    }
+
     /// Whether the way itself broke under what it carried.
     pub(super) fn has_broken(&self, error: &(dyn std::error::Error + 'static)) -> bool {
         match self.out.as_deref().map(|out| &out.through) {
-            Some(Through::Source(address)) => is_here(*address).is_err(),
+            Some(Through::Source(_)) => !self.is_here(),
             Some(Through::Node(_)) => self.node.as_ref().is_some_and(|node| node.has_broken(error)),
             Some(Through::Proxy(_)) | None => false,
         }
@@ -176,6 +192,17 @@ impl Connector {
     async fn in_time<T>(&self, work: impl Future<Output = Result<T, EgressError>>) -> Result<T, EgressError> {
         let done = tokio::time::timeout(self.timeout, work).await;
         done.map_err(|_| EgressError::ConnectTimeout(self.timeout))?
+    }
+
+    /// An address is not resolved, so where it leads is looked at here. One of this machine is meant by whoever writes it.
+    fn judge(&self, proxy: &Proxy) -> io::Result<()> {
+        match proxy.host.parse::<IpAddr>() {
+            Ok(address) if !self.allows_private && !is_public(address) && !address.is_loopback() => {
+                let words = "the proxy is at an address that is not public";
+                Err(io::Error::new(io::ErrorKind::PermissionDenied, words))
+            }
+            Ok(_) | Err(_) => Ok(()),
+        }
     }
 
     async fn dial(&self, to: Uri) -> io::Result<TcpStream> {

@@ -124,6 +124,11 @@ impl Way {
         request: &mut Option<Request<Full<Bytes>>>,
     ) -> Result<Response<Answer>, EgressError> {
         while let Some(idle) = self.pool.take() {
+            if !self.connector.is_here() {
+                // What lies idle left by the address that is gone: it would take the call and be silent.
+                self.pool.clear();
+                break;
+            }
             let Some(sent) = request.take() else { break };
             match idle.call(sent, &self.pool).await {
                 Ok(answer) => return Ok(answer),

@@ -18,7 +18,7 @@ use super::{
     ALPN_H2, ALPN_H3, Transport,
     client::{Carrier, Connection, NO_ERROR, Sender},
     counted::Counted,
-    h2client, h3client,
+    ear, h2client, h3client,
     params::{self, Stays},
     upkeep::{drive_h2, drive_h3},
 };
@@ -148,12 +148,14 @@ impl Dialer {
             transport: Transport::Quic,
             reason,
         };
-        let endpoint = params::agent_endpoint(addr, self.0.stays).map_err(|e| network(e.to_string()))?;
+        let opened = params::agent_endpoint(addr, self.0.stays);
+        let (endpoint, ear) = opened.map_err(|e| network(e.to_string()))?;
         let connecting = endpoint.connect_with(self.0.quic.clone(), addr, &self.0.name);
-        let quic = connecting
-            .map_err(|e| network(e.to_string()))?
-            .await
-            .map_err(|e| quic_error(addr, &e))?;
+        let connecting = connecting.map_err(|e| network(e.to_string()))?;
+        let quic = tokio::select! {
+            connected = connecting => connected.map_err(|e| quic_error(addr, &e))?,
+            () = ear::refused(ear.as_ref()) => return Err(network("nobody listens there".to_owned())),
+        };
         // Until hello is answered, giving up must not leave a connection behind.
         let closing = CloseOnDrop(Some(quic.clone()));
         let (driver, sender) = match h3client::start(quic.clone()).await {
@@ -166,7 +168,7 @@ impl Dialer {
             return Err(refusal(&quic, addr).unwrap_or_else(|| network(error.reason)));
         }
         closing.keep();
-        Ok(connection.watched())
+        Ok(connection.watched(ear))
     }
 
     async fn dial_h2(&self, addr: SocketAddr) -> Result<Connection, DialError> {

@@ -8,6 +8,7 @@ mod calls;
 pub mod client;
 mod counted;
 mod dial;
+mod ear;
 mod enrol;
 mod frames;
 mod h2client;

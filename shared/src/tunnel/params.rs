@@ -13,6 +13,7 @@ use quinn_proto::HashedConnectionIdGenerator;
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 use tokio::net::TcpStream;
 
+use super::ear::Ear;
 use crate::secret::Secret;
 
 /// The hub's endpoint on `socket`. Its keys come from `quic_key`, so that after a restart it can answer packets of
@@ -50,18 +51,22 @@ pub(super) enum Stays {
     Here,
 }
 
-/// An endpoint for one connection of an agent. A fresh socket each time also gets a fresh mapping in the way's NATs.
-pub(super) fn agent_endpoint(hub: SocketAddr, stays: Stays) -> io::Result<Endpoint> {
+/// An endpoint for one connection of an agent, and what hears that nobody is there, where the system tells. A fresh socket
+/// each time also gets a fresh mapping in the way's NATs.
+pub(super) fn agent_endpoint(hub: SocketAddr, stays: Stays) -> io::Result<(Endpoint, Option<Ear>)> {
     let any = if hub.is_ipv4() {
         (Ipv4Addr::UNSPECIFIED, 0).into()
     } else {
         (Ipv6Addr::UNSPECIFIED, 0).into()
     };
     let socket = udp_socket(any, 2 * MIB)?;
+    let mut ear = None;
     if stays == Stays::Here && cfg!(target_os = "linux") {
         socket.connect(hub)?;
+        ear = Some(Ear::at(&socket)?);
     }
-    Endpoint::new(EndpointConfig::default(), None, socket, Arc::new(quinn::TokioRuntime))
+    let endpoint = Endpoint::new(EndpointConfig::default(), None, socket, Arc::new(quinn::TokioRuntime))?;
+    Ok((endpoint, ear))
 }
 
 /// A UDP socket with large buffers, as far as the system allows: the default of 200 KB is a few milliseconds' worth.

@@ -15,6 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{
     client::{Carrier, Connection, Ended, Sender},
+    ear::{self, Ear},
     h2client, h3client,
     watch::{self, Watched},
 };
@@ -56,7 +57,7 @@ where
 
 impl Connection {
     /// Ended from here on when it is dead, or retired and idle.
-    pub(super) fn watched(self) -> Self {
+    pub(super) fn watched(self, ear: Option<Ear>) -> Self {
         let Carrier::Quic(quic) = &self.0.carrier else {
             return self;
         };
@@ -64,7 +65,7 @@ impl Connection {
             quic: quic.clone(),
             connection: self.clone(),
         };
-        self.0.tasks.spawn("quic watch", keep(self.clone(), watched));
+        self.0.tasks.spawn("quic watch", keep(self.clone(), watched, ear));
         self
     }
 
@@ -78,13 +79,13 @@ impl Connection {
             pings,
             connection: self.clone(),
         };
-        self.0.tasks.spawn("h2 watch", keep(self.clone(), watched));
+        self.0.tasks.spawn("h2 watch", keep(self.clone(), watched, None));
         self
     }
 }
 
 /// Ends a connection that is dead, or retired and idle.
-async fn keep(connection: Connection, watched: impl Watched) {
+async fn keep(connection: Connection, watched: impl Watched, ear: Option<Ear>) {
     let token = connection.0.tasks.token();
     let retired = async {
         connection.0.retired.cancelled().await;
@@ -94,6 +95,7 @@ async fn keep(connection: Connection, watched: impl Watched) {
         reason = watch::watch(watched, &connection.0.calls) => {
             connection.retire_as(Ended { reason, is_silent: true });
         }
+        () = ear::refused(ear.as_ref()) => connection.retire("nobody listens there any more"),
         () = retired => {}
         () = token.cancelled() => {}
     }

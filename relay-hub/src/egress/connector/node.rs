@@ -221,7 +221,11 @@ async fn dial(dialer: &Dialer, address: SocketAddr, is_tcp_first: bool) -> Resul
     if is_tcp_first {
         return match Box::pin(dialer.h2(address)).await {
             Ok(connection) => Ok(connection),
-            Err(_) => dialer.quic(address).await,
+            // It did not work a moment ago: it has no longer than it had then.
+            Err(error) => match tokio::time::timeout(HEAD_START, dialer.quic(address)).await {
+                Ok(dialled) => dialled,
+                Err(_) => Err(error),
+            },
         };
     }
     let mut quic = pin!(dialer.quic(address));

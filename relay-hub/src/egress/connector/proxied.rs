@@ -44,6 +44,7 @@ impl Connector {
             .authority(proxy.authority())
             .path_and_query("/")
             .build();
+        self.judge(proxy)?;
         let tcp = self.dial(uri.map_err(io::Error::other)?).await?;
         match proxy.kind {
             ProxyKind::Connect | ProxyKind::Socks5 => Ok(MaybeTls::Plain(Base::Tcp(tcp))),
