@@ -57,6 +57,11 @@ async fn a_test_of_an_account_says_what_failed() {
         assert_eq!(told, kind);
         assert!(message.contains(&format!("{status} `some_code`")), "{message}");
     }
+    // One that repeats what it was sent is not repeated.
+    world
+        .vendor
+        .models(Script::error(401, "some_error", Some(VENDOR_SECRET), "no"));
+    assert_eq!(fault(&world, "main").await.0, "unauthorized");
     for body in ["<html>welcome</html>", "{}", ""] {
         world.vendor.models(Script::text(200, body));
         assert_eq!(fault(&world, "main").await.0, "not_the_vendor", "{body}");
@@ -69,11 +74,74 @@ async fn a_test_of_an_account_says_what_failed() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let free = listener.local_addr().unwrap();
     drop(listener);
+    // A number is a name to be resolved, and this one leads here.
+    add(&world, "inside", &format!("https://2130706433:{}", free.port())).await;
+    assert_eq!(fault(&world, "inside").await.0, "not_allowed");
     add(&world, "refused", &format!("http://{free}")).await;
     assert_eq!(fault(&world, "refused").await.0, "connection_refused");
     add(&world, "plain", &world.vendor.base_url().replace("http:", "https:")).await;
     assert_eq!(fault(&world, "plain").await.0, "tls");
     world.assert_sound().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_that_is_wrong_with_a_new_account_or_way_is_told_at_once() {
+    let world = setup().start().await;
+    let account = [
+        "account add a/b --vendor anthropic --base-url https://me:canary@api.example --secret-env NO_SUCH_SECRET",
+        "--wires chat --key-id AKIA --client-secret-file /no/such/file",
+    ];
+    let words = [
+        "name: ",
+        "--base-url: ",
+        "--secret: ",
+        "--wires: ",
+        "--key-id: ",
+        "--client-secret: ",
+    ];
+    let way = [
+        "way add a/b --account nobody --proxy http://me:canary@proxy.example/x --region e!u --prefer 5",
+        "--password-env NO_SUCH_SECRET",
+    ];
+    let ways = [
+        "name: ",
+        "--account: ",
+        "--proxy: ",
+        "--region: ",
+        "--prefer: ",
+        "--password-…: ",
+    ];
+    for (line, wanted) in [(account, &words[..]), (way, &ways)] {
+        let line = line.join(" ");
+        let told = world
+            .hub
+            .command(&line.split(' ').collect::<Vec<_>>())
+            .await
+            .failed()
+            .stderr;
+        for word in wanted {
+            assert!(told.contains(word), "{word}: {told}");
+        }
+        assert!(!told.contains("canary"), "{told}");
+    }
+    // Nor does a proxy lead where no vendor may.
+    let way = ["way", "add", "a", "--account", "main", "--proxy"];
+    for (url, more, is_fit) in [
+        ("http://169.254.169.254", None, false),
+        ("socks5://[::ffff:10.0.0.1]", None, false),
+        ("http://10.0.0.1:3128", Some("--allow-private"), true),
+    ] {
+        let ended = world.hub.command(&[&way[..], &[url], more.as_slice()].concat()).await;
+        if is_fit {
+            ended.succeeded();
+        } else {
+            let told = ended.failed().stderr;
+            assert!(
+                told.contains("not public") && told.contains("--allow-private"),
+                "{told}"
+            );
+        }
+    }
 }
 
 /// Asks until the answer has this status: a change must reach a running hub within a second.

@@ -1,9 +1,13 @@
 //! `relay-hub way …`: by which addresses and proxies accounts leave.
 
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 
 use clap::{Args, Subcommand};
-use relay_shared::tasks::Tasks;
+use relay_shared::{
+    config::{Problem, Problems},
+    secret::Secret,
+    tasks::Tasks,
+};
 use serde_json::{Value, json};
 
 use super::{Desk, Failure, accounts, nodes, now_ms, print::moment, secret, sharing::users, there_are, typed};
@@ -11,14 +15,14 @@ use crate::{
     app,
     config::{Config, Overrides},
     directory::{self, PASSWORD_FIELD},
-    egress::{EgressError, Exits},
+    egress::{self, EgressError, Exits},
     ids::WayId,
     seal::{Bound, Sealer},
     store::{
         Store,
         accounts::AccountRow,
         millis, way_health,
-        ways::{self, WayRow},
+        ways::{self, AddWayError, WayRow, is_way_name},
     },
     way::{Family, Health, NodeAt, Region, Through, ThroughError},
 };
@@ -106,32 +110,14 @@ pub(super) async fn run(desk: &mut Desk<'_>, command: WayCommand) -> Result<(), 
 
 async fn add(desk: &mut Desk<'_>, words: Add) -> Result<(), Failure> {
     let store = desk.store().await?;
-    let (through, node) = words.through.read(&store).await?;
-    let region = words.region.as_deref().map(read_region).transpose()?;
-    let prefers = words.prefer.map(read_family).transpose()?;
-    let PasswordFrom {
-        password_env,
-        password_file,
-    } = &words.password;
-    let password = secret::read(
-        password_env.as_deref(),
-        password_file.as_deref(),
-        "the proxy's password",
-    )?;
-    match (through.user(), &password) {
-        (None, Some(_)) => {
-            return Err(
-                Failure::fixable("a password goes with a user of a proxy, and none is named")
-                    .hint("write the user into the URL: --proxy socks5://USER@HOST"),
-            );
-        }
-        (Some(_), None) => {
-            return Err(Failure::fixable("the proxy's user has no password")
-                .hint("name it by --password-env or --password-file"));
-        }
-        (Some(_), Some(_)) | (None, None) => {}
-    }
-    let account = accounts::find(&store, &words.account).await?;
+    let Checked {
+        account,
+        through,
+        node,
+        region,
+        prefers,
+        password,
+    } = check(&store, &words).await?;
     let id = WayId::random();
     let row = WayRow {
         id: id.clone(),
@@ -166,7 +152,107 @@ async fn add(desk: &mut Desk<'_>, words: Add) -> Result<(), Failure> {
     )?)
 }
 
+/// What the words of a way come to, its password not yet sealed.
+struct Checked {
+    account: AccountRow,
+    through: Through,
+    node: Option<NodeAt>,
+    region: Option<Region>,
+    prefers: Option<Family>,
+    password: Option<Secret<String>>,
+}
+
+/// Checks the words and tells all that is wrong with them.
+async fn check(store: &Store, words: &Add) -> Result<Checked, Failure> {
+    let mut problems = Problems::new();
+    let mut kept = |word, failure: Failure| failure.note(word, &mut problems);
+    let account = match accounts::find(store, &words.account).await {
+        Ok(account) => Some(account),
+        Err(failure) => kept("--account", failure).map(|()| None)?,
+    };
+    let through = match words.through.read(store).await {
+        Ok(through) => Some(through),
+        Err(failure) => kept(words.through.word(), failure).map(|()| None)?,
+    };
+    let region = match words.region.as_deref().map(read_region).transpose() {
+        Ok(region) => region,
+        Err(failure) => kept("--region", failure).map(|()| None)?,
+    };
+    let prefers = match words.prefer.map(read_family).transpose() {
+        Ok(prefers) => prefers,
+        Err(failure) => kept("--prefer", failure).map(|()| None)?,
+    };
+    let PasswordFrom {
+        password_env: env,
+        password_file: file,
+    } = &words.password;
+    let (password, is_named) = match secret::read(env.as_deref(), file.as_deref(), "the proxy's password") {
+        Ok(password) => (password, env.is_some() || file.is_some()),
+        Err(failure) => (kept("--password-…", failure).map(|()| None)?, true),
+    };
+    if !is_way_name(&words.name) {
+        problems.push("name", AddWayError::BadName.to_string(), "such as frankfurt");
+    }
+    let (Some(account), Some((through, node))) = (account, through) else {
+        return Err(told_at_once(problems));
+    };
+    let allows_private = words.allow_private || account.allows_private;
+    note_misfits(&through, is_named, allows_private, &mut problems);
+    let checked = Checked {
+        account,
+        through,
+        node,
+        region,
+        prefers,
+        password,
+    };
+    problems.or(checked).map_err(told_at_once)
+}
+
+/// One is told as any other failure is, several as a list.
+fn told_at_once(problems: Problems) -> Failure {
+    match problems.iter().collect::<Vec<_>>()[..] {
+        [Problem { key: _, problem, hint }] => Failure::fixable(problem.clone()).hint(hint.clone()),
+        _ => problems.into(),
+    }
+}
+
+/// What does not go together.
+fn note_misfits(through: &Through, has_password: bool, allows_private: bool, problems: &mut Problems) {
+    match (through.user(), has_password) {
+        (None, true) => problems.push(
+            "--password-…",
+            "a password goes with a user of a proxy, and none is named",
+            "write the user into the URL: --proxy socks5://USER@HOST",
+        ),
+        (Some(_), false) => problems.push(
+            "--proxy",
+            "the proxy's user has no password",
+            "name it by --password-env or --password-file",
+        ),
+        (Some(_), true) | (None, false) => {}
+    }
+    let Through::Proxy(proxy) = through else { return };
+    let address = proxy.host.parse::<IpAddr>().ok();
+    if address.is_some_and(|ip| !allows_private && !egress::is_public(ip) && !ip.is_loopback()) {
+        problems.push(
+            "--proxy",
+            "leads to an address that is not public",
+            "add --allow-private if the proxy is inside your network",
+        );
+    }
+}
+
 impl By {
+    /// The word that names it.
+    const fn word(&self) -> &'static str {
+        match self {
+            Self { source: Some(_), .. } => "--source",
+            Self { node: Some(_), .. } => "--node",
+            Self { .. } => "--proxy",
+        }
+    }
+
     /// What is named, and where the node is if that is one.
     async fn read(&self, store: &Store) -> Result<(Through, Option<NodeAt>), Failure> {
         let (read, text) = match (&self.source, &self.proxy, &self.node) {
@@ -181,19 +267,17 @@ impl By {
             }
         };
         let through = read.map_err(|error| {
-            // A URL with a password is not repeated.
-            let named = if error == ThroughError::Password {
-                "the URL"
-            } else {
-                &typed(text)
-            };
+            // A URL that may hold a password is not repeated.
+            let named = if text.contains('@') { "the URL" } else { &typed(text) };
             Failure::fixable(format!("{named} {error}")).hint(match error {
                 ThroughError::Address | ThroughError::NoSource => "name an address that `ip address` lists",
                 ThroughError::Password => "give it by --password-env or --password-file",
                 ThroughError::Node => "`relay-hub node list` shows them",
-                ThroughError::Url | ThroughError::Scheme | ThroughError::Path | ThroughError::User => {
-                    "write it like socks5://user@proxy.example:1080"
-                }
+                ThroughError::Url
+                | ThroughError::Scheme
+                | ThroughError::Path
+                | ThroughError::Spelling
+                | ThroughError::User => "write it like socks5://user@proxy.example:1080",
             })
         })?;
         Ok((through, None))

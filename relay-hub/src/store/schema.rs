@@ -31,6 +31,7 @@ const STEPS: &[&str] = &[
     include_str!("schema/app_tokens.sql"),
     include_str!("schema/tenant_home.sql"),
     include_str!("schema/pinned.sql"),
+    include_str!("schema/way_owner.sql"),
 ];
 
 #[cfg(test)]

@@ -103,8 +103,13 @@ pub async fn add<E: From<AddWayError>>(
     Ok(way)
 }
 
+/// Whether this can be a way's name.
+pub(crate) fn is_way_name(name: &str) -> bool {
+    is_name(name) && name != DIRECT
+}
+
 async fn insert(tx: &mut SqliteConnection, way: &WayRow) -> Result<(), AddWayError> {
-    if !is_name(&way.name) || way.name == DIRECT {
+    if !is_way_name(&way.name) {
         return Err(AddWayError::BadName);
     }
     let through = way.through.to_string();
@@ -256,6 +261,10 @@ mod tests {
             "UPDATE way_out SET through = 'source 192.0.2.9'",
             "INSERT INTO way_out SELECT 'way_0123456789abcdef', (SELECT id FROM vendor_account WHERE name = 'two'), \
              'b', through, NULL, NULL, 1, NULL, 0, 1 FROM way_out",
+            "INSERT OR REPLACE INTO way_out SELECT 'way_0123456789abcdef', (SELECT id FROM vendor_account WHERE name = \
+             'two'), 'b', through, NULL, NULL, 1, NULL, 0, 1 FROM way_out",
+            "INSERT OR REPLACE INTO way_out SELECT id, (SELECT id FROM vendor_account WHERE name = 'two'), 'b', \
+             'source 192.0.2.3', NULL, NULL, 1, NULL, 0, 1 FROM way_out",
             "INSERT INTO way_out SELECT 'way_0123456789abcdef', 'acc_nobody', 'b', 'source 192.0.2.3', NULL, NULL, 1, \
              NULL, 0, 1",
         ] {
@@ -264,6 +273,28 @@ mod tests {
         let all = list(&hub.store).await.unwrap();
         assert_eq!(all.len(), 1);
         assert_eq!((&all[0].through, &all[0].region), (&first.through, &first.region));
+
+        // Another spelling of what has an owner is no way at all: nothing leaves by it.
+        for other in [
+            "source ::ffff:192.0.2.1",
+            "source  192.0.2.1",
+            "HTTP://proxy.example:80",
+            "http://proxy.example",
+        ] {
+            let sql = format!(
+                "INSERT INTO way_out SELECT 'way_0123456789abcdef', (SELECT id FROM vendor_account WHERE name = 'two'), \
+                 'b', '{other}', NULL, NULL, 1, NULL, 0, 1"
+            );
+            sqlx::raw_sql(sqlx::AssertSqlSafe(sql))
+                .execute(&mut connection)
+                .await
+                .unwrap();
+            assert!(matches!(list(&hub.store).await, Err(StoreError::Corrupt(_))), "{other}");
+            sqlx::raw_sql("DELETE FROM way_out WHERE name = 'b'")
+                .execute(&mut connection)
+                .await
+                .unwrap();
+        }
 
         // Given up, it may have another owner.
         assert!(accounts::remove(&hub.store, "one").await.unwrap());

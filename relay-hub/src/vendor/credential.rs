@@ -172,6 +172,22 @@ impl Credential {
         }
     }
 
+    /// Whether a word is the secret, or a part of it: some vendors repeat what they were sent.
+    pub fn holds(&self, word: &str) -> bool {
+        match self {
+            Self::ApiKey(key) => key.expose().contains(word),
+            Self::AwsKey(Signer {
+                secret, session_token, ..
+            }) => {
+                secret.expose().contains(word)
+                    || session_token
+                        .as_ref()
+                        .is_some_and(|token| token.expose().contains(word))
+            }
+            Self::Grant(_) => false,
+        }
+    }
+
     /// How access tokens are asked for, where they are.
     pub const fn grant(&self) -> Option<&Grant> {
         match self {

@@ -101,6 +101,9 @@ pub enum ThroughError {
     /// A password, which would stand in the shell's history.
     #[error("holds a password")]
     Password,
+    /// Not the one spelling.
+    #[error("is spelled otherwise than a way out is")]
+    Spelling,
     /// A user that cannot be sent.
     #[error("has a user of other than 1 to 255 letters, digits and `._-+=`")]
     User,
@@ -128,9 +131,6 @@ impl Through {
             Some(_) => return Err(ThroughError::Scheme),
             None => return Err(ThroughError::Url),
         };
-        if !matches!(uri.path(), "" | "/") || uri.query().is_some() {
-            return Err(ThroughError::Path);
-        }
         let authority = uri.authority().ok_or(ThroughError::Url)?.as_str();
         let user = match authority.rsplit_once('@') {
             Some((user, _)) if user.contains(':') => return Err(ThroughError::Password),
@@ -138,6 +138,9 @@ impl Through {
             Some((user, _)) => Some(user.to_owned()),
             None => None,
         };
+        if !matches!(uri.path(), "" | "/") || uri.query().is_some() {
+            return Err(ThroughError::Path);
+        }
         let host = bare(uri.host().unwrap_or_default());
         if host.is_empty() || uri.port_u16() == Some(0) {
             return Err(ThroughError::Url);
@@ -151,13 +154,14 @@ impl Through {
         }))
     }
 
-    /// Reads its one spelling back.
+    /// Reads its one spelling back, and no other: that could have another owner.
     pub fn parse(text: &str) -> Result<Self, ThroughError> {
-        match text.split_once(' ') {
+        let read = match text.split_once(' ') {
             Some(("source", address)) => Self::source(address),
             Some(("node", id)) => Ok(Self::Node(NodeId::parse(id).map_err(|_| ThroughError::Node)?)),
             Some(_) | None => Self::proxy(text),
-        }
+        }?;
+        (read.to_string() == text).then_some(read).ok_or(ThroughError::Spelling)
     }
 
     /// Who leaves as whom at a proxy; none where no proxy wants to know.
@@ -258,6 +262,14 @@ mod tests {
         let node = Through::Node(NodeId::random());
         assert_eq!(Through::parse(&node.to_string()), Ok(node));
         assert_eq!(Through::parse("node ohio"), Err(ThroughError::Node));
+        for text in [
+            "source ::ffff:192.0.2.1",
+            "HTTP://proxy.example:80",
+            "http://proxy.example",
+            "socks5h://p:1",
+        ] {
+            assert_eq!(Through::parse(text), Err(ThroughError::Spelling), "{text}");
+        }
     }
 
     #[test]
@@ -267,6 +279,7 @@ mod tests {
             ("ftp://proxy.example", ThroughError::Scheme),
             ("http://proxy.example/x", ThroughError::Path),
             ("http://me:secret@proxy.example", ThroughError::Password),
+            ("http://me:secret@proxy.example/x", ThroughError::Password),
             ("http://m%65@proxy.example", ThroughError::User),
             ("http://proxy.example:0", ThroughError::Url),
         ] {

@@ -20,6 +20,7 @@ use crate::{
     store::{
         accounts::{self, AccountRow},
         sharing::Users,
+        tenants,
     },
     vendor::{CredentialKind, Settings, VendorKind},
 };
@@ -74,9 +75,13 @@ impl Checked {
 /// Checks the words, reads the secrets, and notes all that is wrong.
 ///
 /// # Errors
-/// There is no such vendor; a secret cannot be read.
+/// There is no such vendor; no secret is named.
 pub(super) fn check(words: &Add, problems: &mut Problems) -> Result<Checked, Failure> {
     let vendor = VendorKind::parse(&words.vendor).ok_or_else(|| Failure::usage("there is no such vendor"))?;
+    if !tenants::is_name(&words.name) {
+        let hint = "use 1 to 64 letters, digits, `.`, `_`, `-`, `@`, or spaces between them";
+        problems.push("name", "cannot be an account's name", hint);
+    }
     let mut base_url = String::new();
     let given = words.base_url.clone();
     let given = given.unwrap_or_else(|| words.credential.bedrock_url());
@@ -170,6 +175,13 @@ fn settings(words: &Add, vendor: VendorKind, problems: &mut Problems) -> Setting
         prefers: words.prefer.as_deref().and_then(|version| version.parse().ok()),
         ..Settings::default()
     };
+    if settings
+        .wires()
+        .is_some_and(|wires| !wires.iter().any(|wire| vendor.speaks(*wire)))
+    {
+        let problem = format!("{} speaks none of them", vendor.as_str());
+        problems.push("--wires", problem, "leave it out: its vendor says what it speaks");
+    }
     let Some(version) = &words.api_version else {
         return settings;
     };
@@ -203,8 +215,13 @@ fn has_websocket(vendor: VendorKind, settings: &Settings) -> bool {
 /// Without a trailing slash. Plain HTTP would show the secret to the network, so it is for this machine only. Whoever
 /// writes an address of this machine means it; another one that is not public must be allowed.
 pub(super) fn parse_url(what: &str, text: &str, allows_private: bool) -> Result<String, Failure> {
+    // What may hold a password or a key is not repeated.
+    let named = match text.contains(['@', '?', '#']) {
+        true => String::new(),
+        false => format!(" `{}`", typed(text)),
+    };
     let wrong = |problem: &str| {
-        Failure::fixable(format!("the {what} `{}` {problem}", typed(text))).hint("write it like https://api.openai.com")
+        Failure::fixable(format!("the {what}{named} {problem}")).hint("write it like https://api.openai.com")
     };
     let uri: Uri = text.parse().map_err(|_| wrong("cannot be read"))?;
     let host = uri
@@ -228,11 +245,8 @@ pub(super) fn parse_url(what: &str, text: &str, allows_private: bool) -> Result<
     let address = bare.parse::<IpAddr>().ok();
     let is_here = bare.eq_ignore_ascii_case("localhost") || address.is_some_and(|ip| ip.is_loopback());
     if address.is_some_and(|ip| !egress::is_public(ip)) && !is_here && !allows_private {
-        return Err(Failure::fixable(format!(
-            "the {what} `{}` leads to an address that is not public",
-            typed(text)
-        ))
-        .hint("add --allow-private if the vendor is inside your network"));
+        return Err(wrong("leads to an address that is not public")
+            .hint("add --allow-private if the vendor is inside your network"));
     }
     match uri.scheme_str() {
         Some("https") => {}
@@ -279,5 +293,14 @@ mod tests {
             assert!(parse_url("base URL", text, false).is_err(), "{text}");
         }
         assert!(parse_url("base URL", "https://10.0.0.1", true).is_ok());
+        for text in [
+            "https://u:canary@x",
+            "https://u:can ary@x",
+            "https://x?key=canary",
+            "ftp://u:canary@x",
+        ] {
+            let told = format!("{:?}", parse_url("base URL", text, false));
+            assert!(!told.contains("canary") && !told.contains("ary@"), "{told}");
+        }
     }
 }

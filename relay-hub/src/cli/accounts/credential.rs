@@ -90,7 +90,7 @@ impl CredentialWords {
     /// Reads the credential; what is no secret of it goes into `settings`, and what is missing or too much into `problems`.
     ///
     /// # Errors
-    /// A secret cannot be read.
+    /// No secret is named.
     pub(super) fn read(
         &self,
         vendor: VendorKind,
@@ -120,23 +120,32 @@ impl CredentialWords {
             secret_env,
             secret_file,
         } = &self.secret;
-        let secret = secret::read(secret_env.as_deref(), secret_file.as_deref(), kind.secret())?
-            .ok_or_else(|| Failure::usage("no secret is named").hint("use --secret-env or --secret-file"))?;
+        if secret_env.is_none() && secret_file.is_none() {
+            return Err(Failure::usage("no secret is named").hint("use --secret-env or --secret-file"));
+        }
+        let mut read = |word, env: &Option<String>, file: &Option<PathBuf>, what| {
+            let read = secret::read(env.as_deref(), file.as_deref(), what);
+            // One that cannot be read is told with all that is wrong, and so is never used.
+            read.or_else(|failure| failure.note(word, problems).map(|()| None))
+        };
+        let secret = read("--secret", secret_env, secret_file, kind.secret())?;
         let client = &self.client_secret;
-        let client = secret::read(
-            client.client_secret_env.as_deref(),
-            client.client_secret_file.as_deref(),
+        let client = read(
+            "--client-secret",
+            &client.client_secret_env,
+            &client.client_secret_file,
             "the client's secret",
         )?;
         let session = &self.session_token;
-        let session = secret::read(
-            session.session_token_env.as_deref(),
-            session.session_token_file.as_deref(),
+        let session = read(
+            "--session-token",
+            &session.session_token_env,
+            &session.session_token_file,
             "the session token",
         )?;
         Ok(Given {
             kind,
-            secret,
+            secret: secret.unwrap_or_else(|| Secret::new(String::new())),
             more: client.or(session),
         })
     }

@@ -95,10 +95,6 @@ fn account(
 ) -> Result<Option<(AccountRow, Change)>, Failure> {
     let (words, change) = (record.words(problems), record.change(known, problems));
     let Some(words) = words else { return Ok(None) };
-    if !tenants::is_name(&words.name) {
-        let hint = "use 1 to 64 letters, digits, `.`, `_`, `-`, `@`, or spaces between them";
-        problems.push("name", "cannot be an account's name", hint);
-    }
     let checked = match add::check(&words, problems) {
         Ok(checked) => checked,
         Err(failure) => return failure.note("secret", problems).map(|()| None),

@@ -75,7 +75,11 @@ pub(super) async fn run(desk: &mut Desk<'_>, name: &str, model: Option<&str>) ->
     let took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
     tasks.shutdown(Duration::from_secs(1)).await;
     let made = made.unwrap_or_else(|_| {
-        Err(Failure::fixable(format!("the vendor did not answer within {PATIENCE:?}")).kind("timeout"))
+        Err(
+            Failure::fixable(format!("the vendor did not answer within {PATIENCE:?}"))
+                .kind("timeout")
+                .hint("see the base URL, and the vendor's status page"),
+        )
     });
     let Works {
         asked,
@@ -114,7 +118,7 @@ async fn call(account: &Account, fetcher: &Fetcher, model: &str) -> Result<Works
     let answer = route.call(request).await.map_err(|error| unreached(&error))?;
     let (way, local) = answer.body().left_by();
     let (way, local) = (way.to_string(), local);
-    let models = judge(answer, &asked).await?;
+    let models = judge(account, answer, &asked).await?;
     Ok(Works {
         asked,
         models,
@@ -155,14 +159,15 @@ fn request(
     Ok(request)
 }
 
-async fn judge(answer: Response<Answer>, asked: &str) -> Result<usize, Failure> {
+async fn judge(account: &Account, answer: Response<Answer>, asked: &str) -> Result<usize, Failure> {
     let (head, body) = answer.into_parts();
     // What is too long, or breaks off, is no list.
     let body = Limited::new(body, MOST).collect().await;
     let body = body.map_or_else(|_| Bytes::new(), |body| body.to_bytes());
     probe::models(head.status, &head.headers, &body).map_err(|fault| {
         let status = head.status.as_u16();
-        let code = probe::name(&head.headers, &body).map(|code| format!(" `{code}`"));
+        let code = probe::name(&head.headers, &body).filter(|code| !account.credential.holds(code));
+        let code = code.map(|code| format!(" `{code}`"));
         let (meaning, code) = (fault.meaning(), code.unwrap_or_default());
         let told = format!("{asked}: the vendor answered {status}{code}: {meaning}");
         let failure = Failure::fixable(told).kind(fault.name());
@@ -212,6 +217,12 @@ fn unreached(error: &EgressError) -> Failure {
     Failure::from_error(error).kind(kind).hint(hint)
 }
 
+/// Whether a name led to addresses, none of which may be reached.
+fn is_not_allowed(error: &(dyn Error + 'static)) -> bool {
+    let cause = error.source().and_then(|cause| cause.downcast_ref::<io::Error>());
+    cause.is_some_and(|cause| cause.kind() == io::ErrorKind::PermissionDenied)
+}
+
 /// A connection fails in one of a few ways, and the causes below the error tell in which.
 fn between(cause: &(dyn Error + 'static)) -> (&'static str, &'static str) {
     let mut next = Some(cause);
@@ -223,7 +234,7 @@ fn between(cause: &(dyn Error + 'static)) -> (&'static str, &'static str) {
             );
         }
         let Some(io) = error.downcast_ref::<io::Error>() else {
-            if error.to_string().contains("dns error") {
+            if error.to_string().contains("dns error") && !is_not_allowed(error) {
                 return (
                     "name",
                     "the base URL's host has no address: is it spelled right, and does DNS work here?",
