@@ -241,6 +241,34 @@ async fn a_refresh_token_is_used_once_over_tests_and_restarts() {
     world.assert_sound().await;
 }
 
+/// Of four accounts three get no access token: no conversation is theirs, whichever ranks first for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn accounts_without_an_access_token_leave_their_calls_to_the_others() {
+    let world = setup().start().await;
+    let refusing = TokenEndpoint::start(Duration::from_secs(60), None, &[("client_id", "somebody else")]).await;
+    // Nobody listens there.
+    let nowhere = "http://127.0.0.1:9/token".to_owned();
+    let base = world.vendor.base_url();
+    for (name, url) in [("one", refusing.url()), ("two", refusing.url()), ("three", nowhere)] {
+        let words = ["--vendor", "compatible", "--credential", "client-credentials"];
+        let more = ["--client-id", "app", "--token-url", &url, "--base-url", &base];
+        add(&world, name, "canary", &[&words[..], &more].concat()).await;
+    }
+    let client = fresh_client(&world).await;
+    for at in 0..16 {
+        let request = client.request(Method::POST, "/responses");
+        let request = request
+            .header("content-type", "application/json")
+            .header("session-id", format!("session-{at}"))
+            .body(http_body_util::Full::new(bytes::Bytes::from(ask(at % 2 == 0))))
+            .unwrap();
+        let answer = client.send(request).await.unwrap().rest().await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+    }
+    world.assert_billed_truly().await;
+    world.assert_sound().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_credential_that_is_not_accepted_is_told_and_costs_nothing() {
     let world = setup().start().await;

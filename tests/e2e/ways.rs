@@ -10,10 +10,11 @@ use http::Method;
 use http_body_util::Full;
 use relay_tests::{
     client::{Client, Whole},
+    vendor::Script,
     world::World,
 };
 
-use crate::{ask, setup};
+use crate::{ask, setup, shown};
 
 async fn second_account(world: &World) {
     let base_url = world.vendor.base_url();
@@ -184,6 +185,57 @@ async fn a_region_is_the_client_s_choice_then_the_tenant_s() {
         .map(|row| row.left_by.1.as_str())
         .collect();
     assert_eq!(ways, ["frankfurt", "ohio", "frankfurt"]);
+    world.assert_sound().await;
+}
+
+/// A call whose account fails finds the one other that can be asked, and is told of its own where there is none.
+#[tokio::test(flavor = "multi_thread")]
+async fn accounts_without_a_way_in_the_region_do_not_end_the_search_for_another() {
+    let world = setup().start().await;
+    way(&world, "one", "main", "127.0.0.41", &["--region", "eu"]).await;
+    let client = fresh_client(&world).await;
+    assert_eq!(from_region(&client, "eu").await.status, 200, "it is the tenant's home");
+    let (base_url, secret) = (world.vendor.base_url(), world.scratch().join("vendor-secret"));
+    let secret = secret.display().to_string();
+    for at in 2..8 {
+        let name = format!("account-{at}");
+        let add = ["account", "add", &name, "--vendor", "openai", "--base-url", &base_url];
+        world
+            .hub
+            .command(&[&add[..], &["--secret-file", &secret]].concat())
+            .await
+            .succeeded();
+        let region = if at == 7 { "eu" } else { "us" };
+        way(
+            &world,
+            &format!("way-{at}"),
+            &name,
+            &format!("127.0.0.4{at}"),
+            &["--region", region],
+        )
+        .await;
+    }
+    let client = fresh_client(&world).await;
+    world.vendor.next(Script::error(500, "server_error", None, "no"));
+    let answer = from_region(&client, "eu").await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let told = shown(&world, answer.headers["relay-call-id"].to_str().unwrap()).await;
+    assert_eq!(
+        (&told[0]["egress"], &told[0]["local_address"]),
+        (&"way-7".into(), &"127.0.0.47".into()),
+        "{told}"
+    );
+    assert_eq!(told[0]["attempts"].as_array().unwrap().len(), 2, "{told}");
+
+    world.hub.command(&["account", "remove", "account-7"]).await.succeeded();
+    world.hub.command(&["account", "revive", "main"]).await.succeeded();
+    let client = fresh_client(&world).await;
+    world.vendor.next(Script::error(500, "server_error", None, "no"));
+    let answer = from_region(&client, "eu").await;
+    assert_eq!(answer.status, 500, "{}", answer.text());
+    let rows = world.books().settled(3).await;
+    let refused: Vec<_> = rows.iter().filter(|row| row.status == 500).collect();
+    assert!(matches!(refused[..], [row] if row.left_by.1 == "one"), "{refused:#?}");
     world.assert_sound().await;
 }
 

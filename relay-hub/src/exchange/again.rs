@@ -115,7 +115,6 @@ impl Again {
 
     /// The same request for another account, and what is kept of it.
     pub(super) fn leave(&mut self, taken: &Taken) -> Option<Leaving> {
-        self.left = self.left.saturating_sub(1);
         if Written::of(&taken.account, self.client, &self.model) != self.written {
             return None;
         }
@@ -135,6 +134,7 @@ impl Again {
         };
         let request = to.request(to.token_now().ok()?, asked, headers, body).ok()?;
         let renewal = to.renewal(&request);
+        self.left = self.left.saturating_sub(1);
         Some((route, request, renewal))
     }
 

@@ -203,11 +203,19 @@ impl Meter {
             return None;
         }
         let failed = self.taken.another()?;
-        let (route, request, renewal) = again.leave(&self.taken)?;
-        self.renewal = renewal;
-        self.bill.record.leased(&self.taken, route.name());
-        self.route = route;
-        Some((failed, request))
+        loop {
+            if let Some((route, request, renewal)) = again.leave(&self.taken) {
+                self.renewal = renewal;
+                self.bill.record.leased(&self.taken, route.name());
+                self.route = route;
+                return Some((failed, request));
+            }
+            // Without a way in the region, or a token, or for want of a lane: the next one may do.
+            if self.taken.another().is_none() {
+                self.taken.back_to(failed);
+                return None;
+            }
+        }
     }
 
     async fn attempt(&mut self, request: Request<Full<Bytes>>, reply: &mut oneshot::Sender<Outcome>) -> Asked {

@@ -36,7 +36,7 @@ use self::{
     upstream::Upstreams,
 };
 use crate::{
-    admission::{Admission, Head},
+    admission::{Admission, Head, Permit},
     catalogue::{Catalogue, Model},
     config::Limits,
     credit::Credit,
@@ -45,8 +45,9 @@ use crate::{
     identity::{Caller, Credential, Identity},
     ledger::{Ledger, Link},
     refusal::Refused,
-    routing::{Routing, Traces, Unleased},
+    routing::{Lease, Routing, Taken, Traces, Unleased},
     token::Tokens,
+    vendor::Trouble,
 };
 
 pub use self::{redeem::REDEEM, socket::SocketClient};
@@ -58,6 +59,9 @@ const TOLD_MODEL: [HeaderName; 2] = [
     HeaderName::from_static("openai-model"),
     HeaderName::from_static("x-openai-model"),
 ];
+/// So many accounts without an access token are passed over, and for no longer: nothing has left, so they are no attempts.
+const WITHOUT_TOKEN: u32 = 64;
+const UNTIL_TOKEN: Duration = Duration::from_secs(5);
 /// A refused client has this long to finish its body.
 const DISCARD: Duration = Duration::from_secs(10);
 /// And no more than this to write.
@@ -238,7 +242,7 @@ impl Exchange {
         }
         row.held();
         let traces = traces(&caller, &head.headers, &envelope, (&model, body.plain.as_slice()));
-        let lease = self.routing.lease(permit, &traces).await;
+        let lease = self.lease(permit, &traces).await;
         let lease = lease.map_err(|unleased| {
             let Unleased { permit, refused } = *unleased;
             dispatch::refuse(permit, (&model, &envelope), record, refused)
@@ -254,6 +258,38 @@ impl Exchange {
             claim,
         };
         dispatch.send(lease, self, record).await
+    }
+
+    /// An account for the call that has what authorises it. One that has no access token counts as one that fails: it is
+    /// used again as soon as it has one, which no call of its own has to find out.
+    async fn lease(&self, mut permit: Permit, traces: &Traces<'_>) -> Result<Lease, Box<Unleased>> {
+        let (mut left, until) = (WITHOUT_TOKEN, Instant::now() + UNTIL_TOKEN);
+        loop {
+            let lease = self.routing.lease(permit, traces).await?;
+            if lease.taken.account.credential.grant().is_none() {
+                return Ok(lease);
+            }
+            left = left.saturating_sub(1);
+            let may_move = left > 0 && Instant::now() < until && lease.taken.may_move();
+            let Err(refused) = Box::pin(self.await_token(&lease.taken, may_move)).await else {
+                return Ok(lease);
+            };
+            if !may_move {
+                let permit = lease.permit;
+                return Err(Box::new(Unleased { permit, refused }));
+            }
+            permit = lease.permit;
+        }
+    }
+
+    /// Waits for the account's access token, if it has none, and tells routing where that is no use.
+    async fn await_token(&self, taken: &Taken, may_move: bool) -> Result<(), Refused> {
+        let upstream = self.upstreams.of(&taken.account, &self.egress, &self.tokens)?;
+        let token = match may_move {
+            true => upstream.token_or_another().await,
+            false => upstream.token().await,
+        };
+        token.map(drop).inspect_err(|_| taken.met(Trouble::Failing, None))
     }
 }
 

@@ -137,6 +137,17 @@ impl Upstream {
         }
     }
 
+    /// The same where another account may serve the call: a token that could not be had a moment ago is not waited for.
+    ///
+    /// # Errors
+    /// There is no valid one in time.
+    pub(super) async fn token_or_another(&self) -> Result<Option<HeaderValue>, Refused> {
+        match &self.access {
+            Access::Fixed | Access::Signature(_) => Ok(None),
+            Access::Token(source) => source.authorization_unless_failed().await.map(Some),
+        }
+    }
+
     /// The same without waiting: another account is tried only where it can be called at once.
     ///
     /// # Errors

@@ -18,6 +18,8 @@ const PROBE: u64 = 60_000;
 /// For so long after it was put out of use a tenant's only account is left to it: its client's own tries hear the vendor's
 /// words, as without the relay. Codex tries a 401 twelve times within 13 s, and a 500 thirty-six times within 31 s.
 const SPARED: u64 = 60_000;
+/// And for no more calls than one such client makes, however many clients there are.
+const MOST_SPARED: u32 = 40;
 /// A refusal for now that names no window.
 const DEFAULT_WINDOW: u64 = 5_000;
 
@@ -87,6 +89,8 @@ pub(super) struct Health {
     first_failure: u64,
     last_failure: u64,
     forbidden: u32,
+    /// Calls for which it was left to its tenant since it was put out of use.
+    spared: u32,
 }
 
 impl Default for Health {
@@ -99,6 +103,7 @@ impl Default for Health {
             first_failure: 0,
             last_failure: 0,
             forbidden: 0,
+            spared: 0,
         }
     }
 }
@@ -110,6 +115,8 @@ impl Health {
             state,
             since,
             cause,
+            // Its clients had their tries before.
+            spared: MOST_SPARED,
             ..Self::default()
         }
     }
@@ -153,9 +160,18 @@ impl Health {
         }
     }
 
-    /// Whether it is kept from a tenant that has no other, but for one call a minute.
+    /// Whether it is kept from a tenant that has no other, but for one call a minute: its clients have heard why.
     pub(super) const fn is_given_up(&self, now: u64) -> bool {
-        self.state.is_out() && now.saturating_sub(self.since) >= SPARED
+        self.state.is_out() && (now.saturating_sub(self.since) >= SPARED || self.spared >= MOST_SPARED)
+    }
+
+    /// A call of a tenant that has no other goes to it. Whether it does so outside of the turns.
+    pub(super) fn spare(&mut self, now: u64) -> bool {
+        let is_spared = !self.is_given_up(now);
+        if is_spared && self.state.is_out() {
+            self.spared = self.spared.saturating_add(1);
+        }
+        is_spared
     }
 
     /// A call goes to it. Of an account that is out of use, one call takes the turn to try it.
@@ -244,6 +260,9 @@ impl Health {
     }
 
     fn turn(&mut self, state: State, cause: Trouble, now: u64) {
+        if !self.state.is_out() {
+            self.spared = 0;
+        }
         (self.state, self.cause, self.since) = (state, Some(cause), now);
     }
 }
@@ -345,6 +364,26 @@ mod tests {
             assert_eq!(health.light_alone(since + 60_020), Light::Out(since + 120_000));
             assert_eq!(health.light_alone(since + 120_000), in_turn);
         }
+    }
+
+    #[test]
+    fn however_many_clients_ask_a_dead_account_meets_the_tries_of_one() {
+        let mut health = Health::default();
+        health.met(Trouble::Credential, 0, 0, None, 0);
+        let mut asked = 0;
+        for now in 0..50_000 {
+            if health.light_alone(now) == Light::Doubtful && health.spare(now) {
+                asked += 1;
+                health.met(Trouble::Credential, now, now, None, 0);
+            }
+        }
+        assert_eq!(asked, MOST_SPARED);
+        assert_eq!(health.light_alone(50_000), Light::Out(60_000));
+        let after = Health::recalled(health.state(), health.cause(), health.since());
+        assert_eq!(after.light_alone(50_000), Light::Out(60_000), "nor after a restart");
+        health.answered(60_000);
+        health.met(Trouble::Credential, 70_000, 70_000, None, 0);
+        assert!(health.spare(70_001), "another time it dies");
     }
 
     #[test]

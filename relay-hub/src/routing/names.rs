@@ -60,11 +60,11 @@ pub(super) fn number(name: &Name) -> u64 {
 
 /// What the call says of its conversation: by a header, else by its body.
 pub(super) fn conversation<'a>(headers: &'a HeaderMap, in_body: Option<&'a str>) -> Option<&'a [u8]> {
-    let in_head = HEADERS.iter().find_map(|name| headers.get(name));
+    let in_head = HEADERS.into_iter().filter_map(|name| headers.get(name));
     in_head
         .map(http::HeaderValue::as_bytes)
-        .or(in_body.map(str::as_bytes))
-        .filter(|text| !text.is_empty())
+        .chain(in_body.map(str::as_bytes))
+        .find(|text| !text.is_empty())
 }
 
 #[cfg(test)]
@@ -82,6 +82,15 @@ mod tests {
         assert_eq!(conversation(&headers, Some("key")), Some(&b"session"[..]));
         headers.insert("thread-id", HeaderValue::from_static("thread"));
         assert_eq!(conversation(&headers, Some("key")), Some(&b"thread"[..]));
+        headers.insert("thread-id", HeaderValue::from_static(""));
+        assert_eq!(
+            conversation(&headers, Some("key")),
+            Some(&b"session"[..]),
+            "what is empty names nothing"
+        );
+        headers.insert("session_id", HeaderValue::from_static(""));
+        assert_eq!(conversation(&headers, Some("key")), Some(&b"key"[..]));
+        assert_eq!(conversation(&headers, Some("")), None);
     }
 
     #[test]

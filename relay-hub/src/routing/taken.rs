@@ -83,7 +83,7 @@ impl Routing {
     ) -> Result<Option<Taken>, Refused> {
         let now = self.now();
         let has_others = !fleet.pool(&wish.tenant.id, wish.need).is_one();
-        let is_spared = || !has_others && !seat.standing.health().is_given_up(now);
+        let is_spared = || !has_others && self.spare(&seat, now);
         if seat.standing.is_troubled() && !is_spared() && self.enter(&seat, now).is_err() {
             return Ok(None);
         }
@@ -129,10 +129,13 @@ impl Routing {
     }
 
     fn course(&self, fleet: &Fleet, wish: &Wish<'_>, seat: &Seat, choice: Choice) -> Course {
-        let is_of_this = |name: &Name| self.0.pins.find(name, self.now()).as_ref() == Some(&seat.account.id);
-        let drops_turn_state = match &wish.turn_state {
+        // One that nobody knows may be of an account that is no more.
+        let may_be_another_s = || fleet.seats().len() > 1 || self.has_narrowed();
+        let owner = |name| self.0.pins.find(name, self.now());
+        let drops_turn_state = match wish.turn_state.as_ref().map(owner) {
             None => false,
-            Some(name) => fleet.seats().len() > 1 && !is_of_this(name),
+            Some(Some(owner)) => owner != seat.account.id,
+            Some(None) => may_be_another_s(),
         };
         Course {
             tenant: wish.tenant.clone(),
@@ -146,6 +149,13 @@ impl Routing {
             drops_turn_state,
             tried: Vec::new(),
         }
+    }
+
+    /// Whether the tenant's only account is left to it outside of the turns.
+    fn spare(&self, seat: &Seat, now: u64) -> bool {
+        let mut is_spared = false;
+        self.change(seat, |health| is_spared = health.spare(now));
+        is_spared
     }
 
     fn enter(&self, seat: &Seat, now: u64) -> Result<(), u64> {
@@ -398,6 +408,16 @@ impl Taken {
         let mut failed = std::mem::replace(self, next);
         self.course = failed.course.take();
         Some(failed)
+    }
+
+    /// Goes back to the account that failed: no other can be asked.
+    pub fn back_to(&mut self, failed: Self) {
+        let unfit = std::mem::replace(self, failed);
+        if let Some(course) = &unfit.course {
+            let pins = &unfit.routing.0.pins;
+            course.names().for_each(|name| pins.release(name, &unfit.account.id));
+        }
+        self.course = unfit.course;
     }
 
     #[cfg(test)]

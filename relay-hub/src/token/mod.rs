@@ -151,6 +151,19 @@ impl Source {
     /// # Errors
     /// There is none, or none in time.
     pub async fn authorization(&self) -> Result<HeaderValue, Refused> {
+        self.awaited(|state| state == State::Refused).await
+    }
+
+    /// The same, of an account that another one stands in for: nothing is waited for where the last attempt failed.
+    ///
+    /// # Errors
+    /// There is none, or none in time.
+    pub async fn authorization_unless_failed(&self) -> Result<HeaderValue, Refused> {
+        self.awaited(|state| matches!(state, State::Refused | State::Failed))
+            .await
+    }
+
+    async fn awaited(&self, is_no_use: impl Fn(State) -> bool) -> Result<HeaderValue, Refused> {
         if let Some(valid) = self.valid() {
             return Ok(valid);
         }
@@ -160,7 +173,8 @@ impl Source {
                 if let Some(valid) = self.valid() {
                     return Ok(valid);
                 }
-                if *state.borrow_and_update() == State::Refused || state.changed().await.is_err() {
+                let now = *state.borrow_and_update();
+                if is_no_use(now) || state.changed().await.is_err() {
                     return Err(no_token());
                 }
             }

@@ -141,7 +141,8 @@ impl Exchange {
         head: &http::request::Parts,
         taken: &Taken,
     ) -> Result<(Upgrade, Arc<str>, IpAddr), Refused> {
-        let token = upstream.token().await?;
+        let token = upstream.token().await;
+        let token = token.inspect_err(|_| taken.met(Trouble::Failing, None))?;
         let asked = self.ask_upgrade(upstream, route, head, (taken, token.clone())).await?;
         let is_refused = matches!(&asked.0, Upgrade::Refused(answer) if answer.status() == StatusCode::UNAUTHORIZED);
         if is_refused && let Some(fresh) = upstream.another_token(token.as_ref()).await {

@@ -114,6 +114,30 @@ async fn a_turn_s_state_goes_to_the_account_that_gave_it_and_to_no_other() {
     assert!(!again(bench.tenant(1), state).await.1);
 }
 
+#[tokio::test]
+async fn a_turn_s_state_outlives_its_account_and_goes_to_no_other() {
+    let bench = Bench::new(2, 1).await;
+    tenants::set_repin(&bench.hub.store, &bench.tenants[0], "allow")
+        .await
+        .unwrap();
+    bench.directory.refresh().await;
+    let tenant = bench.tenant(0);
+    let state = HeaderMap::from_iter([(names::TURN_STATE, HeaderValue::from_static("opaque"))]);
+    let first = bench.call(&tenant, None).unwrap().unwrap();
+    first.answered(StatusCode::OK, &state);
+    assert!(
+        accounts::remove(&bench.hub.store, first.account.id.as_str())
+            .await
+            .unwrap()
+    );
+    bench.directory.refresh().await;
+    let left = bench.routing.chosen(&traces(&tenant, &state), true).await.unwrap();
+    assert_ne!(left.account.id, first.account.id);
+    let mut head = state.clone();
+    left.clean(&mut head);
+    assert!(head.is_empty(), "the last account that is left did not give it");
+}
+
 /// What a vendor hides, as it made it and as a request sends it back.
 struct Reasoning(String);
 
