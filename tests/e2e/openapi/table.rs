@@ -45,6 +45,20 @@ pub(super) fn operations() -> Vec<Operation> {
         ..of(Endpoint::ChatCompletions)
     });
     all.push(Operation {
+        id: "model",
+        path: "/v1/models/{model}".to_owned(),
+        summary: "One model that the caller may use, in the form of the client's own vendor",
+        answer: &["id"],
+        ..of(Endpoint::Models)
+    });
+    all.push(Operation {
+        id: "geminiModel",
+        path: "/v1beta/models/{model}".to_owned(),
+        summary: "Gemini: one model that the caller may use",
+        answer: &["name"],
+        ..of(Endpoint::GeminiModels)
+    });
+    all.push(Operation {
         id: "redeem",
         path: "/relay/redeem".to_owned(),
         tag: "Relay",
