@@ -6,7 +6,7 @@ use super::{Cause, Event, Failure, Opened, Stop};
 ///
 /// - `Begin` comes first, once; after `End` or `Fail` nothing comes.
 /// - `Delta`, `Cite`, `Sign` and `Close` come while a part is open, and each part that opens is closed before the next
-///   opens, before `Stop`, and before `Fail`.
+///   opens, before `Stop`, and before `Fail`; but for a call that broke off, which nobody is to take for a whole one.
 /// - A call of a function that said no arguments says `{}`.
 /// - Before `End` comes one `Stop`; it is `Calls` exactly when a tool was called and nothing else cut the answer short.
 /// - No `Delta` is empty.
@@ -21,6 +21,7 @@ pub struct Sequence {
 
 #[derive(Clone, Copy)]
 struct Open {
+    is_call: bool,
     is_function: bool,
     is_whole: bool,
     has_text: bool,
@@ -58,7 +59,9 @@ impl Sequence {
                 out(Event::End);
             }
             Event::Fail(_) => {
-                self.close(out);
+                if self.open.is_some_and(|open| !open.is_call) {
+                    self.close(out);
+                }
                 self.has_ended = true;
                 out(event);
             }
@@ -94,6 +97,7 @@ impl Sequence {
         let is_call = matches!(opened, Opened::Call { .. });
         self.has_called |= is_call;
         self.open = Some(Open {
+            is_call,
             is_function: matches!(opened, Opened::Call { is_custom: false, .. }),
             is_whole: matches!(opened, Opened::Media(_) | Opened::Foreign(_)),
             has_text: false,
@@ -207,6 +211,14 @@ mod tests {
     }
 
     #[test]
+    fn a_call_that_broke_off_is_never_told_as_a_whole_one() {
+        let text = || Event::Delta("a".to_owned());
+        let failed = vec![Event::Begin, call(), text(), Event::Fail(broke_off())];
+        assert_eq!(ordered(vec![call(), text()]), failed);
+        assert_eq!(ordered(vec![call()]), [Event::Begin, call(), Event::Fail(broke_off())]);
+    }
+
+    #[test]
     fn a_cut_answer_is_not_told_as_one_that_waits_for_tools() {
         let out = ordered(vec![call(), Event::Stop(Stop::Length)]);
         assert!(out.contains(&Event::Stop(Stop::Length)));
@@ -234,14 +246,14 @@ mod tests {
         fn whatever_comes_a_writer_gets_an_answer_in_order(events in prop::collection::vec(any_event(), 0..30)) {
             let out = ordered(events);
             prop_assert_eq!(out.first(), Some(&Event::Begin));
-            let (mut is_open, mut has_stopped) = (false, false);
+            let (mut is_open, mut is_call, mut has_stopped) = (false, false, false);
             for (index, event) in out.iter().enumerate() {
                 let is_last = index + 1 == out.len();
                 match event {
                     Event::Begin => prop_assert_eq!(index, 0),
-                    Event::Open(_) => {
+                    Event::Open(opened) => {
                         prop_assert!(!is_open && !has_stopped);
-                        is_open = true;
+                        (is_open, is_call) = (true, matches!(opened, Opened::Call { .. }));
                     }
                     Event::Delta(text) => prop_assert!(is_open && !text.is_empty()),
                     Event::Cite(_) | Event::Sign(_) => prop_assert!(is_open),
@@ -255,7 +267,7 @@ mod tests {
                         has_stopped = true;
                     }
                     Event::End => prop_assert!(has_stopped && is_last),
-                    Event::Fail(_) => prop_assert!(!is_open && is_last),
+                    Event::Fail(_) => prop_assert!((!is_open || is_call) && is_last),
                 }
             }
             prop_assert!(matches!(out.last(), Some(Event::End | Event::Fail(_))));
