@@ -390,7 +390,9 @@ fn ill_billed(row: &Row, end: End, is_whole: bool, context: &str) -> Option<Stri
         Either => !is_whole || billed != "nothing",
     };
     let is_held = row.held.is_none_or(|held| row.charged <= held);
-    (!is_right || !is_held).then(|| format!("{context}: {billed}, {row:?}"))
+    // The books say of no answer that it is whole whose client was told that it failed.
+    let is_told = is_whole || row.ending != "completed";
+    (!is_right || !is_held || !is_told).then(|| format!("{context}: {billed}, {row:?}"))
 }
 
 async fn ask(world: &World, client: Wire, script: Option<Script>) -> Whole {

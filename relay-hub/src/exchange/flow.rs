@@ -308,6 +308,7 @@ impl Flow {
                 Piece::Pass(bytes) => {
                     let bytes = self.told(bytes);
                     send(sender, bytes).await?;
+                    self.goes_on()?;
                     fault::point("event sent");
                 }
                 Piece::Last(bytes) => {
@@ -319,9 +320,12 @@ impl Flow {
                 }
             }
         }
-        so_far?;
+        so_far
+    }
+
+    /// Nothing follows what its client was told as a failure that the tap takes for none: no end, and no bill for one.
+    fn goes_on(&self) -> Result<(), End> {
         match &self.meter.crossing {
-            // Its client was told of a failure that the tap takes for none.
             Some(crossing) if crossing.has_ended() && !self.meter.bill.is_settled() => Err(End::Cut),
             Some(_) | None => Ok(()),
         }
