@@ -91,4 +91,37 @@ mod tests {
             assert_eq!(failure(status, body.as_bytes()).cause, cause, "{body}");
         }
     }
+
+    #[test]
+    fn calls_of_a_conversation_that_offers_no_tools_any_more_are_told_in_words() {
+        use crate::{codec::Target, loss::Losses, tokens::Tokens};
+
+        let messages = r#"{"model":"m","max_tokens":9,"messages":[{"role":"user","content":"look"},
+            {"role":"assistant","content":[{"type":"tool_use","id":"c","name":"f","input":{"a":1}}]},
+            {"role":"user","content":[{"type":"tool_result","tool_use_id":"c","content":"done"},
+                {"type":"tool_result","tool_use_id":"d","is_error":true},{"type":"text","text":"sum up"}]}]"#;
+        let target = Target {
+            model: "amazon.nova-pro-v1:0",
+            is_openai: false,
+            is_streamed: false,
+            max_output: Tokens::new(9),
+        };
+        let written = |tools: &str| {
+            let body = format!("{messages}{tools}}}");
+            let turn = crate::messages::read(body.as_bytes(), &mut Losses::default()).unwrap();
+            String::from_utf8(write(&turn, &target, &mut Losses::default())).unwrap()
+        };
+        let told = written("");
+        for words in [
+            r#"{"text":"[Call c of `f` with {\"a\":1}]"}"#,
+            r#"{"text":"[Call c gave]"},{"text":"done"}"#,
+            r#"{"text":"[Call d failed with nothing]"}"#,
+            r#"{"text":"sum up"}"#,
+        ] {
+            assert!(told.contains(words), "{words} in {told}");
+        }
+        assert!(!told.contains("tool"), "{told}");
+        let offered = written(r#","tools":[{"name":"f","input_schema":{}}]"#);
+        assert!(offered.contains("toolConfig") && offered.contains("toolUse") && offered.contains("toolResult"));
+    }
 }

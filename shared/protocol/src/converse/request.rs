@@ -229,7 +229,7 @@ impl<'a> Fields<'a> {
 /// Writes the body of `Converse` and `ConverseStream`. The path names the model, and whether the answer is a stream.
 pub(crate) fn write(turn: &Turn, target: &Target<'_>, losses: &mut Losses) -> Vec<u8> {
     let max_tokens = turn.max_output.unwrap_or(target.max_output).get();
-    let (system, messages) = conversation(&turn.messages, losses);
+    let (system, mut messages) = conversation(&turn.messages, losses);
     let fields = fields(turn, target.model, max_tokens, is_thoughtless(&messages), losses);
     // A model of Anthropic's that thinks draws as it likes, as do its latest.
     let is_claude = is_claude(target.model);
@@ -244,8 +244,12 @@ pub(crate) fn write(turn: &Turn, target: &Target<'_>, losses: &mut Losses) -> Ve
     if turn.sampling.top_p.is_some() && top_p.is_none() {
         losses.hint(said::TOP_P);
     }
+    let tool_config = tool_config(turn, &messages, losses);
+    if tool_config.is_none() {
+        tell_calls(&mut messages);
+    }
     let request = Request {
-        tool_config: tool_config(turn, &messages, losses),
+        tool_config,
         system,
         messages,
         inference_config: Inference {
@@ -294,6 +298,38 @@ fn conversation<'a>(messages: &'a [Message], losses: &mut Losses) -> (Vec<Piece<
         Said { role, content }
     });
     (system, said.collect())
+}
+
+/// Calls and their results in words: the vendor refuses them where no tools are offered, and who goes on without tools
+/// offers none. Source: the error `The toolConfig field must be defined when using toolUse and toolResult content blocks`.
+fn tell_calls(messages: &mut [Said<'_>]) {
+    let text = |words: String| Piece::Text(words.into());
+    for message in messages {
+        let mut told = Vec::with_capacity(message.content.len());
+        for piece in std::mem::take(&mut message.content) {
+            match piece {
+                Piece::ToolUse {
+                    tool_use_id,
+                    name,
+                    input,
+                } => {
+                    told.push(text(format!("[Call {tool_use_id} of `{name}` with {}]", input.get())));
+                }
+                Piece::ToolResult {
+                    tool_use_id,
+                    content,
+                    status,
+                } => {
+                    let gave = if status == "error" { "failed with" } else { "gave" };
+                    let what = if content.is_empty() { " nothing" } else { "" };
+                    told.push(text(format!("[Call {tool_use_id} {gave}{what}]")));
+                    told.extend(content);
+                }
+                other => told.push(other),
+            }
+        }
+        message.content = told;
+    }
 }
 
 fn pieces<'a>(parts: &'a [Part], out: &mut Vec<Piece<'a>>, losses: &mut Losses) {
