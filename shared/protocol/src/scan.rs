@@ -454,6 +454,10 @@ impl Scan {
             self.response = Response::Inside;
         }
         self.depth = self.depth.saturating_add(1);
+        // The strings of an object are no list of searches: its keys are not told from them where they are cut.
+        if byte == b'{' && self.searches == Some(self.depth) {
+            self.searches = None;
+        }
         self.thought = (false, None);
     }
 
@@ -612,6 +616,18 @@ mod tests {
             scan.push(&json.as_bytes()[cut..]);
             assert_eq!((scan.tools().other, scan.tools().web_search), (0, 1), "cut at {cut}");
             assert!(scan.finished() && scan.reason().is_empty(), "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn searches_are_the_strings_of_a_list_however_it_is_cut() {
+        let json =
+            r#"{"a":{"webSearchQueries":["one","","two",{"three":"four"}]},"b":{"webSearchQueries":{"five":["six"]}}}"#;
+        for cut in 0..=json.len() {
+            let mut scan = Scan::new(Root::Bare);
+            scan.push(&json.as_bytes()[..cut]);
+            scan.push(&json.as_bytes()[cut..]);
+            assert_eq!(scan.searched(), 2, "cut at {cut}");
         }
     }
 
