@@ -1,6 +1,6 @@
 //! `relay-hub way …`: by which addresses and proxies accounts leave.
 
-use std::{net::IpAddr, time::Duration};
+use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use relay_shared::{
@@ -233,8 +233,7 @@ fn note_misfits(through: &Through, has_password: bool, allows_private: bool, pro
         (Some(_), true) | (None, false) => {}
     }
     let Through::Proxy(proxy) = through else { return };
-    let address = proxy.host.parse::<IpAddr>().ok();
-    if address.is_some_and(|ip| !allows_private && !egress::is_public(ip) && !ip.is_loopback()) {
+    if !egress::may_be_written(&proxy.host, allows_private) {
         problems.push(
             "--proxy",
             "leads to an address that is not public",

@@ -29,7 +29,7 @@ use self::{
 use super::{
     EgressError, Exits,
     pool::Pool,
-    reach::{Reach, is_public},
+    reach::{Reach, may_be_written},
     unreachable,
 };
 use crate::way::{Family, Proxy, Through, WayOut, bare};
@@ -194,15 +194,13 @@ impl Connector {
         done.map_err(|_| EgressError::ConnectTimeout(self.timeout))?
     }
 
-    /// An address is not resolved, so where it leads is looked at here. One of this machine is meant by whoever writes it.
+    /// An address is not resolved, so where it leads is looked at here.
     fn judge(&self, proxy: &Proxy) -> io::Result<()> {
-        match proxy.host.parse::<IpAddr>() {
-            Ok(address) if !self.allows_private && !is_public(address) && !address.is_loopback() => {
-                let words = "the proxy is at an address that is not public";
-                Err(io::Error::new(io::ErrorKind::PermissionDenied, words))
-            }
-            Ok(_) | Err(_) => Ok(()),
+        if may_be_written(&proxy.host, self.allows_private) {
+            return Ok(());
         }
+        let words = "the proxy is at an address that is not public";
+        Err(io::Error::new(io::ErrorKind::PermissionDenied, words))
     }
 
     async fn dial(&self, to: Uri) -> io::Result<TcpStream> {

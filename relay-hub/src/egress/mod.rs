@@ -28,7 +28,7 @@ use crate::{
     ids::WayId,
     way::{Family, Health, Region, WayOut},
 };
-pub(crate) use reach::{Reach, is_public};
+pub(crate) use reach::{Reach, may_be_written};
 
 /// Why a call did not leave, or was not answered.
 #[derive(Debug, thiserror::Error)]

@@ -73,6 +73,13 @@ impl Service<Name> for Reach {
     }
 }
 
+/// Whether a host may be connected to as it is written. A name is judged where it is resolved; an address of this machine is
+/// meant by whoever writes it, another one that is not public must be allowed.
+pub(crate) fn may_be_written(host: &str, allows_private: bool) -> bool {
+    let address = host.parse::<IpAddr>();
+    address.map_or(true, |ip| allows_private || ip.is_loopback() || is_public(ip))
+}
+
 /// Whether an address is one of the public internet.
 /// Source: IANA's registries of special-purpose addresses, RFC 6890 (2026-11).
 pub(crate) fn is_public(address: IpAddr) -> bool {

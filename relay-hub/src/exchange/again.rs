@@ -140,8 +140,8 @@ impl Again {
 
     /// Notes an attempt that ended; not one that is the only one, for its call's own row tells all of it.
     pub(super) fn note(&mut self, taken: &Taken, route: &Route, asked: &Asked, began: Instant) {
-        let is_last = matches!(asked, Ok(answer) if Trouble::of(answer.status(), answer.headers()).is_none());
-        if is_last && self.rows.is_empty() {
+        let is_answer = matches!(asked, Ok(answer) if Trouble::of(answer.status(), answer.headers()).is_none());
+        if is_answer && self.rows.is_empty() {
             return;
         }
         let took = began.elapsed();

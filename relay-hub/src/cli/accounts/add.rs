@@ -244,7 +244,7 @@ pub(super) fn parse_url(what: &str, text: &str, allows_private: bool) -> Result<
     let bare = host.trim_start_matches('[').trim_end_matches(']');
     let address = bare.parse::<IpAddr>().ok();
     let is_here = bare.eq_ignore_ascii_case("localhost") || address.is_some_and(|ip| ip.is_loopback());
-    if address.is_some_and(|ip| !egress::is_public(ip)) && !is_here && !allows_private {
+    if !egress::may_be_written(bare, allows_private) {
         return Err(wrong("leads to an address that is not public")
             .hint("add --allow-private if the vendor is inside your network"));
     }

@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::codec::Target;
 use crate::loss::Losses;
-use crate::turn::any::any_turn;
+use crate::turn::any::{any_turn, comparable};
 use crate::{Tokens, Turn};
 
 fn turn(body: &str) -> Turn {
@@ -110,15 +110,4 @@ proptest! {
         let again = self::turn(&say(&settled));
         prop_assert!(comparable(settled) == comparable(again), "{first}\n{second}");
     }
-}
-
-/// But for messages that say nothing, and for the places of what one wire alone knows.
-fn comparable(mut turn: Turn) -> Turn {
-    turn.messages.retain(|message| !message.parts.is_empty());
-    for part in turn.messages.iter_mut().flat_map(|message| &mut message.parts) {
-        if let crate::turn::Part::Foreign(foreign) = part {
-            foreign.path.clear();
-        }
-    }
-    turn
 }
