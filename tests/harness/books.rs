@@ -10,6 +10,9 @@ use sqlx::{AssertSqlSafe, Column, Row as _, SqliteConnection, TypeInfo, ValueRef
 
 use crate::vendor::{Entry, Usage};
 
+const UNPOSTED: &str = "SELECT count(*) FROM journal WHERE seq > (SELECT posted FROM hub)";
+const HOLDS: &str = "SELECT count(*) FROM hold";
+
 /// The open books.
 pub struct Books {
     pool: SqlitePool,
@@ -139,18 +142,19 @@ impl Books {
 
     pub async fn open_holds(&self) -> i64 {
         self.posted().await;
-        self.number("SELECT count(*) FROM hold").await
+        self.number(HOLDS).await
+    }
+
+    /// The pages that are not in the tables, and the open holds, at this instant.
+    pub async fn left_over(&self) -> (i64, i64) {
+        (self.number(UNPOSTED).await, self.number(HOLDS).await)
     }
 
     /// Waits until the tables have all that the hub made durable; a hub that is gone posts no more, and its next start
     /// or command does.
     async fn posted(&self) {
         for _ in 0..80 {
-            if self
-                .number("SELECT count(*) FROM journal WHERE seq > (SELECT posted FROM hub)")
-                .await
-                == 0
-            {
+            if self.number(UNPOSTED).await == 0 {
                 return;
             }
             tokio::time::sleep(Duration::from_millis(25)).await;
