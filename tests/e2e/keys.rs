@@ -5,7 +5,10 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::Method;
 use http_body_util::Full;
-use relay_tests::client::{Client, Whole};
+use relay_tests::{
+    client::{Client, Whole},
+    within::within,
+};
 
 use crate::{ask, setup};
 
@@ -95,7 +98,10 @@ async fn a_revoked_key_and_a_suspended_tenant_are_refused_within_a_second() {
         .succeeded();
     let revoked = Instant::now();
     while status(&other).await != 401 {
-        assert!(revoked.elapsed() < Duration::from_secs(1), "a revoked key still works");
+        assert!(
+            revoked.elapsed() < within(Duration::from_secs(1)),
+            "a revoked key still works"
+        );
     }
     assert_eq!(status(&world.key).await, 200, "the other key still works");
 
@@ -107,7 +113,7 @@ async fn a_revoked_key_and_a_suspended_tenant_are_refused_within_a_second() {
     let suspended = Instant::now();
     while status(&world.key).await == 200 {
         assert!(
-            suspended.elapsed() < Duration::from_secs(1),
+            suspended.elapsed() < within(Duration::from_secs(1)),
             "a suspended tenant still calls"
         );
     }

@@ -20,4 +20,5 @@ pub mod sdk;
 pub mod skip;
 pub mod socket;
 pub mod vendor;
+pub mod within;
 pub mod world;
