@@ -20,7 +20,7 @@ pub(super) struct Ask<'a> {
     /// The number of the conversation, or of the tenant where the call names none.
     pub(super) key: u64,
     /// What goes before all others: the account that served what the tenant asked before.
-    pub(super) home: Option<&'a AccountId>,
+    pub(super) home: Option<&'a Arc<Seat>>,
     /// Whether the call names its conversation.
     pub(super) is_named: bool,
     /// The account that it belongs to, and why: its conversation, its reasoning, or what is there and nowhere else.
@@ -63,17 +63,20 @@ pub(super) fn choose(fleet: &Fleet, pool: &Pool, ask: &Ask<'_>, mut look: impl F
         }
     }
     // It may be far down in the ranking by now.
-    let home = ask.home.and_then(|home| fleet.seat(home));
-    let is_other = |seat: &&Arc<Seat>| home.is_none_or(|home| !Arc::ptr_eq(home, seat));
+    let is_other = |seat: &&Arc<Seat>| !ask.is_home(seat);
     let mut found = Best::default();
     let near = fleet.near(pool).filter(is_other);
-    home.into_iter()
-        .chain(near)
-        .for_each(|seat| found.see(seat, ask, &mut look));
+    for seat in ask.home.into_iter().chain(near) {
+        found.see(seat, ask, &mut look);
+        if found.is_final() {
+            break;
+        }
+    }
     if found.best.is_none() && pool.has_more() {
         found = Best::default();
         let all = fleet.all(pool, ask.tenant, ask.need).filter(is_other);
-        home.into_iter()
+        ask.home
+            .into_iter()
             .chain(all)
             .for_each(|seat| found.see(seat, ask, &mut look));
     }
@@ -88,10 +91,17 @@ pub(super) fn choose(fleet: &Fleet, pool: &Pool, ask: &Ask<'_>, mut look: impl F
 }
 
 impl Ask<'_> {
+    fn is_home(&self, seat: &Arc<Seat>) -> bool {
+        self.home.is_some_and(|home| Arc::ptr_eq(home, seat))
+    }
+
     const fn may_leave(&self) -> bool {
         self.may_repin && !matches!(self.pinned, Some((_, Choice::Bound)))
     }
 }
+
+/// The score of a home.
+const HOME: u64 = u64::MAX;
 
 /// The best so far.
 #[derive(Default)]
@@ -109,8 +119,8 @@ impl<'a> Best<'a> {
         if ask.tried.contains(&seat.account.id) {
             return;
         }
-        let score = if ask.home == Some(&seat.account.id) {
-            u64::MAX
+        let score = if ask.is_home(seat) {
+            HOME
         } else {
             rank::score(ask.key, seat.number, seat.share.weight)
         };
@@ -128,6 +138,11 @@ impl<'a> Best<'a> {
             self.best = Some((light, score, seat));
             self.first = score;
         }
+    }
+
+    /// Nothing goes before a home that may be taken.
+    const fn is_final(&self) -> bool {
+        matches!(self.best, Some((Light::Open, HOME, _)))
     }
 }
 

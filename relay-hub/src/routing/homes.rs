@@ -32,10 +32,10 @@ impl Homes {
         }
     }
 
-    /// The first home of a tenant that is fit.
-    pub(super) fn find(&self, tenant: &TenantId, is_fit: impl Fn(&AccountId) -> bool) -> Option<AccountId> {
+    /// The first home of a tenant that is fit, as `fit` finds it.
+    pub(super) fn find<T>(&self, tenant: &TenantId, fit: impl Fn(&AccountId) -> Option<T>) -> Option<T> {
         let homes = self.by_tenant.read().unwrap_or_else(PoisonError::into_inner);
-        homes.get(tenant)?.iter().find(|home| is_fit(home)).cloned()
+        homes.get(tenant)?.iter().find_map(fit)
     }
 
     /// An account serves what the tenant asks: from now on that is a home, and those that the tenant has lost are none.
@@ -89,14 +89,14 @@ mod tests {
     fn a_home_is_left_when_it_is_lost_and_another_has_served() {
         let homes = Homes::default();
         let (tenant, one, two) = (TenantId::random(), AccountId::random(), AccountId::random());
-        let home = |homes: &Homes| homes.find(&tenant, |_| true);
+        let home = |homes: &Homes| homes.find(&tenant, |home| Some(home.clone()));
         homes.settle(&tenant, &one, |_| false, 1);
         homes.settle(&tenant, &one, |_| false, 2);
         homes.settle(&tenant, &two, |_| false, 3);
         assert_eq!(home(&homes), Some(one.clone()));
         assert_eq!(
-            homes.find(&tenant, |home| *home == two),
-            Some(two.clone()),
+            homes.find(&tenant, |home| (*home == two).then_some("fit")),
+            Some("fit"),
             "for what the first does not serve"
         );
         homes.settle(&tenant, &two, |home| *home == one, 4);

@@ -136,6 +136,14 @@ pub struct Unleased {
     pub refused: Refused,
 }
 
+/// The accounts as they are now, and those among which a call of a tenant chooses.
+struct Candidates {
+    fleet: Arc<Fleet>,
+    pool: Arc<Pool>,
+    /// Milliseconds since 1970.
+    now: u64,
+}
+
 /// A call's wish, as hashes.
 struct Wish<'a> {
     tenant: &'a Arc<Tenant>,
@@ -247,7 +255,10 @@ impl Routing {
         let names_nothing = traces.previous.is_none()
             && names::conversation(traces.headers, traces.session).is_none()
             && !traces.headers.contains_key(&names::TURN_STATE)
-            && (!self.has_narrowed() || self.reasoning(traces.tenant, traces.need(), traces.body).is_none());
+            && (!self.has_narrowed()
+                || self
+                    .reasoning(traces.tenant, traces.wire, traces.body, self.now())
+                    .is_none());
         names_nothing.then(|| {
             self.0.counts.chosen(Choice::Only);
             self.settle(&fleet, &traces.tenant.id, &only.account.id);
@@ -262,25 +273,34 @@ impl Routing {
         is_call: bool,
     ) -> std::pin::Pin<Box<dyn Future<Output = Result<Taken, Refused>> + Send + 'a>> {
         Box::pin(async move {
+            let mut candidates = self.candidates(&traces.tenant.id, traces.need());
             // An account that was added a moment ago serves at once.
-            if self.fleet().pool(&traces.tenant.id, traces.need()).is_empty() {
+            if candidates.pool.is_empty() {
                 self.0.directory.refresh().await;
+                candidates = self.candidates(&traces.tenant.id, traces.need());
             }
-            let wish = self.wish(traces);
+            let wish = self.wish(traces, &candidates);
             for _ in 0..ROUNDS {
-                let (fleet, now) = (self.fleet(), self.now());
-                let (seat, choice) = self.decide(&fleet, &wish, now)?;
-                if let Some(taken) = self.take(&fleet, &wish, seat, choice, is_call).await? {
+                let (seat, choice) = self.decide(&candidates, &wish)?;
+                if let Some(taken) = self.take(&candidates, &wish, seat, choice, is_call).await? {
                     self.0.counts.chosen(choice);
                     return Ok(taken);
                 }
+                candidates = self.candidates(&traces.tenant.id, traces.need());
             }
             self.0.counts.refused();
             Err(refusals::contended())
         })
     }
 
-    fn wish<'a>(&self, traces: &Traces<'a>) -> Wish<'a> {
+    fn candidates(&self, tenant: &TenantId, need: Need<'_>) -> Candidates {
+        let fleet = self.fleet();
+        let pool = fleet.pool(tenant, need);
+        let now = self.now();
+        Candidates { fleet, pool, now }
+    }
+
+    fn wish<'a>(&self, traces: &Traces<'a>, candidates: &Candidates) -> Wish<'a> {
         let tenant = traces.tenant;
         let name = |kind, text: &[u8]| names::name(&tenant.id, kind, text);
         let need = traces.need();
@@ -290,13 +310,13 @@ impl Routing {
         let mut wish = Wish {
             tenant,
             need,
-            conversation: conversation.map(|text| self.conversation(tenant, need, text)),
-            bound: previous.and_then(|name| Some((name, self.0.pins.find(&name, self.now())?))),
+            conversation: conversation.map(|text| self.conversation(tenant, need, candidates, text)),
+            bound: previous.and_then(|name| Some((name, self.0.pins.find(&name, candidates.now)?))),
             turn_state: turn_state.map(|state| name(Kind::TurnState, state.as_bytes())),
             reasoning: None,
         };
-        if self.named_account(&wish, self.now()).is_none() {
-            wish.reasoning = self.reasoning(tenant, need, traces.body);
+        if self.named_account(&wish, candidates.now).is_none() && self.others_may_have_reasoned(candidates) {
+            wish.reasoning = self.reasoning(tenant, need.wire, traces.body, candidates.now);
         }
         wish
     }
@@ -311,14 +331,14 @@ impl Routing {
         })
     }
 
-    /// The last reasoning that a request sends back of which is known who made it. Not looked for where there is no other
-    /// account that could have.
-    fn reasoning(&self, tenant: &Tenant, need: Need<'_>, body: &[u8]) -> Option<(Name, AccountId)> {
-        if body.is_empty() || (!self.has_narrowed() && self.fleet().pool(&tenant.id, need).is_one()) {
-            return None;
-        }
-        let now = self.now();
-        Hidden::sent_back(need.wire, body, SENT_BACK).iter().find_map(|hidden| {
+    /// Whether another account than the one that would serve the call may have made the reasoning that it sends back.
+    fn others_may_have_reasoned(&self, candidates: &Candidates) -> bool {
+        self.has_narrowed() || !candidates.pool.is_one()
+    }
+
+    /// The last reasoning that a request sends back of which is known who made it.
+    fn reasoning(&self, tenant: &Tenant, wire: Wire, body: &[u8], now: u64) -> Option<(Name, AccountId)> {
+        Hidden::sent_back(wire, body, SENT_BACK).iter().find_map(|hidden| {
             let name = names::name(&tenant.id, Kind::Hidden, hidden.as_bytes());
             Some((name, self.0.pins.find(&name, now)?))
         })
@@ -329,14 +349,18 @@ impl Routing {
     }
 
     /// The name of a conversation, or of its aside where its account does not serve the model.
-    fn conversation(&self, tenant: &Tenant, need: Need<'_>, text: &[u8]) -> Name {
+    fn conversation(
+        &self,
+        tenant: &Tenant,
+        need: Need<'_>,
+        Candidates { fleet, pool, now }: &Candidates,
+        text: &[u8],
+    ) -> Name {
         let own = names::name(&tenant.id, Kind::Conversation(need.wire), text);
-        let Some(account) = self.0.pins.find(&own, self.now()) else {
+        let Some(account) = self.0.pins.find(&own, *now) else {
             return own;
         };
-        let fleet = self.fleet();
-        let least = fleet.pool(&tenant.id, need).fit;
-        let is_fit = |seat: &Arc<Seat>| seat.range.fit(need.model) >= least;
+        let is_fit = |seat: &Arc<Seat>| seat.range.fit(need.model) >= pool.fit;
         if fleet.seat(&account).is_none_or(is_fit) {
             return own;
         }
@@ -345,16 +369,19 @@ impl Routing {
     }
 
     /// What a stored response says goes before the conversation, that before a turn's state, and that before reasoning.
-    fn decide(&self, fleet: &Fleet, wish: &Wish<'_>, now: u64) -> Result<(Arc<Seat>, Choice), Refused> {
-        let reasoning = wish.reasoning.as_ref();
+    fn decide(
+        &self,
+        Candidates { fleet, pool, now }: &Candidates,
+        wish: &Wish<'_>,
+    ) -> Result<(Arc<Seat>, Choice), Refused> {
+        let (now, reasoning) = (*now, wish.reasoning.as_ref());
         let pinned = self
             .named_account(wish, now)
             .or_else(|| reasoning.map(|(_, account)| (account.clone(), Choice::Reasoning)));
-        let pool = fleet.pool(&wish.tenant.id, wish.need);
-        let home = self.home(fleet, &pool, wish).filter(|_| pinned.is_none());
+        let home = self.home(fleet, pool, wish).filter(|_| pinned.is_none());
         let ask = Ask {
             tenant: &wish.tenant.id,
-            home: home.as_ref(),
+            home,
             need: wish.need,
             key: wish.conversation.as_ref().map_or(pool.number, names::number),
             is_named: wish.conversation.is_some(),
@@ -362,12 +389,12 @@ impl Routing {
             may_repin: wish.tenant.may_repin,
             tried: &[],
         };
-        let refused = match choose(fleet, &pool, &ask, |seat| seat.light(now, pool.is_one())) {
+        let refused = match choose(fleet, pool, &ask, |seat| seat.light(now, pool.is_one())) {
             Decision::Take(seat, choice) => return Ok((seat, choice)),
             Decision::Gone => refusals::gone(),
             Decision::Out(until) => {
                 let wait = Duration::from_millis(until.saturating_sub(now));
-                let only = fleet.near(&pool).next().filter(|_| pool.is_one());
+                let only = fleet.near(pool).next().filter(|_| pool.is_one());
                 refusals::out(wait, only.and_then(|seat| seat.standing.health().cause()))
             }
             Decision::Nobody => refusals::nobody(fleet.seats(), &wish.tenant.id),
@@ -377,13 +404,13 @@ impl Routing {
     }
 
     /// The account that serves what the tenant asks without naming a conversation, if one did before and still may.
-    fn home(&self, fleet: &Fleet, pool: &Pool, wish: &Wish<'_>) -> Option<AccountId> {
+    fn home<'a>(&self, fleet: &'a Fleet, pool: &Pool, wish: &Wish<'_>) -> Option<&'a Arc<Seat>> {
         if wish.conversation.is_some() {
             return None;
         }
         let tenant = &wish.tenant.id;
-        let is_fit = |id: &AccountId| fleet.seat(id).is_some_and(|seat| pool.takes(seat, tenant, wish.need));
-        self.0.homes.find(tenant, is_fit)
+        let fit = |id: &AccountId| fleet.seat(id).filter(|seat| pool.takes(seat, tenant, wish.need));
+        self.0.homes.find(tenant, fit)
     }
 
     /// An account has served what a tenant asked without naming a conversation.

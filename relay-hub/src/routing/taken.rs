@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use tracing::warn;
 
 use super::{
-    Ask, Decision, Light, Routing, Wish, choose,
+    Ask, Candidates, Decision, Light, Routing, Wish, choose,
     fleet::{Fleet, Need},
     names::{self, Kind},
     random,
@@ -75,15 +75,14 @@ impl Routing {
     /// Takes an account that was chosen; `None` where somebody was faster, and it has to be chosen anew.
     pub(super) async fn take(
         &self,
-        fleet: &Fleet,
+        candidates: &Candidates,
         wish: &Wish<'_>,
         seat: Arc<Seat>,
         choice: Choice,
         is_call: bool,
     ) -> Result<Option<Taken>, Refused> {
-        let now = self.now();
-        let has_others = !fleet.pool(&wish.tenant.id, wish.need).is_one();
-        let is_spared = || !has_others && self.spare(&seat, now);
+        let now = candidates.now;
+        let is_spared = || candidates.pool.is_one() && self.spare(&seat, now);
         if seat.standing.is_troubled() && !is_spared() && self.enter(&seat, now).is_err() {
             return Ok(None);
         }
@@ -96,7 +95,7 @@ impl Routing {
             return Ok(None);
         }
         Ok(Some(Taken {
-            course: Some(Box::new(self.course(fleet, wish, &seat, choice))),
+            course: Some(Box::new(self.course(candidates, wish, &seat, choice))),
             account: seat.account.clone(),
             choice,
             routing: self.clone(),
@@ -128,7 +127,13 @@ impl Routing {
         }
     }
 
-    fn course(&self, fleet: &Fleet, wish: &Wish<'_>, seat: &Seat, choice: Choice) -> Course {
+    fn course(
+        &self,
+        Candidates { fleet, pool, .. }: &Candidates,
+        wish: &Wish<'_>,
+        seat: &Seat,
+        choice: Choice,
+    ) -> Course {
         // One that nobody knows may be of an account that is no more.
         let may_be_another_s = || fleet.seats().len() > 1 || self.has_narrowed();
         let owner = |name| self.0.pins.find(name, self.now());
@@ -145,7 +150,7 @@ impl Routing {
             reasoning: wish.reasoning.as_ref().map(|(name, _)| *name),
             is_pinned: matches!(choice, Choice::Pinned | Choice::Bound | Choice::Reasoning),
             makes_home: wish.conversation.is_none() && matches!(choice, Choice::Only | Choice::Tenant),
-            has_others: !fleet.pool(&wish.tenant.id, wish.need).is_one(),
+            has_others: !pool.is_one(),
             drops_turn_state,
             tried: Vec::new(),
         }
@@ -273,7 +278,7 @@ impl Taken {
     /// conversation that has no answer yet goes to that one when its client opens the next socket.
     fn check_reasoning(&self, tenant: &Tenant, body: &[u8]) -> Result<(), Refused> {
         let Some(course) = &self.course else { return Ok(()) };
-        let (pins, now) = (&self.routing.0.pins, self.routing.now());
+        let pins = &self.routing.0.pins;
         let has_answered = |name: &Name| pins.is_firm(name, &self.account.id);
         if tenant.may_repin || course.conversation.as_ref().is_some_and(has_answered) {
             return Ok(());
@@ -282,10 +287,14 @@ impl Taken {
             wire: course.wire,
             model: None,
         };
-        match self.routing.reasoning(tenant, need, body) {
+        let candidates = self.routing.candidates(&tenant.id, need);
+        if !self.routing.others_may_have_reasoned(&candidates) {
+            return Ok(());
+        }
+        match self.routing.reasoning(tenant, course.wire, body, candidates.now) {
             Some((_, owner)) if owner != self.account.id => {
                 if let Some(name) = &course.conversation {
-                    pins.give(name, &owner, now);
+                    pins.give(name, &owner, candidates.now);
                 }
                 Err(refusals::elsewhere())
             }
