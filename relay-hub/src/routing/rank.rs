@@ -11,13 +11,14 @@ pub(super) fn number(parts: &[&[u8]]) -> u64 {
 
 /// SHA-256 over parts, each with its length, so that no two lists of parts are one text.
 pub(super) fn digest(parts: &[&[u8]]) -> [u8; 32] {
-    let mut context = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
+    let mut text = Vec::with_capacity(parts.iter().map(|part| 8 + part.len()).sum());
     for part in parts {
-        context.update(&(part.len() as u64).to_be_bytes());
-        context.update(part);
+        text.extend_from_slice(&(part.len() as u64).to_be_bytes());
+        text.extend_from_slice(part);
     }
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &text);
     let mut out = [0; 32];
-    for (to, from) in out.iter_mut().zip(context.finish().as_ref()) {
+    for (to, from) in out.iter_mut().zip(digest.as_ref()) {
         *to = *from;
     }
     out

@@ -1,6 +1,8 @@
 //! What a vendor hides in its answers and wants to see again: reasoning under its lock, signatures of thoughts. Tells one
 //! such text from another by its beginning; reads none and changes none.
 
+use std::sync::LazyLock;
+
 use memchr::memmem::Finder;
 
 use crate::gemini;
@@ -77,6 +79,9 @@ const WINDOW: usize = 64 << 10;
 /// The longest id of a call that is looked at.
 const LONGEST_ID: usize = 16 << 10;
 
+/// What is looked for on a wire, made once: a request may be as short as that takes.
+type Places = LazyLock<Vec<(Place, Finder<'static>)>>;
+
 /// Where a request may have one.
 #[derive(Clone, Copy)]
 enum Place {
@@ -89,13 +94,25 @@ enum Place {
 }
 
 impl Place {
-    const fn all(wire: Wire) -> &'static [Self] {
+    /// Where a request may have them on a wire, each with what finds its needle.
+    fn all(wire: Wire) -> &'static [(Self, Finder<'static>)] {
+        static RESPONSES: Places = LazyLock::new(|| Place::found(&[Place::Key("\"encrypted_content\""), Place::Id]));
+        static CHAT: Places = LazyLock::new(|| Place::found(&[Place::Id]));
+        static MESSAGES: Places =
+            LazyLock::new(|| Place::found(&[Place::Key("\"signature\""), Place::Redacted, Place::Id]));
+        static GEMINI: Places =
+            LazyLock::new(|| Place::found(&[Place::Key("\"thoughtSignature\""), Place::Key("\"thought_signature\"")]));
         match wire {
-            Wire::Responses => &[Self::Key("\"encrypted_content\""), Self::Id],
-            Wire::Chat => &[Self::Id],
-            Wire::Messages => &[Self::Key("\"signature\""), Self::Redacted, Self::Id],
-            Wire::Gemini => &[Self::Key("\"thoughtSignature\""), Self::Key("\"thought_signature\"")],
+            Wire::Responses => &RESPONSES,
+            Wire::Chat => &CHAT,
+            Wire::Messages => &MESSAGES,
+            Wire::Gemini => &GEMINI,
         }
+    }
+
+    fn found(places: &[Self]) -> Vec<(Self, Finder<'static>)> {
+        let finder = |place: Self| Finder::new(place.needle());
+        places.iter().map(|place| (*place, finder(*place))).collect()
     }
 
     const fn needle(self) -> &'static str {
@@ -135,15 +152,10 @@ impl Place {
 /// Where hidden texts may stand whose needles begin from `start` on and before `end`, the last one first.
 fn places(wire: Wire, body: &[u8], start: usize, end: usize) -> Vec<(usize, Place)> {
     let mut found = Vec::new();
-    for place in Place::all(wire) {
-        let needle = place.needle();
-        let until = body.len().min(end.saturating_add(needle.len() - 1));
+    for (place, finder) in Place::all(wire) {
+        let until = body.len().min(end.saturating_add(finder.needle().len() - 1));
         let window = body.get(start..until).unwrap_or_default();
-        let hits = Finder::new(needle)
-            .find_iter(window)
-            .map(|at| (start + at, *place))
-            .collect::<Vec<_>>();
-        found.extend(hits);
+        found.extend(finder.find_iter(window).map(|at| (start + at, *place)));
     }
     found.sort_unstable_by_key(|(at, _)| std::cmp::Reverse(*at));
     found
