@@ -402,28 +402,39 @@ impl Last {
         if let Some((usage, source)) = usage {
             self.charge(usage, source);
         }
-        self.follow();
-        let Self { hold, tally, row, .. } = self;
+        self.look_at_cache();
+        let Self {
+            hold,
+            tally,
+            trail,
+            row,
+            ..
+        } = self;
         flagged(row.flags);
         told(&row);
         if let Some(tally) = tally {
             tally.settle(row.cost, row.tokens());
         }
+        let stored = trail.zip(row.response_id.clone());
         let settled = hold.settle(row.cost, row);
+        // Noted while the ledger writes: nobody can go on from the answer before its end, which waits for that.
+        if let Some((trail, response)) = stored {
+            trail.stored(&response);
+        }
         async move {
             settled.await?;
             Ok(())
         }
     }
 
-    /// Tells where the answer is stored, and how the conversation used the vendor's cache.
-    fn follow(&mut self) {
-        let Some(trail) = self.trail.take() else { return };
+    /// Tells how the conversation used the vendor's cache.
+    fn look_at_cache(&mut self) {
+        let Some(trail) = &self.trail else { return };
         let reported = match &self.row.usage {
             Some((usage, UsageSource::Reported)) => Some(usage),
             _ => None,
         };
-        if trail.ended(self.row.response_id.as_deref(), reported) {
+        if trail.ended(self.row.response_id.is_some(), reported) {
             self.row.flags.set(Flag::CacheLost);
         }
     }

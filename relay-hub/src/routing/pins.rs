@@ -98,7 +98,7 @@ impl Pins {
             is_firm: true,
             warmth: None,
         };
-        self.shard(&row.name).put(row.name, pin, self.most);
+        self.shard(&row.name).replace(row.name, pin, self.most);
     }
 
     /// Whose it is. Asking is no use: who is refused does not keep it alive.
@@ -139,7 +139,8 @@ impl Pins {
 
     /// Gives it to another account.
     pub(super) fn give(&self, name: &Name, account: &AccountId, now_ms: u64) {
-        self.shard(name).put(*name, Pin::of(account, now_ms, false), self.most);
+        self.shard(name)
+            .replace(*name, Pin::of(account, now_ms, false), self.most);
     }
 
     /// Its account has answered: it stays there, over restarts too.
@@ -262,14 +263,17 @@ impl Shard {
         self.young.get_mut(name)
     }
 
+    /// What was looked for before, and so is not among the old ones.
     fn put(&mut self, name: Name, pin: Pin, most: usize) {
-        if !self.old.is_empty() {
-            self.old.remove(&name);
-        }
         if self.young.len() >= most && !self.young.contains_key(&name) {
             self.old = std::mem::take(&mut self.young);
         }
         self.young.insert(name, pin);
+    }
+
+    fn replace(&mut self, name: Name, pin: Pin, most: usize) {
+        self.forget(&name);
+        self.put(name, pin, most);
     }
 
     fn forget(&mut self, name: &Name) {

@@ -514,21 +514,22 @@ impl Trail {
         }
     }
 
-    /// The call ended. True where the vendor's cache of the conversation has been lost.
-    pub fn ended(&self, response: Option<&str>, usage: Option<&Usage>) -> bool {
+    /// The vendor has this answer of the call's, and no other account has.
+    pub fn stored(&self, response: &str) {
+        let name = names::name(&self.tenant.id, Kind::Response, response.as_bytes());
+        self.routing.0.pins.keep(&name, &self.account, self.routing.now());
+    }
+
+    /// The call ended, with an answer or without. True where the vendor's cache of its conversation has been lost.
+    pub fn ended(&self, is_answered: bool, usage: Option<&Usage>) -> bool {
+        let Some(name) = &self.conversation else { return false };
         let (pins, now) = (&self.routing.0.pins, self.routing.now());
-        if let Some(id) = response {
-            let name = names::name(&self.tenant.id, Kind::Response, id.as_bytes());
-            pins.keep(&name, &self.account, now);
-            // On a socket no head says that the account has answered.
-            if let Some(name) = &self.conversation {
-                pins.keep(name, &self.account, now);
-            }
+        // On a socket no head says that the account has answered.
+        if is_answered {
+            pins.keep(name, &self.account, now);
         }
-        let turn = self.conversation.as_ref().zip(usage);
-        let Some(turn) = turn.and_then(|(name, usage)| pins.turn(name, &self.account, usage, now)) else {
-            return false;
-        };
+        let turn = usage.and_then(|usage| pins.turn(name, &self.account, usage, now));
+        let Some(turn) = turn else { return false };
         self.routing.0.counts.turn(turn.cached);
         if turn.is_lost {
             warn!(tenant = %self.tenant.id, account = %self.account, cached = turn.cached,

@@ -49,7 +49,7 @@ async fn a_stored_response_is_asked_of_its_own_account_or_not_at_all() {
     let none = HeaderMap::new();
     let first = bench.call(&tenant, Some("begins")).unwrap().unwrap();
     served(&first);
-    first.trail().unwrap().ended(Some("resp_1"), None);
+    first.trail().unwrap().stored("resp_1");
     let home = first.account.id.clone();
     let previous = |id| Traces {
         tenant: &tenant,
