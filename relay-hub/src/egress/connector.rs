@@ -3,11 +3,12 @@
 
 mod node;
 mod proxied;
+mod source;
 mod stream;
 
 use std::{
     io,
-    net::{IpAddr, UdpSocket},
+    net::IpAddr,
     sync::{Arc, Weak},
     time::{Duration, Instant},
 };
@@ -24,6 +25,7 @@ pub use self::node::DialNode;
 pub(super) use self::stream::VendorStream;
 use self::{
     node::NodeLink,
+    source::Source,
     stream::{Base, Link, MaybeTls},
 };
 use super::{
@@ -49,6 +51,8 @@ pub(super) struct Connector {
     timeout: Duration,
     out: Option<Arc<WayOut>>,
     tcp: HttpConnector<Reach>,
+    /// The address of this machine that it leaves by, where it is one.
+    source: Option<Source>,
     /// It may lead to addresses that are not public.
     allows_private: bool,
     /// The tunnel to the egress node, where the way leads through one.
@@ -103,6 +107,7 @@ impl Connector {
             node: out.as_ref().and_then(|out| NodeLink::of(out, reach, means, idle)),
             out,
             tcp,
+            source: source.map(Source::new),
             allows_private: reach.allows_private,
         }
     }
@@ -133,12 +138,12 @@ impl Connector {
         };
         match &out.through {
             Through::Source(address) => {
-                is_here(*address).map_err(down)?;
+                self.check_source().map_err(down)?;
                 reaches(*address, origin).map_err(down)?;
                 let link = self.vendor(origin).await;
                 // It may have gone since.
                 if link.is_err() {
-                    is_here(*address).map_err(down)?;
+                    self.check_source().map_err(down)?;
                 }
                 link
             }
@@ -162,10 +167,11 @@ impl Connector {
 
     /// Whether the address to leave by is this machine's still; a proxy or a node is asked by connecting.
     pub(super) fn is_here(&self) -> bool {
-        match self.out.as_deref().map(|out| &out.through) {
-            Some(Through::Source(address)) => is_here(*address).is_ok(),
-            Some(Through::Proxy(_) | Through::Node(_)) | None => true,
-        }
+        self.check_source().is_ok()
+    }
+
+    fn check_source(&self) -> io::Result<()> {
+        self.source.as_ref().map_or(Ok(()), Source::is_here)
     }
 
     /// Whether the way itself broke under what it carried.
@@ -230,11 +236,6 @@ fn host_and_port(origin: &Uri) -> (&str, u16) {
 
 fn server_name(host: &str) -> io::Result<ServerName<'static>> {
     ServerName::try_from(bare(host).to_owned()).map_err(io::Error::other)
-}
-
-/// Whether the address is one of this machine's: what cannot be bound is not left by.
-fn is_here(address: IpAddr) -> io::Result<()> {
-    UdpSocket::bind((address, 0)).map(drop)
 }
 
 /// An address in a URL is not resolved, so its family is looked at here.
