@@ -51,7 +51,12 @@ impl BooksError {
 /// Brings the tables up to the journal.
 pub(super) fn post(connection: &Connection) -> Result<(), BooksError> {
     sql::begin(connection)?;
-    within(connection)?;
+    // All at once. Where the tables refuse something of it, again with a savepoint for each: those are not free.
+    if refusal(bring(connection, together).map(drop))?.is_some() {
+        sql::rollback(connection)?;
+        sql::begin(connection)?;
+        within(connection)?;
+    }
     fault::point("posting");
     sql::commit(connection)?;
     fault::point("posted");
@@ -60,6 +65,13 @@ pub(super) fn post(connection: &Connection) -> Result<(), BooksError> {
 
 /// The same inside an open transaction; the last page that the tables have then.
 pub(super) fn within(connection: &Connection) -> Result<i64, BooksError> {
+    bring(connection, all_or_each)
+}
+
+fn bring(
+    connection: &Connection,
+    write: fn(&Connection, &[Line<'_>]) -> Result<(), BooksError>,
+) -> Result<i64, BooksError> {
     let posted = sql::standing(connection)?.posted;
     let unposted = sql::pages_after(connection, posted)?;
     let Some(page) = unposted.last().map(|last| last.seq) else {
@@ -74,7 +86,7 @@ pub(super) fn within(connection: &Connection) -> Result<i64, BooksError> {
             entry,
         }));
     }
-    all_or_each(connection, &lines)?;
+    write(connection, &lines)?;
     sql::set_posted(connection, page)?;
     Ok(page)
 }
@@ -91,6 +103,11 @@ struct Line<'a> {
     seq: i64,
     at_ms: i64,
     entry: Entry<'a>,
+}
+
+/// All lines; where the tables refuse one, an error.
+fn together(connection: &Connection, lines: &[Line<'_>]) -> Result<(), BooksError> {
+    Posting::of(lines)?.write(connection)
 }
 
 /// All lines together; where the tables refuse one, each alone, and the refused ones are set aside.
@@ -117,7 +134,7 @@ fn refusal(done: Result<(), BooksError>) -> Result<Option<BooksError>, BooksErro
 
 fn attempt(connection: &Connection, lines: &[Line<'_>]) -> Result<(), BooksError> {
     sql::savepoint(connection)?;
-    let done = Posting::of(lines).and_then(|posting| posting.write(connection));
+    let done = together(connection, lines);
     if done.is_err() {
         sql::rollback_to_savepoint(connection)?;
     }
@@ -225,6 +242,7 @@ impl<'a> Posting<'a> {
     fn transfers(&self, connection: &Connection) -> Result<(), BooksError> {
         let head = sql::head(connection)?;
         let mut head = head.ok_or(BooksError::Books("a hash is not 32 bytes long"))?;
+        let mut transfers = sql::Transfers::of(connection)?;
         for (at_ms, close) in &self.closes {
             let sides = [
                 ("charge", close.call.tenant, close.charge),
@@ -242,23 +260,24 @@ impl<'a> Posting<'a> {
                     note: "",
                 };
                 head = head.next(&row).ok_or(OUT_OF_RANGE)?;
-                sql::transfer(connection, &row, &head)?;
+                transfers.add(&row, &head)?;
             }
         }
         Ok(sql::set_head(connection, &head)?)
     }
 
     fn usage(&self, connection: &Connection) -> Result<(), BooksError> {
+        let mut usage = sql::Usage::of(connection)?;
         for (at_ms, close) in &self.closes {
             let paid = Paid {
                 held: Some(close.held),
                 charged: close.charge,
             };
-            sql::usage(connection, &close.call, &paid, *at_ms)?;
+            usage.add(&close.call, &paid, *at_ms)?;
         }
         for (at_ms, call) in &self.notes {
             let paid = Paid { held: None, charged: 0 };
-            sql::usage(connection, call, &paid, *at_ms)?;
+            usage.add(call, &paid, *at_ms)?;
         }
         Ok(())
     }

@@ -58,14 +58,14 @@ pub(super) fn take_over(
 /// Rows for the holds of the last moments that the tables know nothing of. They were taken from no balance.
 fn note(connection: &Connection, flight: &[u8], now_ms: i64) -> rusqlite::Result<usize> {
     let epoch = sql::standing(connection)?.epoch;
-    let mut noted = 0_usize;
+    let (mut usage, mut noted) = (sql::Usage::of(connection)?, 0_usize);
     for hold in flight::holds(flight).filter(|hold| hold.epoch == epoch) {
         if !sql::is_known(connection, hold.id)? {
             let paid = Paid {
                 held: Some(hold.amount),
                 charged: 0,
             };
-            sql::usage(connection, &lines::unsettled(hold, &Ending::Recovered), &paid, now_ms)?;
+            usage.add(&lines::unsettled(hold, &Ending::Recovered), &paid, now_ms)?;
             noted = noted.saturating_add(1);
         }
     }

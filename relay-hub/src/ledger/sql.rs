@@ -3,7 +3,7 @@
 use std::{path::Path, time::Duration};
 
 use relay_shared::fault;
-use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
+use rusqlite::{CachedStatement, Connection, OpenFlags, OptionalExtension as _, params};
 
 use super::{
     journal::{CallLine, CheckpointLine, HoldLine, Page},
@@ -33,6 +33,11 @@ pub(super) fn begin(connection: &Connection) -> rusqlite::Result<()> {
 
 pub(super) fn commit(connection: &Connection) -> rusqlite::Result<()> {
     connection.prepare_cached("COMMIT")?.execute([]).map(drop)
+}
+
+/// Undoes the transaction and ends it.
+pub(super) fn rollback(connection: &Connection) -> rusqlite::Result<()> {
+    connection.prepare_cached("ROLLBACK")?.execute([]).map(drop)
 }
 
 /// Changes nothing, durably: tells whether the database takes writes.
@@ -241,23 +246,29 @@ pub(super) fn is_known(connection: &Connection, id: i64) -> rusqlite::Result<boo
         .query_row([id], |row| row.get(0))
 }
 
-/// A transfer at its place in the chain.
-pub(super) fn transfer(connection: &Connection, row: &Transfer<'_>, at: &Head) -> rusqlite::Result<()> {
-    let mut insert = connection.prepare_cached(
-        "INSERT INTO transfer (seq, kind, hold, debit, credit, amount, at_ms, hash) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-    )?;
-    insert
-        .execute(params![
-            at.seq,
-            row.kind,
-            row.hold,
-            row.debit,
-            row.credit,
-            row.amount.get(),
-            row.at_ms,
-            &at.hash[..],
-        ])
-        .map(drop)
+/// Adds transfers. Prepared once for many: to look the statement up again costs a tenth of a row.
+pub(super) struct Transfers<'c>(CachedStatement<'c>);
+
+impl<'c> Transfers<'c> {
+    pub(super) fn of(connection: &'c Connection) -> rusqlite::Result<Self> {
+        connection.prepare_cached(TRANSFER).map(Self)
+    }
+
+    /// A transfer at its place in the chain.
+    pub(super) fn add(&mut self, row: &Transfer<'_>, at: &Head) -> rusqlite::Result<()> {
+        self.0
+            .execute(params![
+                at.seq,
+                row.kind,
+                row.hold,
+                row.debit,
+                row.credit,
+                row.amount.get(),
+                row.at_ms,
+                &at.hash[..],
+            ])
+            .map(drop)
+    }
 }
 
 /// What a call's row says of money.
@@ -267,50 +278,60 @@ pub(super) struct Paid {
     pub(super) charged: i64,
 }
 
-/// The row of a call. Its number can be booked once.
-pub(super) fn usage(connection: &Connection, line: &CallLine<'_>, paid: &Paid, at_ms: i64) -> rusqlite::Result<()> {
-    let tokens = line.tokens.as_ref();
-    let source = tokens.map(|tokens| if tokens.is_estimated { "estimated" } else { "reported" });
-    let mut insert = connection.prepare_cached(USAGE)?;
-    insert
-        .execute(params![
-            line.number,
-            at_ms,
-            &line.call.to_be_bytes()[..],
-            paid.held.map(|_| line.number),
-            paid.held,
-            line.tenant,
-            line.caller,
-            line.account,
-            line.egress,
-            line.endpoint,
-            line.model,
-            line.upstream_model,
-            tokens.map(|tokens| tokens.input),
-            tokens.map(|tokens| tokens.cached),
-            tokens.map(|tokens| tokens.cache_write),
-            tokens.map(|tokens| tokens.output),
-            tokens.map(|tokens| tokens.reasoning),
-            source,
-            line.cost,
-            paid.charged,
-            line.price_version,
-            line.status,
-            line.ending,
-            line.started_ms,
-            line.hold_us,
-            line.first_byte_us,
-            line.total_us,
-            line.vendor_request_id,
-            line.response_id,
-            line.link,
-            line.streamed,
-            line.detail,
-            line.local_address,
-        ])
-        .map(drop)
+/// Adds rows of calls. Prepared once for many, as [`Transfers`].
+pub(super) struct Usage<'c>(CachedStatement<'c>);
+
+impl<'c> Usage<'c> {
+    pub(super) fn of(connection: &'c Connection) -> rusqlite::Result<Self> {
+        connection.prepare_cached(USAGE).map(Self)
+    }
+
+    /// The row of a call. Its number can be booked once.
+    pub(super) fn add(&mut self, line: &CallLine<'_>, paid: &Paid, at_ms: i64) -> rusqlite::Result<()> {
+        let tokens = line.tokens.as_ref();
+        let source = tokens.map(|tokens| if tokens.is_estimated { "estimated" } else { "reported" });
+        self.0
+            .execute(params![
+                line.number,
+                at_ms,
+                &line.call.to_be_bytes()[..],
+                paid.held.map(|_| line.number),
+                paid.held,
+                line.tenant,
+                line.caller,
+                line.account,
+                line.egress,
+                line.endpoint,
+                line.model,
+                line.upstream_model,
+                tokens.map(|tokens| tokens.input),
+                tokens.map(|tokens| tokens.cached),
+                tokens.map(|tokens| tokens.cache_write),
+                tokens.map(|tokens| tokens.output),
+                tokens.map(|tokens| tokens.reasoning),
+                source,
+                line.cost,
+                paid.charged,
+                line.price_version,
+                line.status,
+                line.ending,
+                line.started_ms,
+                line.hold_us,
+                line.first_byte_us,
+                line.total_us,
+                line.vendor_request_id,
+                line.response_id,
+                line.link,
+                line.streamed,
+                line.detail,
+                line.local_address,
+            ])
+            .map(drop)
+    }
 }
 
+const TRANSFER: &str =
+    "INSERT INTO transfer (seq, kind, hold, debit, credit, amount, at_ms, hash) VALUES (?, ?, ?, ?, ?, ?, ?, ?)";
 const USAGE: &str = "INSERT INTO usage (seq, at_ms, call, hold, held, tenant, caller, account, egress, endpoint, model, \
     upstream_model, input, cached, cache_write, output, reasoning, source, cost, charged, price_version, status, \
     ending, started_ms, hold_us, first_byte_us, total_us, vendor_request_id, response_id, link, streamed, \
