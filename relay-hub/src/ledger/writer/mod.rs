@@ -393,7 +393,7 @@ const REPLACED: BooksError = BooksError::Books("a later hub has taken over");
 const PATIENCE: Duration = Duration::from_secs(2);
 const LARGEST_BATCH: usize = 256;
 /// So many entries share the cost of the tables, or as many as come in that time.
-const MOST_UNPOSTED: usize = 512;
+const MOST_UNPOSTED: usize = 2_048;
 const UNPOSTED_FOR: Duration = Duration::from_millis(50);
 /// The writer looks up at least this often, for it may have been cut.
 const LONGEST_WAIT: Duration = Duration::from_millis(250);
