@@ -130,6 +130,8 @@ struct Desk {
     is_closed: bool,
     /// Until when the writer sleeps: whoever brings something wakes it, and nobody else makes a system call for nothing.
     asleep_until: Option<Instant>,
+    /// It sleeps on until so many ops wait.
+    enough: usize,
 }
 
 /// Shared by the ledger's handles, its holds and the writer.
@@ -353,6 +355,21 @@ impl Inbox {
         }
     }
 
+    /// Blocks the writer until `until`, or until the calls that are open now have all brought something: what more comes
+    /// meanwhile shares its commit, and what nobody else can join waits for nothing.
+    pub(super) fn gather(&self, until: Instant) {
+        let mut desk = self.desk();
+        let enough = desk.book.open().min(MOST_GATHERED);
+        let left = until.saturating_duration_since(Instant::now());
+        if desk.ops.is_empty() || desk.ops.len() >= enough || left.is_zero() {
+            return;
+        }
+        (desk.asleep_until, desk.enough) = (Some(until), enough);
+        let woken = self.filled.wait_timeout(desk, left);
+        let mut desk = woken.unwrap_or_else(PoisonError::into_inner).0;
+        (desk.asleep_until, desk.enough) = (None, 0);
+    }
+
     /// Wakes the writer.
     pub(super) fn ring(&self) {
         self.wake(self.desk());
@@ -360,7 +377,7 @@ impl Inbox {
 
     /// Wakes the writer where it sleeps; once it is up it takes all that waits.
     fn wake(&self, mut desk: MutexGuard<'_, Desk>) {
-        let is_asleep = desk.asleep_until.take().is_some();
+        let is_asleep = desk.ops.len() >= desk.enough && desk.asleep_until.take().is_some();
         drop(desk);
         if is_asleep {
             self.filled.notify_one();
@@ -456,6 +473,8 @@ const BOOKS: bool = cfg!(not(relay_unbilled));
 /// A call that ends sooner is written once, settled: its hold and its charge share a commit. What the hub's death can
 /// make the books forget is a call that began no longer ago than this and of which nobody saw a byte.
 const UNWRITTEN_FOR: Duration = Duration::from_millis(50);
+/// A commit of so many is cheap for each of them.
+const MOST_GATHERED: usize = 256;
 const MOST_WISHES: usize = 16 * 1024;
 const MOST_NOTES: usize = 64 * 1024;
 

@@ -55,10 +55,19 @@ impl Rig {
 
     /// Whether a writer that would sleep for a minute is up long before that, once `act` is done.
     fn wakes(&self, act: impl FnOnce()) -> bool {
-        let (inbox, long) = (self.inbox.clone(), Duration::from_secs(60));
+        self.ends_early(|inbox| inbox.wait(LONG), act)
+    }
+
+    /// The same of one that waits for more to share its commit.
+    fn has_enough(&self, act: impl FnOnce()) -> bool {
+        self.ends_early(|inbox| inbox.gather(Instant::now() + LONG), act)
+    }
+
+    fn ends_early(&self, sleep: fn(&Inbox), act: impl FnOnce()) -> bool {
+        let inbox = self.inbox.clone();
         let writer = thread::spawn(move || {
             let began = Instant::now();
-            inbox.wait(long);
+            sleep(&inbox);
             began.elapsed()
         });
         while self.inbox.desk().asleep_until.is_none() {
@@ -66,8 +75,34 @@ impl Rig {
             thread::yield_now();
         }
         act();
-        writer.join().unwrap() < long / 2
+        writer.join().unwrap() < LONG / 2
     }
+}
+
+const LONG: Duration = Duration::from_secs(60);
+
+#[test]
+fn a_batch_waits_for_the_calls_that_are_open_and_for_no_others() {
+    let rig = rig();
+    let soon = || {
+        let began = Instant::now();
+        rig.inbox.gather(began + LONG);
+        began.elapsed() < LONG / 2
+    };
+    let calls = [rig.grant(), rig.grant(), rig.grant()];
+    assert!(soon(), "nothing waits to be written");
+    assert!(rig.settle(calls[0].clone()));
+    rig.inbox.gather(Instant::now());
+    assert!(rig.has_enough(|| {
+        assert!(rig.settle(calls[1].clone()));
+        assert!(rig.inbox.desk().asleep_until.is_some(), "one is missing");
+        assert!(rig.settle(calls[2].clone()));
+    }));
+    assert!(soon(), "all are in");
+    assert_eq!(rig.inbox.take(9).len(), 3);
+    // What was gathered for is forgotten with it.
+    let _open = [rig.grant(), rig.grant()];
+    assert!(rig.wakes(|| assert!(rig.ask())));
 }
 
 #[test]

@@ -50,6 +50,8 @@ pub(super) struct Writer {
     doubtful: Option<Written>,
     next: Place,
     backlog: Backlog,
+    /// Since when the last batch was written.
+    wrote: Option<Instant>,
 }
 
 /// Where in the journal a page goes.
@@ -122,6 +124,7 @@ impl Writer {
                 slot: 0,
             },
             backlog: Backlog::default(),
+            wrote: None,
         }
     }
 
@@ -158,10 +161,14 @@ impl Writer {
 
     /// Writes what waits; false where nothing does.
     fn write_next(&mut self) -> bool {
+        if let Some(next) = self.wrote.and_then(|wrote| wrote.checked_add(PACE)) {
+            self.inbox.gather(next);
+        }
         let ops = self.inbox.take(LARGEST_BATCH);
         if ops.is_empty() {
             return false;
         }
+        self.wrote = Some(Instant::now());
         let Plan {
             batch,
             above,
@@ -392,6 +399,9 @@ const REPLACED: BooksError = BooksError::Books("a later hub has taken over");
 /// New calls wait no longer for a locked database.
 const PATIENCE: Duration = Duration::from_secs(2);
 const LARGEST_BATCH: usize = 256;
+/// A commit costs what the tables cost ten calls, however few are in it. So while calls run side by side one begins at most
+/// this often, and they share it; after a pause, or where one call runs alone, it begins at once.
+const PACE: Duration = Duration::from_millis(2);
 /// So many entries share the cost of the tables, or as many as come in that time.
 const MOST_UNPOSTED: usize = 2_048;
 const UNPOSTED_FOR: Duration = Duration::from_millis(50);
