@@ -17,6 +17,8 @@ use relay_tests::{
 
 use crate::{lanes, setup};
 
+mod frames;
+
 /// What must become of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
@@ -26,11 +28,13 @@ enum End {
     Counted,
     /// The client is told that it failed, or is cut off, and nothing is charged.
     Failed,
+    /// The client is told that it failed; what the vendor reported by then is charged, as `docs/endings.md` has it.
+    Unfit,
     /// Either: readers may differ in what they forgive.
     Either,
 }
 
-use End::{Counted, Either, Failed, Whole as Complete};
+use End::{Counted, Either, Failed, Unfit, Whole as Complete};
 
 /// One thing that a vendor does.
 struct Hostile {
@@ -42,8 +46,8 @@ struct Hostile {
 }
 
 const EVENTS: &str = "text/event-stream";
-/// So many bytes more than before the hub may keep, whatever comes: an answer of 16 MiB is the longest that is translated, the
-/// longest event has 4 MiB, and both may be there as text, as what is written of it, and on its way to the client.
+/// So many bytes more than before the hub may keep, whatever comes: an answer of 16 MiB is the longest that is translated, and
+/// for a client of Responses it may be there as text, as what is written of it, and on its way to the client.
 const MEMORY: u64 = 160 << 20;
 
 /// The first events of an answer, up to where its text begins.
@@ -290,7 +294,7 @@ fn hostile(vendor: VendorWire) -> Vec<Hostile> {
         Hostile {
             name: "writes 16 MB at once",
             script: between(&piece(vendor, &"a".repeat(16 << 20))),
-            end: Failed,
+            end: Unfit,
             is_heavy: true,
         },
         Hostile {
@@ -386,6 +390,7 @@ fn ill_billed(row: &Row, end: End, is_whole: bool, context: &str) -> Option<Stri
         Complete => billed == "reported",
         Counted => billed == "counted",
         Failed => billed == "nothing",
+        Unfit => billed != "counted",
         // What the vendor reported before it failed is charged.
         Either => !is_whole || billed != "nothing",
     };
@@ -436,24 +441,29 @@ async fn meets(vendor: VendorWire) {
     let account = match vendor {
         VendorWire::Responses | VendorWire::Chat => "other",
         VendorWire::Messages => "anthropic",
-        VendorWire::Gemini | VendorWire::Converse => "gemini",
+        VendorWire::Gemini => "gemini",
+        VendorWire::Converse => "aws",
     };
     let clients: Vec<_> = [Wire::Responses, Wire::Chat, Wire::Messages, Wire::Gemini]
         .into_iter()
         .filter(|client| VendorWire::from(*client) != vendor)
         .collect();
-    let sound = sends(format!(
-        "{}{}{}",
-        head(vendor),
-        piece(vendor, "well"),
-        tail(vendor, SOUND)
-    ));
+    let (scripts, sound) = if vendor == VendorWire::Converse {
+        (frames::hostile(), frames::sound())
+    } else {
+        let well = piece(vendor, "well");
+        (
+            hostile(vendor),
+            sends(format!("{}{well}{}", head(vendor), tail(vendor, SOUND))),
+        )
+    };
     let pid = world.hub.program().pid();
     let before = resident(pid);
     let (mut met, mut wrong) = (Vec::new(), Vec::new());
-    for (at, hostile) in hostile(vendor).into_iter().enumerate() {
+    for (at, hostile) in scripts.into_iter().enumerate() {
+        let at = at % clients.len();
         let all = if hostile.is_heavy {
-            &clients[at % 3..=at % 3]
+            &clients[at..=at]
         } else {
             &clients[..]
         };
@@ -463,7 +473,7 @@ async fn meets(vendor: VendorWire) {
             let is_whole = is_whole(*client, &answer, &context);
             let is_right = match hostile.end {
                 Complete | Counted => is_whole,
-                Failed => !is_whole,
+                Failed | Unfit => !is_whole,
                 Either => true,
             };
             if !is_right {
@@ -472,7 +482,7 @@ async fn meets(vendor: VendorWire) {
             let call = answer.headers["relay-call-id"].to_str().unwrap().to_owned();
             met.push((call, hostile.end, is_whole, context));
         }
-        serves_on(&world, account, clients[at % 3], sound.clone(), hostile.name).await;
+        serves_on(&world, account, clients[at], sound.clone(), hostile.name).await;
     }
     let grown = resident(pid).saturating_sub(before);
     assert!(grown < MEMORY, "the hub has {grown} bytes more than before");
@@ -500,6 +510,11 @@ async fn a_hostile_vendor_of_chat_gives_its_clients_an_end() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hostile_vendor_of_messages_gives_its_clients_an_end() {
     meets(VendorWire::Messages).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hostile_vendor_of_converse_gives_its_clients_an_end() {
+    meets(VendorWire::Converse).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

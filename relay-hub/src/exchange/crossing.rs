@@ -97,6 +97,7 @@ impl Crossed {
         };
         let translator = Translator::new(client, vendor, framing, reply, flat);
         let translator = translator.ok_or_else(|| relay_protocol::no_lane(client, vendor))?;
+        let translator = translator.allowing(envelope.max_output.unwrap_or(model.max_output));
         Ok(Some(Self {
             crossing: Box::new(Crossing {
                 client,
@@ -227,22 +228,29 @@ impl Crossing {
         refusal(&refused.into(), self.client, self.call)
     }
 
-    /// What the client gets of a piece of a stream.
-    pub(super) fn push(&mut self, piece: &[u8], usage: Option<Usage>) -> Bytes {
+    /// Takes a piece of a stream.
+    pub(super) fn push(&mut self, piece: Bytes, usage: Option<Usage>) {
         self.translator.push(piece, usage);
-        self.translator.take().into()
     }
 
-    /// What is left to say when the vendor's body has ended.
-    pub(super) fn end(&mut self, usage: Option<Usage>) -> Bytes {
+    /// The vendor's body has ended.
+    pub(super) fn end(&mut self, usage: Option<Usage>) {
         self.translator.end(usage);
-        self.translator.take().into()
     }
 
-    /// The last words of an answer that broke off; empty where the end was told before.
-    pub(super) fn break_off(&mut self, why: &Refusal) -> Bytes {
+    /// The answer broke off: the client is told so, unless it was told the end before.
+    pub(super) fn break_off(&mut self, why: &Refusal) {
         self.translator.break_off(why);
-        self.translator.take().into()
+    }
+
+    /// Some of what the client is to get of it; `None` once it got all.
+    pub(super) fn take(&mut self) -> Option<Bytes> {
+        self.translator.take().map(Bytes::from)
+    }
+
+    /// It failed for being longer than what is held of a stream.
+    pub(super) const fn is_too_long(&self) -> bool {
+        self.translator.is_too_long()
     }
 
     /// The client was told an end.

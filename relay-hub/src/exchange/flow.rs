@@ -16,6 +16,7 @@ use tokio::sync::oneshot;
 use super::{
     bill::{ANSWER_SAMPLE, Spent},
     body::{ReplyBody, Sender},
+    crossing::Crossing,
     drain::Drain,
     meter::{LARGE, Meter, Outcome, SMALL, draining, suspended},
 };
@@ -41,6 +42,8 @@ pub(super) enum End {
     Clean,
     /// The vendor broke off.
     Cut,
+    /// It is too long to be translated in a stream: no fault of the vendor's.
+    TooLong,
     /// The vendor fell silent.
     Silent,
     /// The client left, or takes nothing more.
@@ -306,16 +309,14 @@ impl Flow {
         for piece in self.tap.push(chunk) {
             match piece {
                 Piece::Pass(bytes) => {
-                    let bytes = self.told(bytes);
-                    send(sender, bytes).await?;
+                    self.tell(bytes, sender).await?;
                     self.goes_on()?;
                     fault::point("event sent");
                 }
                 Piece::Last(bytes) => {
                     self.settle_streamed().await.map_err(|_| End::Unsettled)?;
                     fault::point("settled, end not sent");
-                    let bytes = self.told(bytes);
-                    send(sender, bytes).await?;
+                    self.tell(bytes, sender).await?;
                     fault::point("end sent");
                 }
             }
@@ -326,7 +327,12 @@ impl Flow {
     /// Nothing follows what its client was told as a failure that the tap takes for none: no end, and no bill for one.
     fn goes_on(&self) -> Result<(), End> {
         match &self.meter.crossing {
-            Some(crossing) if crossing.has_ended() && !self.meter.bill.is_settled() => Err(End::Cut),
+            Some(crossing) if crossing.has_ended() && !self.meter.bill.is_settled() => {
+                Err(match crossing.is_too_long() {
+                    true => End::TooLong,
+                    false => End::Cut,
+                })
+            }
             Some(_) | None => Ok(()),
         }
     }
@@ -343,21 +349,27 @@ impl Flow {
         (events, so_far.map_err(|_damaged| End::Cut))
     }
 
-    /// What the client gets of a piece.
-    fn told(&mut self, piece: Bytes) -> Bytes {
+    /// Tells the client what a piece says.
+    async fn tell(&mut self, piece: Bytes, sender: &Sender) -> Result<(), End> {
         let used = self.meter.crossing.is_some().then(|| self.used()).flatten();
         match &mut self.meter.crossing {
-            None => piece,
-            Some(crossing) => crossing.push(&piece, used),
+            None => send(sender, piece).await,
+            Some(crossing) => {
+                crossing.push(piece, used);
+                tell_all(crossing, sender).await
+            }
         }
     }
 
-    /// What is left to say to a client of another wire when the vendor's body has ended.
-    fn farewell(&mut self) -> Bytes {
+    /// Tells a client of another wire what is left to say when the vendor's body has ended.
+    async fn farewell(&mut self, sender: &Sender) -> Result<(), End> {
         let used = self.used();
         match &mut self.meter.crossing {
-            None => Bytes::new(),
-            Some(crossing) => crossing.end(used),
+            None => Ok(()),
+            Some(crossing) => {
+                crossing.end(used);
+                tell_all(crossing, sender).await
+            }
         }
     }
 
@@ -381,8 +393,7 @@ impl Flow {
 
     async fn finish(mut self: Box<Self>, end: End, sender: Sender) {
         if self.meter.bill.is_settled() {
-            let farewell = self.farewell();
-            if send(&sender, farewell).await.is_ok() {
+            if self.farewell(&sender).await.is_ok() {
                 sender.end().await;
             }
             return;
@@ -393,9 +404,13 @@ impl Flow {
                 Err(end) => self.break_off(end, sender).await,
             },
             End::Clean => self.break_off(End::Cut, sender).await,
-            End::Cut | End::Silent | End::Gone | End::Stopped(_) | End::Exhausted(_) | End::Unsettled => {
-                self.break_off(end, sender).await
-            }
+            End::Cut
+            | End::TooLong
+            | End::Silent
+            | End::Gone
+            | End::Stopped(_)
+            | End::Exhausted(_)
+            | End::Unsettled => self.break_off(end, sender).await,
         }
     }
 
@@ -408,10 +423,8 @@ impl Flow {
         let rest = if self.is_answer { self.tap.end() } else { None };
         self.settle_streamed().await.map_err(|_| End::Unsettled)?;
         let rest = rest.map(Piece::into_bytes).unwrap_or_default();
-        let rest = self.told(rest);
-        send(sender, rest).await?;
-        let farewell = self.farewell();
-        send(sender, farewell).await
+        self.tell(rest, sender).await?;
+        self.farewell(sender).await
     }
 
     /// Tells the client in its own dialect where that is possible; where it is not, the body is cut and looks cut.
@@ -419,13 +432,16 @@ impl Flow {
         if matches!(end, End::Clean | End::Cut | End::Silent) {
             self.meter.taken.met(Trouble::Broke, None);
         }
-        let words = match &mut self.meter.crossing {
-            None => self.tap.last_words(&broke(end), &self.meter.call.to_string()),
-            Some(crossing) => Some(crossing.break_off(&broke(end))),
-        };
-        let is_told = match words.filter(|_| end != End::Gone && self.is_answer) {
-            Some(words) => send(&sender, words).await.is_ok(),
-            None => false,
+        let is_told = match &mut self.meter.crossing {
+            _ if end == End::Gone || !self.is_answer => false,
+            None => match self.tap.last_words(&broke(end), &self.meter.call.to_string()) {
+                Some(words) => send(&sender, words).await.is_ok(),
+                None => false,
+            },
+            Some(crossing) => {
+                crossing.break_off(&broke(end));
+                tell_all(crossing, &sender).await.is_ok()
+            }
         };
         if is_told {
             sender.end().await;
@@ -433,7 +449,7 @@ impl Flow {
             drop(sender);
         }
         let ending = match end {
-            End::Clean | End::Cut => Ending::VendorCut,
+            End::Clean | End::Cut | End::TooLong => Ending::VendorCut,
             End::Silent => Ending::VendorTimeout,
             End::Gone => Ending::ClientGone,
             End::Stopped(Stopped::Draining) => Ending::HubDraining,
@@ -446,6 +462,14 @@ impl Flow {
         self.meter.bill.hid(&self.tap.take_hidden());
         drop(self.meter.bill.settle(self.tap.observed(), written, ending).await);
     }
+}
+
+/// Tells the client all that its crossing has to say.
+async fn tell_all(crossing: &mut Crossing, sender: &Sender) -> Result<(), End> {
+    while let Some(bytes) = crossing.take() {
+        send(sender, bytes).await?;
+    }
+    Ok(())
 }
 
 /// Waits for a slow client, but not for ever.
@@ -472,7 +496,7 @@ fn broke(end: End) -> Refusal {
             Code::LedgerUnavailable,
             "The relay could not settle this call; it is not charged.",
         ),
-        End::Clean | End::Cut | End::Gone => Refusal::new(
+        End::Clean | End::Cut | End::TooLong | End::Gone => Refusal::new(
             Code::UpstreamBroke,
             "The upstream broke off before the answer was complete.",
         ),

@@ -6,6 +6,7 @@ use std::io::Write as _;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use relay_protocol::{Flat, Framing, Lane, Reply, Target, Tokens, Translator, VendorWire, Wire, translate};
 
 const CLIENTS: [Wire; 4] = [Wire::Responses, Wire::Chat, Wire::Messages, Wire::Gemini];
@@ -125,12 +126,12 @@ fn main() {
                     return;
                 };
                 for chunk in stream.chunks(1_400) {
-                    translator.push(chunk, None);
-                    black_box(translator.take().len());
+                    translator.push(Bytes::copy_from_slice(chunk), None);
+                    black_box(std::iter::from_fn(|| translator.take()).count());
                 }
                 translator.end(None);
+                black_box(std::iter::from_fn(|| translator.take()).count());
                 assert!(translator.has_ended());
-                black_box(translator.take().len());
             });
             let event = time.as_nanos() / EVENTS as u128;
             say(&format!(

@@ -7,15 +7,23 @@ use serde_json::value::RawValue;
 
 /// What a model wrote as arguments, as an object of JSON. Nothing is an empty one; what is none becomes the one member of
 /// one, so that it is told and not lost.
-pub(crate) fn object(arguments: &str) -> Box<RawValue> {
+pub(crate) fn object(arguments: &str) -> Cow<'_, RawValue> {
     let arguments = arguments.trim();
     let whole = if arguments.is_empty() { "{}" } else { arguments };
     if whole.starts_with('{')
-        && let Ok(object) = RawValue::from_string(whole.to_owned())
+        && let Ok(object) = serde_json::from_str(whole)
     {
-        return object;
+        return Cow::Borrowed(object);
     }
-    serde_json::value::to_raw_value(&Broken { arguments }).unwrap_or_default()
+    // With room for some escapes, as it may be long.
+    let mut broken = Vec::with_capacity(arguments.len() + arguments.len() / 8 + 64);
+    let written = serde_json::to_writer(&mut broken, &Broken { arguments });
+    let broken = written.ok().and_then(|()| String::from_utf8(broken).ok());
+    Cow::Owned(
+        broken
+            .and_then(|broken| RawValue::from_string(broken).ok())
+            .unwrap_or_default(),
+    )
 }
 
 #[derive(Serialize)]

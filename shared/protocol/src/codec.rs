@@ -31,10 +31,12 @@
 //! Requests are written with `#[derive(Serialize)]` structs, or maps in the order of the client: never with
 //! `serde_json::Value`, which sorts keys. Ids that a wire lacks are made of [`Reply::id`] and a count, never by chance.
 
+pub(crate) mod bounded;
 pub(crate) mod openai;
 
 use serde::Serialize;
 
+use self::bounded::Events;
 use crate::event::{Answer, Event};
 use crate::tokens::Tokens;
 #[cfg(doc)]
@@ -70,13 +72,13 @@ pub struct Reply {
 /// [`Event::Fail`]. The events may be out of order, doubled or without an end; a [`crate::Sequence`] mends that.
 pub(crate) trait ReadAnswer: Send + Sync {
     /// Takes the data of one event, whole and without its framing, and gives its events at once.
-    fn event(&mut self, data: &[u8], out: &mut Vec<Event>);
+    fn event(&mut self, data: &[u8], out: &mut Events);
 
     /// The body ended cleanly. Only a wire whose end is the end of its body says `End` here.
-    fn end(&mut self, out: &mut Vec<Event>);
+    fn end(&mut self, out: &mut Events);
 
     /// Takes a body that is the whole answer, for a reader that has read nothing yet.
-    fn whole(&mut self, body: &[u8], out: &mut Vec<Event>);
+    fn whole(&mut self, body: &[u8], out: &mut Events);
 }
 
 /// Writes an answer for a client. It gets the events in the order that [`crate::Sequence`] promises, and never `Fail`,
@@ -174,6 +176,11 @@ impl Outbox {
         self.framing
     }
 
+    /// Bytes that were not taken yet.
+    pub(crate) const fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// Events written so far.
     pub(crate) const fn elements(&self) -> u64 {
         self.elements
@@ -204,11 +211,31 @@ impl Outbox {
 
     fn json(&mut self, data: &impl Serialize) {
         let from = self.bytes.len();
-        if serde_json::to_writer(&mut self.bytes, data).is_err() {
+        if serde_json::to_writer(Gently(&mut self.bytes), data).is_err() {
             // Only maps with keys that are no texts fail, and no codec writes one.
             self.bytes.truncate(from);
             self.text("null");
         }
+    }
+}
+
+/// Grows in small steps up to what is passed on at once: what doubles would be there three times while it grows.
+struct Gently<'a>(&'a mut Vec<u8>);
+
+impl std::io::Write for Gently<'_> {
+    fn write(&mut self, part: &[u8]) -> std::io::Result<usize> {
+        const STEP: usize = 4 << 10;
+        const SMALL: usize = 128 << 10;
+        let bytes = &mut *self.0;
+        if bytes.capacity() - bytes.len() < part.len() && bytes.len() < SMALL {
+            bytes.reserve_exact(part.len() + STEP);
+        }
+        bytes.extend_from_slice(part);
+        Ok(part.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
     }
 }
 

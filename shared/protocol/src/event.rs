@@ -10,7 +10,7 @@ mod sequence;
 pub use self::answer::{Answer, AnswerPart};
 pub use self::failure::{Cause, Failure};
 pub use self::sequence::Sequence;
-use crate::turn::{CallName, Citation, Foreign, Media, Opaque};
+use crate::turn::{CallName, Citation, Foreign, Media, MediaSource, Opaque};
 use crate::usage::Usage;
 
 /// What happens in an answer. No `Debug`: it is what a model wrote.
@@ -68,6 +68,31 @@ pub enum Opened {
     Media(Media),
     /// What one wire alone knows, whole: no delta follows.
     Foreign(Foreign),
+}
+
+impl Opened {
+    /// The texts that it has, but for those of one wire alone.
+    pub(crate) fn texts(&self) -> [Option<&str>; 4] {
+        match self {
+            Self::Text | Self::Refusal | Self::Reasoning { .. } | Self::Foreign(_) => [None; 4],
+            Self::Call { id, name, opaque, .. } => [
+                Some(id),
+                name.namespace.as_deref(),
+                Some(&name.name),
+                opaque.as_ref().map(|opaque| opaque.data.as_str()),
+            ],
+            Self::Media(media) => match &media.source {
+                MediaSource::Data { mime, base64 } => [Some(mime), Some(base64), None, None],
+                MediaSource::Url { url, mime } => [Some(url), mime.as_deref(), None, None],
+                MediaSource::Stored(_) => [None; 4],
+            },
+        }
+    }
+
+    /// How many bytes they have.
+    pub(crate) fn len(&self) -> usize {
+        self.texts().into_iter().flatten().map(str::len).sum()
+    }
 }
 
 /// Why an answer ends.

@@ -1,7 +1,7 @@
 //! Server-sent events: where they end, and those we write ourselves.
 
 pub(crate) mod blocks;
-#[allow(dead_code, reason = "the readers of streams use it")]
+pub(crate) mod long;
 pub(crate) mod split;
 
 use bytes::Bytes;

@@ -2,17 +2,17 @@
 //! account and no price; usage is what the tap read from the vendor's own bytes.
 
 mod names;
+mod out;
+mod stream;
 
-use self::names::Names;
-use crate::codec::{Framing, Outbox, ReadAnswer, Reply, Target, WriteAnswer};
-use crate::event::{Answer, Cause, Event, Failure, Sequence};
+pub use self::stream::Translator;
+use crate::codec::{ReadAnswer, Reply, Target, WriteAnswer};
+use crate::event::Failure;
 use crate::lane::{Lane, VendorWire};
 use crate::loss::Losses;
 use crate::members::Invalid;
 use crate::refusal::{Code, Refusal};
-use crate::sse::split::Split;
 use crate::turn::{Flat, Turn};
-use crate::usage::Usage;
 use crate::wire::Wire;
 use crate::{chat, converse, gemini, messages, responses};
 
@@ -119,211 +119,6 @@ fn writer(client: Wire, reply: Reply, is_summary: bool) -> Box<dyn WriteAnswer> 
         Wire::Gemini => Box::new(gemini::Writer::new(reply)),
     }
 }
-
-/// One answer on its way from a vendor to a client of another wire.
-pub struct Translator {
-    client: Wire,
-    id: String,
-    split: Split,
-    reader: Box<dyn ReadAnswer>,
-    /// What the reader gave, until it is ordered: kept for its room.
-    read: Vec<Event>,
-    sequence: Sequence,
-    writer: Out,
-}
-
-/// The way of an ordered event to the client.
-struct Out {
-    names: Names,
-    writer: Box<dyn WriteAnswer>,
-    outbox: Outbox,
-    usage: Option<Usage>,
-    /// What was written, as texts.
-    written: usize,
-    failure: Option<Failure>,
-}
-
-impl Translator {
-    /// One for a streamed answer, or a whole one; `None` where there is no lane.
-    #[must_use]
-    pub fn new(client: Wire, vendor: VendorWire, framing: Framing, reply: Reply, flat: Flat) -> Option<Self> {
-        let _ = Lane::between(client, vendor)?;
-        let writer = writer(client, reply.clone(), flat.is_summary);
-        Some(Self {
-            client,
-            id: reply.id.clone(),
-            split: Split::new(LONGEST_EVENT),
-            reader: reader(vendor, &reply.id),
-            read: Vec::new(),
-            sequence: Sequence::default(),
-            writer: Out {
-                names: Names::new(flat),
-                writer,
-                outbox: Outbox::new(framing),
-                usage: None,
-                written: 0,
-                failure: None,
-            },
-        })
-    }
-
-    /// Takes bytes of a stream of events, cut anywhere, and writes what they say. `usage` is what the tap has read so far.
-    pub fn push(&mut self, bytes: &[u8], usage: Option<Usage>) {
-        self.writer.usage = usage;
-        let Self {
-            split,
-            reader,
-            read,
-            sequence,
-            writer,
-            ..
-        } = self;
-        let pushed = split.push(bytes, |data| {
-            reader.event(data, read);
-            writer.take(sequence, read);
-        });
-        if pushed.is_err() {
-            self.fail("The upstream sent an event that is too long.");
-        }
-        self.tell();
-    }
-
-    /// The vendor's body ended cleanly.
-    pub fn end(&mut self, usage: Option<Usage>) {
-        self.writer.usage = usage;
-        let Self {
-            split,
-            reader,
-            read,
-            sequence,
-            writer,
-            ..
-        } = self;
-        split.end(|data| {
-            reader.event(data, read);
-            writer.take(sequence, read);
-        });
-        self.reader.end(&mut self.read);
-        self.writer.take(&mut self.sequence, &mut self.read);
-        let writer = &mut self.writer;
-        self.sequence.end(&mut |event| writer.write(event));
-        self.tell();
-    }
-
-    /// What was written since it was last taken.
-    pub fn take(&mut self) -> Vec<u8> {
-        self.writer.outbox.take()
-    }
-
-    /// The same as messages of a socket.
-    pub fn take_messages(&mut self) -> Vec<Vec<u8>> {
-        self.writer.outbox.take_messages()
-    }
-
-    /// The client was told the end, or a failure: nothing follows.
-    #[must_use]
-    pub const fn has_ended(&self) -> bool {
-        self.sequence.has_ended()
-    }
-
-    /// The answer broke off for a reason of ours: tells the client so, unless it was told an end before.
-    pub fn break_off(&mut self, refusal: &Refusal) {
-        if !self.has_ended() {
-            self.fail("");
-            self.writer.failure = None;
-            self.say(refusal);
-        }
-    }
-
-    /// Writes a body that is the whole answer.
-    ///
-    /// # Errors
-    /// When it tells of a failure, or makes no answer.
-    pub fn whole(mut self, body: &[u8], usage: Option<Usage>) -> Result<Vec<u8>, Refusal> {
-        self.reader.whole(body, &mut self.read);
-        let mut answer = Answer::default();
-        let Out { names, writer, .. } = &mut self.writer;
-        let mut add = |event: Event| names.pass(event, &mut |event| answer.add(event));
-        for event in self.read {
-            self.sequence.push(event, &mut add);
-        }
-        self.sequence.end(&mut add);
-        answer.usage = usage;
-        match answer.failure.take() {
-            Some(failure) => Err(failure.refusal(None)),
-            None => Ok(writer.whole(&answer)),
-        }
-    }
-
-    fn fail(&mut self, message: &str) {
-        let failure = Failure {
-            cause: Cause::Vendor,
-            message: message.to_owned(),
-        };
-        let writer = &mut self.writer;
-        self.sequence
-            .push(Event::Fail(failure), &mut |event| writer.write(event));
-    }
-
-    /// Tells a failure, once it came.
-    fn tell(&mut self) {
-        if self.writer.written > LONGEST_ANSWER {
-            self.fail("The upstream's answer is too long.");
-        }
-        if let Some(failure) = self.writer.failure.take() {
-            self.say(&failure.refusal(None));
-        }
-    }
-
-    fn say(&mut self, refusal: &Refusal) {
-        let outbox = &mut self.writer.outbox;
-        let words = match outbox.framing() {
-            Framing::Events => refusal.stream_event(self.client, &self.id),
-            Framing::Array => refusal.array_end(&self.id, outbox.elements()),
-            Framing::Messages => refusal.failed_response(&self.id),
-        };
-        outbox.raw(&words);
-    }
-}
-
-impl Out {
-    fn take(&mut self, sequence: &mut Sequence, read: &mut Vec<Event>) {
-        for event in read.drain(..) {
-            sequence.push(event, &mut |event| self.write(event));
-        }
-    }
-
-    fn write(&mut self, event: Event) {
-        let Self {
-            names,
-            writer,
-            outbox,
-            usage,
-            written,
-            failure,
-        } = self;
-        names.pass(event, &mut |event| {
-            let (is_begin, is_end) = (event == Event::Begin, event == Event::End);
-            match &event {
-                Event::Delta(text) => *written += text.len(),
-                Event::Fail(why) => *failure = Some(why.clone()),
-                _ => {}
-            }
-            if is_end && let Some(usage) = usage {
-                writer.write(Event::Usage(*usage), outbox);
-            }
-            writer.write(event, outbox);
-            if is_begin && let Some(usage) = usage {
-                writer.write(Event::Usage(*usage), outbox);
-            }
-        });
-    }
-}
-
-/// An event of a vendor may be so long: one that tells the whole answer again, or has a picture in it.
-const LONGEST_EVENT: usize = 4 << 20;
-/// An answer may be so long: some wires tell all of it again at the end, so it is kept.
-const LONGEST_ANSWER: usize = 16 << 20;
 
 #[cfg(test)]
 mod tests;

@@ -122,14 +122,26 @@ pub(super) fn happenings(events: &[(&'static str, Value)]) -> Vec<Bytes> {
         if kind.ends_with("Exception") {
             return exception(kind, payload["message"].as_str().unwrap_or_default());
         }
-        let headers = [
-            (":event-type", *kind),
-            (":content-type", "application/json"),
-            (":message-type", "event"),
-        ];
-        frame(&headers, payload)
+        happening(kind, &payload.to_string())
     });
     frames.collect()
+}
+
+/// A frame with an event of Converse, whatever it carries.
+pub fn happening(kind: &str, payload: &str) -> Bytes {
+    let headers = [
+        (":event-type", kind),
+        (":content-type", "application/json"),
+        (":message-type", "event"),
+    ];
+    framed(&headers, payload)
+}
+
+/// The first words of a frame, that says to be so long, with the checksum that they should have.
+pub fn prelude(total: u32, headers: u32) -> Vec<u8> {
+    let mut words = [total.to_be_bytes(), headers.to_be_bytes()].concat();
+    words.extend(crc32(&words).to_be_bytes());
+    words
 }
 
 /// A frame with an event of Anthropic's in it.
@@ -149,7 +161,10 @@ pub fn exception(kind: &str, message: &str) -> Bytes {
 }
 
 fn frame(headers: &[(&str, &str)], payload: &Value) -> Bytes {
-    let payload = payload.to_string();
+    framed(headers, &payload.to_string())
+}
+
+fn framed(headers: &[(&str, &str)], payload: &str) -> Bytes {
     let mut head = Vec::new();
     for (name, value) in headers {
         head.push(u8::try_from(name.len()).expect("a short name"));
@@ -158,10 +173,8 @@ fn frame(headers: &[(&str, &str)], payload: &Value) -> Bytes {
         head.extend(u16::try_from(value.len()).expect("a short value").to_be_bytes());
         head.extend(value.bytes());
     }
-    let number = |length: usize| u32::try_from(length).expect("a short frame").to_be_bytes();
-    let mut frame = number(16 + head.len() + payload.len()).to_vec();
-    frame.extend(number(head.len()));
-    frame.extend(crc32(&frame).to_be_bytes());
+    let number = |length: usize| u32::try_from(length).expect("a short frame");
+    let mut frame = prelude(number(16 + head.len() + payload.len()), number(head.len()));
     frame.extend(head);
     frame.extend(payload.bytes());
     frame.extend(crc32(&frame).to_be_bytes());

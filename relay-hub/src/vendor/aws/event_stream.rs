@@ -8,10 +8,10 @@ use bytes::{Buf, Bytes, BytesMut};
 /// A frame: two lengths and their checksum, headers, payload, the checksum of all before it.
 const PRELUDE: usize = 12;
 const CHECKSUM: usize = 4;
-/// No frame of ours is longer: a model's answer comes in deltas.
-const MOST: usize = 4 << 20;
-/// Amazon's own bound on headers.
-const MOST_HEADERS: usize = 128 << 10;
+/// No frame of ours is longer: a model's answer comes in deltas, and a frame is held until its checksum is known.
+const MOST: usize = 128 << 10;
+/// Those of ours are three short ones.
+const MOST_HEADERS: usize = 16 << 10;
 
 /// Finds frames in bytes that come in pieces.
 #[derive(Default)]
@@ -269,7 +269,7 @@ mod tests {
             frames.pop().map(|frame| frame.is_some())
         };
         assert_eq!(prelude(u32::MAX, 0), Err(FrameError::TooLong));
-        assert_eq!(prelude(100, 4 << 20), Err(FrameError::Malformed));
+        assert_eq!(prelude(100, 100 << 10), Err(FrameError::Malformed));
         assert_eq!(prelude(15, 0), Err(FrameError::Malformed));
         assert_eq!(prelude(100, 85), Err(FrameError::Malformed));
         assert_eq!(prelude(100, 84), Ok(false));

@@ -3,6 +3,7 @@
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use crate::codec::bounded::{self, Events, Few, Numbered, first, text};
 use crate::codec::{ReadAnswer, openai};
 use crate::event::{Cause, Event, Failure, Opened, Stop};
 use crate::turn::{CallName, Citation};
@@ -29,8 +30,8 @@ enum Now {
 
 #[derive(Deserialize)]
 struct Chunk<'a> {
-    #[serde(borrow)]
-    choices: Option<Vec<Choice<'a>>>,
+    #[serde(borrow, default, deserialize_with = "first")]
+    choices: Option<Choice<'a>>,
     #[serde(borrow)]
     error: Option<&'a RawValue>,
 }
@@ -50,13 +51,15 @@ struct Choice<'a> {
 struct Delta<'a> {
     #[serde(borrow)]
     content: Option<&'a RawValue>,
+    #[serde(default, deserialize_with = "text")]
     refusal: Option<String>,
+    #[serde(default, deserialize_with = "text")]
     reasoning_content: Option<String>,
     #[serde(borrow)]
     reasoning: Option<&'a RawValue>,
     #[serde(borrow)]
-    tool_calls: Option<Vec<ToolCall<'a>>>,
-    annotations: Option<Vec<Annotation>>,
+    tool_calls: Option<Few<ToolCall<'a>>>,
+    annotations: Option<Few<Annotation>>,
 }
 
 #[derive(Deserialize)]
@@ -93,6 +96,7 @@ struct UrlCitation {
 /// A part of content that is a list: Mistral's.
 #[derive(Deserialize)]
 struct Piece {
+    #[serde(default, deserialize_with = "text")]
     text: Option<String>,
 }
 
@@ -106,7 +110,7 @@ impl Reader {
         }
     }
 
-    fn chunk(&mut self, data: &[u8], out: &mut Vec<Event>) {
+    fn chunk(&mut self, data: &[u8], out: &mut Events) {
         let Ok(chunk) = serde_json::from_slice::<Chunk<'_>>(data) else {
             return out.push(unreadable());
         };
@@ -114,8 +118,7 @@ impl Reader {
             return out.push(Event::Fail(openai::error_object(None, error.get())));
         }
         out.push(Event::Begin);
-        let first = chunk.choices.into_iter().flatten().find(|choice| choice.index == 0);
-        if let Some(choice) = first {
+        if let Some(choice) = chunk.choices {
             if let Some(delta) = choice.delta.or(choice.message) {
                 self.delta(delta, out);
             }
@@ -127,7 +130,7 @@ impl Reader {
         }
     }
 
-    fn delta(&mut self, delta: Delta<'_>, out: &mut Vec<Event>) {
+    fn delta(&mut self, delta: Delta<'_>, out: &mut Events) {
         let thought = delta.reasoning_content.or_else(|| text_of(delta.reasoning?));
         if let Some(text) = thought {
             self.text(Now::Reasoning, text, out);
@@ -148,7 +151,7 @@ impl Reader {
         }
     }
 
-    fn text(&mut self, part: Now, text: String, out: &mut Vec<Event>) {
+    fn text(&mut self, part: Now, text: String, out: &mut Events) {
         if text.is_empty() {
             return;
         }
@@ -164,7 +167,7 @@ impl Reader {
         out.push(Event::Delta(text));
     }
 
-    fn call(&mut self, call: ToolCall<'_>, out: &mut Vec<Event>) {
+    fn call(&mut self, call: ToolCall<'_>, out: &mut Events) {
         let is_custom = call.custom.is_some();
         let Some(called) = call.function.or(call.custom) else {
             return;
@@ -188,8 +191,8 @@ impl Reader {
             }));
         }
         if let Some(arguments) = called.arguments {
-            let text = serde_json::from_str(arguments.get());
-            out.push(Event::Delta(text.unwrap_or_else(|_| arguments.get().to_owned())));
+            let text = bounded::text_of(arguments);
+            out.push(Event::Delta(text.unwrap_or_else(|| arguments.get().to_owned())));
         }
     }
 
@@ -206,7 +209,7 @@ impl Reader {
         }
     }
 
-    fn close(&mut self, out: &mut Vec<Event>) {
+    fn close(&mut self, out: &mut Events) {
         if self.now != Now::Nothing {
             self.now = Now::Nothing;
             out.push(Event::Close);
@@ -215,7 +218,7 @@ impl Reader {
 }
 
 impl ReadAnswer for Reader {
-    fn event(&mut self, data: &[u8], out: &mut Vec<Event>) {
+    fn event(&mut self, data: &[u8], out: &mut Events) {
         if data.trim_ascii() == b"[DONE]" {
             out.push(Event::End);
         } else {
@@ -223,11 +226,17 @@ impl ReadAnswer for Reader {
         }
     }
 
-    fn end(&mut self, _out: &mut Vec<Event>) {}
+    fn end(&mut self, _out: &mut Events) {}
 
-    fn whole(&mut self, body: &[u8], out: &mut Vec<Event>) {
+    fn whole(&mut self, body: &[u8], out: &mut Events) {
         self.chunk(body, out);
         out.push(Event::End);
+    }
+}
+
+impl Numbered for Choice<'_> {
+    fn number(&self) -> u32 {
+        self.index
     }
 }
 
@@ -243,12 +252,12 @@ impl UrlCitation {
 }
 
 /// A text, or the texts of a list.
-fn text_of(content: &RawValue) -> Option<String> {
-    let content = content.get();
+fn text_of(raw: &RawValue) -> Option<String> {
+    let content = raw.get();
     if content.starts_with('"') {
-        return serde_json::from_str(content).ok();
+        return bounded::text_of(raw);
     }
-    let pieces: Vec<Piece> = serde_json::from_str(content).ok()?;
+    let pieces: Few<Piece> = serde_json::from_str(content).ok()?;
     Some(pieces.into_iter().filter_map(|piece| piece.text).collect())
 }
 

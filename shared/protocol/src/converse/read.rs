@@ -8,6 +8,7 @@ use serde_json::value::RawValue;
 
 use super::{OWN, Told, named};
 use crate::codec::ReadAnswer;
+use crate::codec::bounded::{Events, Few, some_text, text};
 use crate::event::{Cause, Event, Failure, Opened, Stop};
 use crate::turn::{CallName, Citation, Foreign, Json, Media, MediaKind, MediaSource, Opaque};
 
@@ -70,6 +71,7 @@ struct More {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Delta {
+    #[serde(default, deserialize_with = "text")]
     text: Option<String>,
     tool_use: Option<Input>,
     reasoning_content: Option<Thought>,
@@ -78,6 +80,7 @@ struct Delta {
 
 #[derive(Deserialize)]
 struct Input {
+    #[serde(deserialize_with = "some_text")]
     input: String,
 }
 
@@ -85,8 +88,11 @@ struct Input {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Thought {
+    #[serde(default, deserialize_with = "text")]
     text: Option<String>,
+    #[serde(default, deserialize_with = "text")]
     signature: Option<String>,
+    #[serde(default, deserialize_with = "text")]
     redacted_content: Option<String>,
 }
 
@@ -167,7 +173,7 @@ struct Cited {
     title: Option<String>,
     source: Option<String>,
     #[serde(default)]
-    source_content: Vec<Words>,
+    source_content: Few<Words>,
     location: Option<Place>,
 }
 
@@ -193,7 +199,7 @@ struct Bytes {
 }
 
 impl ReadAnswer for Reader {
-    fn event(&mut self, data: &[u8], out: &mut Vec<Event>) {
+    fn event(&mut self, data: &[u8], out: &mut Events) {
         let happened = serde_json::from_slice::<Happening<'_>>(data);
         let Some(()) = happened
             .ok()
@@ -205,9 +211,9 @@ impl ReadAnswer for Reader {
     }
 
     /// What an answer used comes after its end, and may be missing.
-    fn end(&mut self, _: &mut Vec<Event>) {}
+    fn end(&mut self, _: &mut Events) {}
 
-    fn whole(&mut self, body: &[u8], out: &mut Vec<Event>) {
+    fn whole(&mut self, body: &[u8], out: &mut Events) {
         let Ok(answer) = serde_json::from_slice::<Answer<'_>>(body) else {
             out.push(senseless());
             return;
@@ -226,7 +232,7 @@ impl ReadAnswer for Reader {
 
 impl Reader {
     /// `None` where the payload is not what its name says.
-    fn happened(&mut self, name: &str, payload: &str, out: &mut Vec<Event>) -> Option<()> {
+    fn happened(&mut self, name: &str, payload: &str, out: &mut Events) -> Option<()> {
         match name {
             "messageStart" => out.push(Event::Begin),
             "contentBlockStart" => self.start(serde_json::from_str(payload).ok()?, payload, out),
@@ -253,7 +259,7 @@ impl Reader {
         Some(())
     }
 
-    fn start(&mut self, start: Start<'_>, payload: &str, out: &mut Vec<Event>) {
+    fn start(&mut self, start: Start<'_>, payload: &str, out: &mut Events) {
         let (kind, opened) = match start.start.tool_use {
             Some(called) if called.kind.is_none() => match call(called) {
                 Some((opened, _)) => (Kind::Call, opened),
@@ -266,7 +272,7 @@ impl Reader {
     }
 
     /// A block of text or of a thought begins with its first piece.
-    fn delta(&mut self, more: More, out: &mut Vec<Event>) {
+    fn delta(&mut self, more: More, out: &mut Events) {
         let delta = more.delta;
         let kind = match &delta {
             Delta { tool_use: Some(_), .. } => Kind::Call,
@@ -333,7 +339,7 @@ fn sign(data: String) -> Event {
 }
 
 /// A whole block, with its beginning and its end.
-fn block(block: Block<'_>, raw: &RawValue, out: &mut Vec<Event>) {
+fn block(block: Block<'_>, raw: &RawValue, out: &mut Events) {
     if let Some(text) = block.text {
         out.extend([Event::Open(Opened::Text), Event::Delta(text)]);
     } else if let Some(called) = block.tool_use.filter(|called| called.kind.is_none()) {

@@ -63,7 +63,7 @@ enum Piece<'a> {
     ToolUse {
         tool_use_id: Cow<'a, str>,
         name: &'a str,
-        input: Box<RawValue>,
+        input: Cow<'a, RawValue>,
     },
     #[serde(rename_all = "camelCase")]
     ToolResult {
@@ -518,7 +518,7 @@ fn tools<'a>(turn: &'a Turn, losses: &mut Losses) -> Vec<Offered<'a>> {
 fn schema(function: &Function) -> Cow<'_, RawValue> {
     match &function.schema {
         Some(schema) => Cow::Borrowed(schema.raw()),
-        None => Cow::Owned(call::object(r#"{"type":"object","properties":{}}"#)),
+        None => call::object(r#"{"type":"object","properties":{}}"#),
     }
 }
 

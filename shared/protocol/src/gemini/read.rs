@@ -5,6 +5,7 @@ use serde_json::value::RawValue;
 
 use super::{Error, OWN};
 use crate::codec::ReadAnswer;
+use crate::codec::bounded::{Events, Few, Numbered, first, some_text, text};
 use crate::event::{Cause, Event, Failure, Opened, Stop};
 use crate::turn::{CallName, Citation, Foreign, Json, Media, MediaKind, MediaSource, Opaque};
 
@@ -29,8 +30,8 @@ enum Kind {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Chunk<'a> {
-    #[serde(borrow, default)]
-    candidates: Vec<Candidate<'a>>,
+    #[serde(borrow, default, deserialize_with = "first")]
+    candidates: Option<Candidate<'a>>,
     prompt_feedback: Option<Feedback>,
     error: Option<Error>,
 }
@@ -51,15 +52,17 @@ struct Candidate<'a> {
 #[derive(Deserialize)]
 struct Content<'a> {
     #[serde(borrow, default)]
-    parts: Vec<&'a RawValue>,
+    parts: Few<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Part<'a> {
+    #[serde(default, deserialize_with = "text")]
     text: Option<String>,
     #[serde(default)]
     thought: bool,
+    #[serde(default, deserialize_with = "text")]
     thought_signature: Option<String>,
     #[serde(borrow)]
     function_call: Option<Called<'a>>,
@@ -79,6 +82,7 @@ struct Called<'a> {
 #[serde(rename_all = "camelCase")]
 struct Blob {
     mime_type: String,
+    #[serde(deserialize_with = "some_text")]
     data: String,
 }
 
@@ -99,7 +103,7 @@ struct Feedback {
 #[derive(Deserialize)]
 struct Citations {
     #[serde(default)]
-    citations: Vec<Cited>,
+    citations: Few<Cited>,
 }
 
 #[derive(Deserialize)]
@@ -112,7 +116,7 @@ struct Cited {
 #[serde(rename_all = "camelCase")]
 struct Grounding {
     #[serde(default)]
-    grounding_chunks: Vec<Ground>,
+    grounding_chunks: Few<Ground>,
 }
 
 #[derive(Deserialize)]
@@ -123,7 +127,7 @@ struct Ground {
 }
 
 impl ReadAnswer for Reader {
-    fn event(&mut self, data: &[u8], out: &mut Vec<Event>) {
+    fn event(&mut self, data: &[u8], out: &mut Events) {
         let Ok(chunk) = serde_json::from_slice::<Chunk<'_>>(data) else {
             out.push(failed("The upstream sent a chunk that makes no sense."));
             return;
@@ -133,7 +137,7 @@ impl ReadAnswer for Reader {
             return;
         }
         // Of several answers the first is the one that was asked for.
-        for candidate in chunk.candidates.into_iter().filter(|candidate| candidate.index == 0) {
+        if let Some(candidate) = chunk.candidates {
             self.candidate(candidate, out);
         }
         if let Some(reason) = chunk.prompt_feedback.filter(|feedback| feedback.block_reason.is_some()) {
@@ -146,13 +150,13 @@ impl ReadAnswer for Reader {
     }
 
     /// Nothing but the end of the body says that a chunk was the last.
-    fn end(&mut self, out: &mut Vec<Event>) {
+    fn end(&mut self, out: &mut Events) {
         if self.is_over {
             out.push(Event::End);
         }
     }
 
-    fn whole(&mut self, body: &[u8], out: &mut Vec<Event>) {
+    fn whole(&mut self, body: &[u8], out: &mut Events) {
         match serde_json::from_slice::<Vec<&RawValue>>(body) {
             Ok(chunks) => chunks.iter().for_each(|chunk| self.event(chunk.get().as_bytes(), out)),
             Err(_) => self.event(body, out),
@@ -172,7 +176,7 @@ impl Reader {
         }
     }
 
-    fn candidate(&mut self, candidate: Candidate<'_>, out: &mut Vec<Event>) {
+    fn candidate(&mut self, candidate: Candidate<'_>, out: &mut Events) {
         for raw in candidate.content.into_iter().flat_map(|content| content.parts) {
             match serde_json::from_str::<Part<'_>>(raw.get()) {
                 Ok(part) => self.part(part, raw, out),
@@ -195,7 +199,7 @@ impl Reader {
         }
     }
 
-    fn part(&mut self, part: Part<'_>, raw: &RawValue, out: &mut Vec<Event>) {
+    fn part(&mut self, part: Part<'_>, raw: &RawValue, out: &mut Events) {
         let sign = part.thought_signature.filter(|sign| !sign.is_empty());
         if let Some(text) = part.text {
             self.text(text, part.thought, out);
@@ -247,7 +251,7 @@ impl Reader {
     }
 
     /// Pieces of one text come in many parts.
-    fn text(&mut self, text: String, is_thought: bool, out: &mut Vec<Event>) {
+    fn text(&mut self, text: String, is_thought: bool, out: &mut Events) {
         let kind = if is_thought { Kind::Thought } else { Kind::Text };
         // The last chunk has an empty text where there is nothing more to say.
         if text.is_empty() && (self.open != kind && !is_thought) {
@@ -265,7 +269,7 @@ impl Reader {
         }
     }
 
-    fn close(&mut self, out: &mut Vec<Event>) {
+    fn close(&mut self, out: &mut Events) {
         self.open = Kind::Nothing;
         out.push(Event::Close);
     }
@@ -312,6 +316,12 @@ fn finished(reason: &str, message: Option<String>) -> Event {
         }
         _ => Stop::Done,
     })
+}
+
+impl Numbered for Candidate<'_> {
+    fn number(&self) -> u32 {
+        self.index
+    }
 }
 
 impl From<Cited> for Citation {

@@ -83,7 +83,7 @@ struct Piece<'a> {
 struct Called<'a> {
     id: Cow<'a, str>,
     name: &'a str,
-    args: Box<RawValue>,
+    args: Cow<'a, RawValue>,
 }
 
 #[derive(Serialize)]
@@ -188,8 +188,8 @@ impl Writer {
     fn sign(&mut self, sign: Opaque, out: &mut Outbox) {
         match &mut self.open {
             Kind::Thought => self.piece(thought("", Some(&sign)), out),
-            Kind::Call { opaque, .. } => *opaque = Some(sign),
-            Kind::Text | Kind::Nothing => {}
+            // What is to come back with a call is told with its beginning.
+            Kind::Call { .. } | Kind::Text | Kind::Nothing => {}
         }
     }
 
@@ -285,7 +285,7 @@ fn thought<'a>(text: &'a str, sign: Option<&Opaque>) -> Piece<'a> {
     }
 }
 
-fn called<'a>(id: &'a str, name: &'a str, arguments: &str, opaque: Option<&Opaque>) -> Piece<'a> {
+fn called<'a>(id: &'a str, name: &'a str, arguments: &'a str, opaque: Option<&Opaque>) -> Piece<'a> {
     Piece {
         function_call: Some(Called {
             id: Cow::Borrowed(id),

@@ -7,6 +7,7 @@ use serde_json::value::RawValue;
 
 use super::{Error, Told};
 use crate::codec::ReadAnswer;
+use crate::codec::bounded::{Events, Few, text};
 use crate::event::{Cause, Event, Failure, Opened, Stop};
 use crate::lane::VendorWire;
 use crate::turn::{CallName, Citation, Foreign, Json, Opaque};
@@ -41,9 +42,13 @@ struct Happening<'a> {
 /// More of a block, or the end of the message.
 #[derive(Deserialize)]
 struct Delta {
+    #[serde(default, deserialize_with = "text")]
     text: Option<String>,
+    #[serde(default, deserialize_with = "text")]
     partial_json: Option<String>,
+    #[serde(default, deserialize_with = "text")]
     thinking: Option<String>,
+    #[serde(default, deserialize_with = "text")]
     signature: Option<String>,
     citation: Option<Cited>,
     stop_reason: Option<String>,
@@ -61,10 +66,14 @@ struct Details {
 struct Block<'a> {
     #[serde(rename = "type", borrow)]
     kind: Cow<'a, str>,
+    #[serde(default, deserialize_with = "text")]
     text: Option<String>,
-    citations: Option<Vec<Cited>>,
+    citations: Option<Few<Cited>>,
+    #[serde(default, deserialize_with = "text")]
     thinking: Option<String>,
+    #[serde(default, deserialize_with = "text")]
     signature: Option<String>,
+    #[serde(default, deserialize_with = "text")]
     data: Option<String>,
     id: Option<String>,
     name: Option<String>,
@@ -91,7 +100,7 @@ struct Message<'a> {
 }
 
 impl ReadAnswer for Reader {
-    fn event(&mut self, data: &[u8], out: &mut Vec<Event>) {
+    fn event(&mut self, data: &[u8], out: &mut Events) {
         let Ok(happening) = serde_json::from_slice::<Happening<'_>>(data) else {
             out.push(senseless("The upstream sent an event that makes no sense."));
             return;
@@ -125,9 +134,9 @@ impl ReadAnswer for Reader {
         }
     }
 
-    fn end(&mut self, _: &mut Vec<Event>) {}
+    fn end(&mut self, _: &mut Events) {}
 
-    fn whole(&mut self, body: &[u8], out: &mut Vec<Event>) {
+    fn whole(&mut self, body: &[u8], out: &mut Events) {
         if let Ok(Told { error: Some(error) }) = serde_json::from_slice(body) {
             out.push(Event::Fail(error.failure()));
             return;
@@ -148,7 +157,7 @@ impl ReadAnswer for Reader {
 
 impl Reader {
     /// A block begins, with what it has already.
-    fn block(&mut self, raw: &RawValue, out: &mut Vec<Event>) {
+    fn block(&mut self, raw: &RawValue, out: &mut Events) {
         let Ok(block) = serde_json::from_str::<Block<'_>>(raw.get()) else {
             out.push(senseless("The upstream sent a block that makes no sense."));
             return;
@@ -198,7 +207,7 @@ impl Reader {
             .filter(|input| input != "{}");
     }
 
-    fn delta(&mut self, delta: Delta, out: &mut Vec<Event>) {
+    fn delta(&mut self, delta: Delta, out: &mut Events) {
         if let Some(json) = delta.partial_json.filter(|json| !json.is_empty()) {
             self.input = None;
             out.push(Event::Delta(json));
@@ -208,19 +217,20 @@ impl Reader {
         out.extend(delta.citation.map(|cited| Event::Cite(cited.into())));
     }
 
-    fn close(&mut self, out: &mut Vec<Event>) {
+    fn close(&mut self, out: &mut Events) {
         out.extend(self.input.take().map(Event::Delta));
         self.open = None;
         out.push(Event::Close);
     }
 
     fn ending(&mut self, reason: Option<String>, sequence: Option<String>, details: Option<Details>) {
-        self.explanation = details.and_then(|details| details.explanation);
+        let is_short = |words: &String| words.len() <= LONGEST_WORDS;
+        self.explanation = details.and_then(|details| details.explanation).filter(is_short);
         let stop = match reason.as_deref() {
             None => return,
             Some("tool_use") => Stop::Calls,
             Some("max_tokens" | "model_context_window_exceeded") => Stop::Length,
-            Some("stop_sequence") => Stop::Sequence(sequence),
+            Some("stop_sequence") => Stop::Sequence(sequence.filter(is_short)),
             Some("refusal") => Stop::Filter,
             Some(_) => Stop::Done,
         };
@@ -228,7 +238,7 @@ impl Reader {
     }
 
     /// The message is whole. Until then a reason to end is none: the body may be cut after it.
-    fn stop(&mut self, out: &mut Vec<Event>) {
+    fn stop(&mut self, out: &mut Events) {
         if self.open.is_some() {
             self.close(out);
         }
@@ -239,6 +249,9 @@ impl Reader {
         out.push(Event::End);
     }
 }
+
+/// Of what stands at the end and is kept until it: nobody explains more, nor names a longer text to end with.
+const LONGEST_WORDS: usize = 16 << 10;
 
 fn own(data: String) -> Opaque {
     Opaque { wire: OWN, data }

@@ -70,7 +70,7 @@ enum Block<'a> {
     ToolUse {
         id: Cow<'a, str>,
         name: &'a str,
-        input: Box<RawValue>,
+        input: Cow<'a, RawValue>,
     },
 }
 
@@ -352,7 +352,7 @@ const fn text(words: &str) -> Block<'_> {
 /// A picture in the words of Markdown, as this wire has none in an answer.
 fn shown(media: &Media) -> Option<String> {
     match &media.source {
-        MediaSource::Data { mime, base64 } => Some(format!("![](data:{mime};base64,{base64})")),
+        MediaSource::Data { mime, base64 } => Some(["![](data:", mime, ";base64,", base64, ")"].concat()),
         MediaSource::Url { url, .. } => Some(format!("![]({url})")),
         MediaSource::Stored(_) => None,
     }

@@ -4,6 +4,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::VendorWire;
+use crate::codec::bounded::{Events, Few, text, text_of};
 use crate::codec::{ReadAnswer, openai};
 use crate::event::{Cause, Event, Failure, Opened, Stop};
 use crate::turn::{CallName, Citation, Media, MediaKind, MediaSource, Opaque};
@@ -39,9 +40,12 @@ enum Now {
 struct Message<'a> {
     r#type: &'a str,
     output_index: Option<u64>,
+    #[serde(default, deserialize_with = "text")]
     delta: Option<String>,
     /// Of a call, once it is said.
+    #[serde(default, deserialize_with = "text")]
     arguments: Option<String>,
+    #[serde(default, deserialize_with = "text")]
     input: Option<String>,
     #[serde(borrow)]
     item: Option<&'a RawValue>,
@@ -58,7 +62,7 @@ struct Message<'a> {
 #[derive(Deserialize)]
 struct Response<'a> {
     #[serde(borrow, default)]
-    output: Vec<&'a RawValue>,
+    output: Few<&'a RawValue>,
     status: Option<String>,
     #[serde(borrow)]
     error: Option<&'a RawValue>,
@@ -75,13 +79,16 @@ struct Item<'a> {
     #[serde(default)]
     r#type: String,
     #[serde(borrow, default)]
-    content: Option<Vec<&'a RawValue>>,
-    summary: Option<Vec<Piece>>,
+    content: Option<Few<&'a RawValue>>,
+    summary: Option<Few<Summary>>,
+    #[serde(default, deserialize_with = "text")]
     encrypted_content: Option<String>,
     call_id: Option<String>,
     namespace: Option<String>,
     name: Option<String>,
+    #[serde(default, deserialize_with = "text")]
     arguments: Option<String>,
+    #[serde(default, deserialize_with = "text")]
     input: Option<String>,
     /// Of a picture that was made: base64.
     #[serde(borrow)]
@@ -93,9 +100,17 @@ struct Item<'a> {
 struct Piece {
     #[serde(default)]
     r#type: String,
+    #[serde(default, deserialize_with = "text")]
     text: Option<String>,
+    #[serde(default, deserialize_with = "text")]
     refusal: Option<String>,
-    annotations: Option<Vec<Annotation>>,
+    annotations: Option<Few<Annotation>>,
+}
+
+#[derive(Deserialize)]
+struct Summary {
+    #[serde(default, deserialize_with = "text")]
+    text: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -107,11 +122,11 @@ struct Annotation {
 }
 
 impl Reader {
-    fn message(&mut self, message: &Message<'_>, out: &mut Vec<Event>) {
+    fn message(&mut self, mut message: Message<'_>, out: &mut Events) {
         match message.r#type {
             "response.created" | "response.in_progress" | "response.queued" => out.push(Event::Begin),
-            "response.output_item.added" => self.added(message, out),
-            "response.output_item.done" => self.item_done(message, out),
+            "response.output_item.added" => self.added(&message, out),
+            "response.output_item.done" => self.item_done(&message, out),
             "response.content_part.added" => {
                 if let Some(part) = message.part.and_then(parse::<Piece>) {
                     match part.r#type.as_str() {
@@ -121,26 +136,26 @@ impl Reader {
                     }
                 }
             }
-            "response.output_text.delta" => self.delta(Now::Text, message, out),
-            "response.refusal.delta" => self.delta(Now::Refusal, message, out),
+            "response.output_text.delta" => self.delta(Now::Text, &mut message, out),
+            "response.refusal.delta" => self.delta(Now::Refusal, &mut message, out),
             "response.reasoning_summary_text.delta" | "response.reasoning_text.delta" => {
                 if self.has_paragraph && self.now == Now::Reasoning {
                     out.push(Event::Delta("\n\n".to_owned()));
                     self.has_paragraph = false;
                 }
-                self.delta(Now::Reasoning, message, out);
+                self.delta(Now::Reasoning, &mut message, out);
             }
             "response.reasoning_summary_part.done" => self.has_paragraph = self.has_text,
             "response.function_call_arguments.delta" | "response.custom_tool_call_input.delta"
                 if self.now == Now::Call =>
             {
-                self.delta(Now::Call, message, out);
+                self.delta(Now::Call, &mut message, out);
             }
             "response.function_call_arguments.done" | "response.custom_tool_call_input.done"
                 if self.now == Now::Call && self.item == message.output_index =>
             {
                 if !self.has_text {
-                    let text = message.arguments.clone().or_else(|| message.input.clone());
+                    let text = message.arguments.take().or_else(|| message.input.take());
                     self.has_text = text.is_some();
                     out.extend(text.map(Event::Delta));
                 }
@@ -151,7 +166,7 @@ impl Reader {
                     out.extend(annotation.event());
                 }
             }
-            "response.completed" | "response.incomplete" | "response.failed" => self.over(message, out),
+            "response.completed" | "response.incomplete" | "response.failed" => self.over(&message, out),
             "error" => out.push(Event::Fail(match message.error {
                 Some(error) => openai::error_object(None, error.get()),
                 None => failed(),
@@ -160,7 +175,7 @@ impl Reader {
         }
     }
 
-    fn added(&mut self, message: &Message<'_>, out: &mut Vec<Event>) {
+    fn added(&mut self, message: &Message<'_>, out: &mut Events) {
         let Some(item) = message.item.and_then(parse::<Item<'_>>) else {
             return;
         };
@@ -178,7 +193,7 @@ impl Reader {
     }
 
     /// What was not said bit by bit is said here.
-    fn item_done(&mut self, message: &Message<'_>, out: &mut Vec<Event>) {
+    fn item_done(&mut self, message: &Message<'_>, out: &mut Events) {
         let Some(item) = message.item.and_then(parse::<Item<'_>>) else {
             return;
         };
@@ -203,8 +218,8 @@ impl Reader {
         self.close(out);
     }
 
-    fn delta(&mut self, part: Now, message: &Message<'_>, out: &mut Vec<Event>) {
-        let Some(text) = message.delta.as_ref().filter(|text| !text.is_empty()) else {
+    fn delta(&mut self, part: Now, message: &mut Message<'_>, out: &mut Events) {
+        let Some(text) = message.delta.take().filter(|text| !text.is_empty()) else {
             return;
         };
         if self.now != part {
@@ -217,16 +232,16 @@ impl Reader {
             self.item = message.output_index.or(self.item);
         }
         self.has_text = true;
-        out.push(Event::Delta(text.clone()));
+        out.push(Event::Delta(text));
     }
 
-    fn open(&mut self, part: Now, opened: Opened, out: &mut Vec<Event>) {
+    fn open(&mut self, part: Now, opened: Opened, out: &mut Events) {
         self.close(out);
         self.now = part;
         out.push(Event::Open(opened));
     }
 
-    fn close(&mut self, out: &mut Vec<Event>) {
+    fn close(&mut self, out: &mut Events) {
         if self.now != Now::Nothing {
             out.push(Event::Close);
         }
@@ -247,9 +262,9 @@ impl Reader {
         self.is_busy() && is_other || index.is_some() && self.waiting.iter().any(|(of, _)| *of == index)
     }
 
-    fn wait(&mut self, index: Option<u64>, data: &[u8], out: &mut Vec<Event>) {
-        let held: usize = self.waiting.iter().map(|(_, data)| data.len()).sum();
-        if held + data.len() > MOST_WAITING {
+    fn wait(&mut self, index: Option<u64>, data: &[u8], out: &mut Events) {
+        let held: usize = self.waiting.iter().map(|(_, data)| data.len() + AROUND).sum();
+        if held + data.len() + AROUND > MOST_WAITING {
             out.push(Event::Fail(Failure {
                 cause: Cause::Vendor,
                 message: "The upstream mixed its calls of tools.".to_owned(),
@@ -260,13 +275,13 @@ impl Reader {
     }
 
     /// Reads what has waited, as far as it need not wait longer.
-    fn catch_up(&mut self, out: &mut Vec<Event>) {
+    fn catch_up(&mut self, out: &mut Events) {
         for (_, data) in std::mem::take(&mut self.waiting) {
             self.read(&data, out);
         }
     }
 
-    fn read(&mut self, data: &[u8], out: &mut Vec<Event>) {
+    fn read(&mut self, data: &[u8], out: &mut Events) {
         let message = match serde_json::from_slice::<Message<'_>>(data) {
             Ok(message) => message,
             // Some end their streams as those of chat end.
@@ -281,10 +296,10 @@ impl Reader {
             let error = std::str::from_utf8(data).unwrap_or_default();
             return out.push(Event::Fail(openai::error_object(None, error)));
         }
-        self.message(&message, out);
+        self.message(message, out);
     }
 
-    fn over(&mut self, message: &Message<'_>, out: &mut Vec<Event>) {
+    fn over(&mut self, message: &Message<'_>, out: &mut Events) {
         while !self.waiting.is_empty() {
             self.close(out);
             self.catch_up(out);
@@ -295,7 +310,7 @@ impl Reader {
         }
     }
 
-    fn response(&mut self, response: Response<'_>, out: &mut Vec<Event>) {
+    fn response(&mut self, response: Response<'_>, out: &mut Events) {
         self.close(out);
         if let Some(error) = response.error.filter(|error| error.get() != "null") {
             return out.push(Event::Fail(openai::error_object(None, error.get())));
@@ -320,7 +335,7 @@ impl Reader {
 }
 
 impl ReadAnswer for Reader {
-    fn event(&mut self, data: &[u8], out: &mut Vec<Event>) {
+    fn event(&mut self, data: &[u8], out: &mut Events) {
         self.read(data, out);
         // One that waited may open a call for which others wait.
         while !self.waiting.is_empty() && !self.is_busy() {
@@ -328,9 +343,9 @@ impl ReadAnswer for Reader {
         }
     }
 
-    fn end(&mut self, _out: &mut Vec<Event>) {}
+    fn end(&mut self, _out: &mut Events) {}
 
-    fn whole(&mut self, body: &[u8], out: &mut Vec<Event>) {
+    fn whole(&mut self, body: &[u8], out: &mut Events) {
         match serde_json::from_slice::<Response<'_>>(body) {
             Ok(response) => self.response(response, out),
             Err(_) => out.push(unreadable()),
@@ -340,7 +355,7 @@ impl ReadAnswer for Reader {
 
 impl Item<'_> {
     /// All of it at once.
-    fn burst(self, out: &mut Vec<Event>) {
+    fn burst(self, out: &mut Events) {
         match self.r#type.as_str() {
             "message" => {
                 let pieces = self.content.into_iter().flatten();
@@ -386,10 +401,14 @@ impl Item<'_> {
 
     /// What is shown of it: summaries, else the thought itself.
     fn thought(&self) -> Option<String> {
-        let summaries = self.summary.iter().flatten().filter_map(|piece| piece.text.clone());
+        let summaries = self
+            .summary
+            .iter()
+            .flat_map(Few::iter)
+            .filter_map(|piece| piece.text.clone());
         let mut texts: Vec<_> = summaries.collect();
         if texts.is_empty() {
-            let content = self.content.iter().flatten().copied();
+            let content = self.content.iter().flat_map(Few::iter).copied();
             texts.extend(content.filter_map(parse::<Piece>).filter_map(|piece| piece.text));
         }
         let text = texts.join("\n\n");
@@ -403,7 +422,7 @@ impl Item<'_> {
     }
 
     fn picture(&self) -> Option<Media> {
-        let base64 = serde_json::from_str(self.result?.get()).ok()?;
+        let base64 = text_of(self.result?)?;
         let format = self.output_format.as_deref().unwrap_or("png");
         Some(Media {
             kind: MediaKind::Image,
@@ -418,7 +437,7 @@ impl Item<'_> {
 }
 
 impl Piece {
-    fn burst(self, out: &mut Vec<Event>) {
+    fn burst(self, out: &mut Events) {
         let (opened, text) = match (self.text, self.refusal) {
             (Some(text), _) => (Opened::Text, text),
             (None, Some(refusal)) => (Opened::Refusal, refusal),
@@ -445,7 +464,9 @@ impl Annotation {
 }
 
 /// So much is kept of items that are told within a call.
-const MOST_WAITING: usize = 64 * 1024;
+const MOST_WAITING: usize = 32 << 10;
+/// What one of them takes beside its bytes, roughly.
+const AROUND: usize = 64;
 
 fn parse<'a, T: Deserialize<'a>>(raw: &'a RawValue) -> Option<T> {
     serde_json::from_str(raw.get()).ok()

@@ -41,6 +41,7 @@ fn a_request_read_and_written_keeps_its_meaning() {
 
 #[test]
 fn a_refusal_is_told_as_one() {
+    use crate::codec::bounded::Events;
     use crate::codec::{Framing, Outbox, ReadAnswer as _, Reply, WriteAnswer as _};
     use crate::event::{Event, Opened, Sequence, Stop};
 
@@ -64,12 +65,11 @@ fn a_refusal_is_told_as_one() {
         sequence.push(event, &mut |event| writer.write(event, &mut outbox));
     }
     let mut reader = Reader::default();
-    let mut read = Vec::new();
+    let mut read = Events::of_all();
     for message in outbox.take_messages() {
         reader.event(&message, &mut read);
     }
-    let kept: Vec<_> = read
-        .into_iter()
+    let kept: Vec<_> = std::iter::from_fn(|| read.next())
         .filter(|event| !matches!(event, Event::Begin | Event::Close))
         .collect();
     let wanted = [

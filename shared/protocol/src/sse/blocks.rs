@@ -104,6 +104,8 @@ pub(crate) struct DataLines(Line);
 
 #[derive(Clone, Copy)]
 enum Line {
+    /// Where a byte-order mark may stand, of which so many bytes were seen.
+    Mark(usize),
     /// So many bytes of `data:` were seen, and nothing else on this line.
     Name(usize),
     /// After `data:`, where one blank is skipped.
@@ -120,11 +122,26 @@ impl DataLines {
         Self(Line::Name(0))
     }
 
+    /// At the start of the first event of a body.
+    pub(crate) fn of_the_first() -> Self {
+        Self(Line::Mark(0))
+    }
+
     /// Passes the data in `piece` on. Lines are joined by LF, which between the tokens of JSON means nothing.
     pub(crate) fn read(&mut self, piece: &[u8], mut sink: impl FnMut(&[u8])) {
         let mut at = 0;
         while let Some(&byte) = piece.get(at) {
             self.0 = match (self.0, byte) {
+                (Line::Mark(seen), _) if BOM.get(seen) == Some(&byte) => {
+                    at += 1;
+                    if seen + 1 == BOM.len() {
+                        Line::Name(0)
+                    } else {
+                        Line::Mark(seen + 1)
+                    }
+                }
+                (Line::Mark(0), _) => Line::Name(0),
+                (Line::Mark(_), _) => Line::Other,
                 (Line::Data | Line::Blank, b'\n' | b'\r') => {
                     sink(b"\n");
                     at += 1;

@@ -1,14 +1,23 @@
 //! Cuts a stream of server-sent events into the data of each, however its chunks were cut. Knows no wire.
 
-use super::blocks::{EndFinder, block};
+use std::borrow::Cow;
+
+use super::blocks::{DataLines, EndFinder, block};
+use super::long::Long;
 
 /// The events of one body.
 pub(crate) struct Split {
     /// The start of an event whose end has not come.
     held: Vec<u8>,
+    /// What is kept of one that is longer than is held.
+    long: Option<Box<(DataLines, Long)>>,
     finder: EndFinder,
-    /// An event may be so long.
+    /// How long that one is so far.
+    length: usize,
+    /// An event of so many bytes is held as it came.
     most: usize,
+    /// Of a longer one is kept what there is room for.
+    abridges: bool,
     is_first: bool,
     /// The last event ended with a CR at the end of a chunk: an LF would be part of that line end.
     after_cr: bool,
@@ -18,66 +27,146 @@ pub(crate) struct Split {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct TooLong;
 
+/// An event that is whole.
+pub(crate) enum Found {
+    /// As it came.
+    Plain {
+        /// Its bytes, where they did not come as a whole.
+        held: Option<Vec<u8>>,
+        is_first: bool,
+    },
+    /// What was kept of its data.
+    Long(Vec<u8>),
+}
+
+impl Found {
+    /// The data, if there is any. `event` is what was taken for it last.
+    pub(crate) fn data<'a>(&'a self, event: &'a [u8]) -> Option<Cow<'a, [u8]>> {
+        match self {
+            Self::Plain { held, is_first } => block(held.as_deref().unwrap_or(event), *is_first)?.data,
+            Self::Long(kept) => Some(Cow::Borrowed(kept)),
+        }
+    }
+
+    /// Some of it may have been left out.
+    pub(crate) const fn is_long(&self) -> bool {
+        matches!(self, Self::Long(_))
+    }
+}
+
 impl Split {
+    /// One that takes events of so many bytes, and none that is longer.
     pub(crate) fn new(most: usize) -> Self {
         Self {
             held: Vec::new(),
+            long: None,
+            length: 0,
             finder: EndFinder::START,
             most,
+            abridges: false,
             is_first: true,
             after_cr: false,
         }
     }
 
+    /// One that leaves out the longest strings of long events.
+    pub(crate) fn abridging() -> Self {
+        Self {
+            abridges: true,
+            ..Self::new(LONGEST_PLAIN)
+        }
+    }
+
+    /// Takes from the start of a chunk what belongs to one event: how much, and the event once it is whole.
+    pub(crate) fn next(&mut self, chunk: &[u8]) -> Result<(usize, Option<Found>), TooLong> {
+        let mut before = 0;
+        if self.after_cr && !chunk.is_empty() {
+            before = usize::from(chunk[0] == b'\n');
+            self.after_cr = false;
+        }
+        let rest = chunk.get(before..).unwrap_or_default();
+        let Some(end) = self.finder.end(rest) else {
+            self.hold(rest)?;
+            return Ok((chunk.len(), None));
+        };
+        let event = rest.get(..end).unwrap_or(rest);
+        self.after_cr = end == rest.len() && event.ends_with(b"\r");
+        // What lies in the chunk as a whole is not copied.
+        let is_whole = before == 0 && self.held.is_empty() && self.long.is_none() && end <= self.most;
+        if !is_whole {
+            self.hold(event)?;
+        }
+        Ok((before + end, Some(self.found(is_whole))))
+    }
+
     /// Takes a chunk and gives the data of each event that it ends. Events without data are skipped.
     pub(crate) fn push(&mut self, chunk: &[u8], mut sink: impl FnMut(&[u8])) -> Result<(), TooLong> {
         let mut rest = chunk;
-        if self.after_cr && !rest.is_empty() {
-            rest = rest.strip_prefix(b"\n").unwrap_or(rest);
-            self.after_cr = false;
-        }
-        while let Some(end) = self.finder.end(rest) {
-            let (event, after) = rest.split_at_checked(end).unwrap_or((rest, &[]));
-            self.after_cr = after.is_empty() && event.ends_with(b"\r");
-            self.room(event.len())?;
-            if self.held.is_empty() {
-                give(event, self.is_first, &mut sink);
-            } else {
-                self.held.extend_from_slice(event);
-                give(&self.held, self.is_first, &mut sink);
-                self.held.clear();
+        while !rest.is_empty() {
+            let (taken, found) = self.next(rest)?;
+            let (event, after) = rest.split_at_checked(taken).unwrap_or((rest, &[]));
+            if let Some(data) = found.as_ref().and_then(|found| found.data(event)) {
+                sink(&data);
             }
-            self.is_first = false;
             rest = after;
         }
-        self.room(rest.len())?;
-        self.held.extend_from_slice(rest);
         Ok(())
     }
 
     /// The body ended: an event whose blank line is missing counts, as vendors leave it out at the end.
-    pub(crate) fn end(&mut self, mut sink: impl FnMut(&[u8])) {
-        if !self.held.is_empty() {
+    pub(crate) fn end(&mut self) -> Option<Found> {
+        if self.held.is_empty() && self.long.is_none() {
+            return None;
+        }
+        if self.long.is_none() {
             self.held.extend_from_slice(b"\n\n");
-            give(&self.held, self.is_first, &mut sink);
-            self.held = Vec::new();
+        }
+        Some(self.found(false))
+    }
+
+    fn found(&mut self, is_whole: bool) -> Found {
+        let is_first = std::mem::take(&mut self.is_first);
+        self.length = 0;
+        match self.long.take() {
+            Some(long) => Found::Long(long.1.into_kept()),
+            None => Found::Plain {
+                held: (!is_whole).then(|| std::mem::take(&mut self.held)),
+                is_first,
+            },
         }
     }
 
-    fn room(&self, more: usize) -> Result<(), TooLong> {
-        if self.held.len().saturating_add(more) > self.most {
-            Err(TooLong)
-        } else {
-            Ok(())
+    fn hold(&mut self, more: &[u8]) -> Result<(), TooLong> {
+        if self.long.is_none() && self.held.len().saturating_add(more.len()) <= self.most {
+            self.held.extend_from_slice(more);
+            return Ok(());
         }
+        self.length = self.length.saturating_add(more.len());
+        if !self.abridges || self.length > LONGEST_ABRIDGED {
+            return Err(TooLong);
+        }
+        let is_first = self.is_first;
+        let long = self.long.get_or_insert_with(|| {
+            let lines = if is_first {
+                DataLines::of_the_first()
+            } else {
+                DataLines::new()
+            };
+            Box::new((lines, Long::new()))
+        });
+        let (lines, kept) = long.as_mut();
+        let mut fits = Ok(());
+        for part in [&std::mem::take(&mut self.held)[..], more] {
+            lines.read(part, |data| fits = fits.and_then(|()| kept.push(data)));
+        }
+        fits
     }
 }
 
-fn give(event: &[u8], is_first: bool, sink: &mut impl FnMut(&[u8])) {
-    if let Some(data) = block(event, is_first).and_then(|block| block.data) {
-        sink(&data);
-    }
-}
+/// An event of so many bytes is held as it came: nearly all are.
+const LONGEST_PLAIN: usize = 16 << 10;
+/// Nobody reads on in an event that is longer, however little of it is kept.
+const LONGEST_ABRIDGED: usize = 32 << 20;
 
 #[cfg(test)]
 mod tests {
@@ -85,15 +174,20 @@ mod tests {
 
     use super::*;
 
-    fn split(chunks: &[&[u8]]) -> Vec<String> {
-        let mut split = Split::new(64);
+    fn through(mut split: Split, chunks: &[&[u8]]) -> Vec<String> {
         let mut out = Vec::new();
-        let mut sink = |data: &[u8]| out.push(String::from_utf8_lossy(data).into_owned());
+        let mut sink = |data: &[u8]| out.push(String::from_utf8_lossy(data).trim_end().to_owned());
         for chunk in chunks {
             split.push(chunk, &mut sink).unwrap();
         }
-        split.end(&mut sink);
+        if let Some(data) = split.end().as_ref().and_then(|found| found.data(b"")) {
+            sink(&data);
+        }
         out
+    }
+
+    fn split(chunks: &[&[u8]]) -> Vec<String> {
+        through(Split::new(64), chunks)
     }
 
     const TEXT: &[u8] =
@@ -113,16 +207,29 @@ mod tests {
     }
 
     #[test]
-    fn an_event_without_an_end_is_not_kept_for_ever() {
-        let mut split = Split::new(64);
-        let mut given = 0;
-        let mut pushed = 0;
-        while split.push(b"data: aaaaaaaaaa", |_| given += 1).is_ok() {
-            pushed += 1;
-            assert!(pushed < 10);
+    fn a_long_event_is_the_same_wherever_it_is_cut() {
+        for (mark, lines) in [("\u{feff}", "\r\n"), ("", "\n"), ("", "\r")] {
+            let texts = format!("data: \"{}\",{lines}", "a".repeat(700)).repeat(60);
+            let body = format!("{mark}event: b{lines}data: [{lines}{texts}data: 1]{lines}{lines}data: 2{lines}{lines}");
+            let whole = through(Split::new(1 << 20), &[body.as_bytes()]);
+            for size in [1, 2, 3, 5, 1_000, 20_000, 1 << 20] {
+                let chunks: Vec<_> = body.as_bytes().chunks(size).collect();
+                assert!(through(Split::abridging(), &chunks) == whole, "in pieces of {size}");
+            }
         }
-        assert_eq!(given, 0);
-        assert!(split.held.len() <= 64);
+    }
+
+    #[test]
+    fn an_event_without_an_end_is_not_kept_for_ever() {
+        for mut split in [Split::new(64), Split::abridging()] {
+            let (mut given, mut pushed) = (0, 0);
+            while split.push(b"data: [[[[[[[[[[\n", |_| given += 1).is_ok() {
+                pushed += 1;
+                assert!(pushed < 10_000);
+            }
+            assert_eq!(given, 0);
+            assert!(split.held.len() <= LONGEST_PLAIN);
+        }
     }
 
     proptest! {

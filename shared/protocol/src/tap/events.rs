@@ -125,7 +125,7 @@ impl Events {
     /// What was kept was not the last.
     fn release(&mut self, pieces: &mut Pieces) {
         if !self.kept.is_empty() {
-            pieces.add(Piece::Pass(self.kept.split().freeze()));
+            pieces.add(Piece::Pass(taken(&mut self.kept)));
             self.is_torn = false;
         }
     }
@@ -147,7 +147,7 @@ impl Events {
         if self.flowing.is_none() && self.held.len() + end <= MOST_HELD {
             self.held.extend_from_slice(&out.chunk[..end]);
             out.from = end;
-            let event = self.held.split().freeze();
+            let event = taken(&mut self.held);
             let data = block(&event, self.is_fresh).and_then(|found| found.data);
             self.is_fresh = false;
             let verdict = self.verdict(meter, data.as_deref());
@@ -186,7 +186,7 @@ impl Events {
     /// Lets what is held and the chunk up to `end` go by as part of a large event.
     fn flow(&mut self, meter: &Meter, out: &mut Out, end: usize) {
         self.release(&mut out.pieces);
-        let held = self.held.split().freeze();
+        let held = taken(&mut self.held);
         let flow = self.flowing.get_or_insert_with(|| Flow {
             lines: DataLines::new(),
             scan: meter.scan(),
@@ -236,6 +236,16 @@ impl Events {
 
     pub(super) fn is_ending(&self) -> bool {
         !self.kept.is_empty()
+    }
+}
+
+/// What was gathered. Its room is used again where it is small; more is not held for later.
+fn taken(gathered: &mut BytesMut) -> Bytes {
+    const SMALL: usize = 4 << 10;
+    if gathered.len() > SMALL {
+        std::mem::take(gathered).freeze()
+    } else {
+        gathered.split().freeze()
     }
 }
 

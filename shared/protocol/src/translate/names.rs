@@ -15,6 +15,11 @@ impl Names {
         Self { flat, wrapped: None }
     }
 
+    /// What comes of a call is kept until it is whole.
+    pub(super) const fn gathers(&self) -> bool {
+        self.wrapped.is_some()
+    }
+
     /// Passes one event on.
     pub(super) fn pass(&mut self, event: Event, out: &mut impl FnMut(Event)) {
         match event {
@@ -43,6 +48,7 @@ impl Names {
             Event::Close => {
                 if let Some(wrapped) = self.wrapped.take() {
                     let text = Flat::unwrapped(&wrapped);
+                    drop(wrapped);
                     if !text.is_empty() {
                         out(Event::Delta(text));
                     }

@@ -1,8 +1,13 @@
 mod dialects;
 mod page;
 
+use bytes::Bytes;
+
 use super::*;
-use crate::Tokens;
+use crate::codec::Framing;
+use crate::codec::bounded::Events;
+use crate::event::Answer;
+use crate::{Tokens, Usage};
 
 fn target(is_streamed: bool) -> Target<'static> {
     Target {
@@ -44,12 +49,16 @@ fn streamed(client: Wire, vendor: VendorWire, chunks: &[&[u8]]) -> String {
     let mut translator = translator(client, vendor, Flat::default());
     let mut out = Vec::new();
     for chunk in chunks {
-        translator.push(chunk, usage());
-        out.extend(translator.take());
+        translator.push(Bytes::copy_from_slice(chunk), usage());
+        out.extend(taken(&mut translator));
     }
     translator.end(usage());
-    out.extend(translator.take());
+    out.extend(taken(&mut translator));
     String::from_utf8(out).unwrap()
+}
+
+fn taken(translator: &mut Translator) -> Vec<u8> {
+    std::iter::from_fn(|| translator.take()).flatten().collect()
 }
 
 fn usage() -> Option<Usage> {
@@ -300,8 +309,8 @@ fn each_event_goes_out_at_once() {
         .split_inclusive("\n\n")
         .filter(|event| event.contains("\"delta\":{\""))
     {
-        translator.push(event.as_bytes(), None);
-        assert!(!translator.take().is_empty(), "{event}");
+        translator.push(Bytes::copy_from_slice(event.as_bytes()), None);
+        assert!(!taken(&mut translator).is_empty(), "{event}");
     }
 }
 
@@ -363,15 +372,18 @@ fn every_reason_to_end_is_told() {
 fn a_free_form_tool_gets_its_text_and_a_group_its_name() {
     let translated = translate(Wire::Responses, VendorWire::Chat, CODEX.as_bytes(), &target(true));
     let mut translator = translator(Wire::Responses, VendorWire::Chat, translated.ok().unwrap().flat);
+    let mut told = Vec::new();
     for event in [
         r#"{"choices":[{"delta":{"tool_calls":[{"index":0,"id":"a","function":{"name":"apply_patch","arguments":"{\"input\":\"*** "}}]}}]}"#,
         r#"{"choices":[{"delta":{"tool_calls":[{"index":0,"function":{"arguments":"Begin\\n\"}"}}]}}]}"#,
         r#"{"choices":[{"delta":{"tool_calls":[{"index":1,"id":"b","function":{"name":"mcp__docs__search","arguments":"{}"}}]},"finish_reason":"tool_calls"}]}"#,
     ] {
-        translator.push(format!("data: {event}\n\n").as_bytes(), None);
+        translator.push(format!("data: {event}\n\n").into(), None);
+        told.extend(taken(&mut translator));
     }
-    translator.push(b"data: [DONE]\n\n", None);
-    let text = String::from_utf8(translator.take()).unwrap();
+    translator.push(Bytes::from_static(b"data: [DONE]\n\n"), None);
+    told.extend(taken(&mut translator));
+    let text = String::from_utf8(told).unwrap();
     let patch = r#"{"type":"custom_tool_call","id":"ctc_7_0","status":"completed","call_id":"a","name":"apply_patch","input":"*** Begin\n"}"#;
     let search = r#""call_id":"b","namespace":"mcp__docs","name":"search","arguments":"{}"}"#;
     assert!(text.contains(patch) && text.contains(search), "{text}");
@@ -414,27 +426,43 @@ fn whatever_a_vendor_sends_the_client_gets_an_end() {
         "{failure}"
     );
 
-    let mut endless = translator(Wire::Chat, VendorWire::Responses, Flat::default());
-    let chunk = vec![b'a'; 1 << 20];
-    for _ in 0..6 {
-        endless.push(&chunk, None);
+    for (start, more) in [
+        ("data: ", "["),
+        ("data: \"", "a"),
+        (": ", "a"),
+        ("data: 1\n", "data: 1\n"),
+    ] {
+        let mut endless = translator(Wire::Chat, VendorWire::Responses, Flat::default());
+        endless.push(Bytes::from_static(start.as_bytes()), None);
+        assert!(endless.take().is_none());
+        let more = Bytes::from(more.repeat((1 << 20) / more.len()));
+        let mut told = Vec::new();
+        for _ in 0..33 {
+            endless.push(more.clone(), None);
+            told.extend(taken(&mut endless));
+        }
+        assert!(endless.has_ended());
+        assert!(
+            String::from_utf8(told).unwrap().contains("cannot be told in a stream"),
+            "{start}"
+        );
     }
-    assert!(endless.has_ended());
-    assert!(String::from_utf8(endless.take()).unwrap().contains("too long"));
 }
 
 #[test]
 fn what_broke_off_for_our_own_reasons_is_told_once() {
     let mut translator = translator(Wire::Chat, VendorWire::Responses, Flat::default());
     translator.push(
-        b"data: {\"type\":\"response.output_text.delta\",\"delta\":\"x\"}\n\n",
+        Bytes::from_static(b"data: {\"type\":\"response.output_text.delta\",\"delta\":\"x\"}\n\n"),
         None,
     );
+    let mut told = taken(&mut translator);
     let refusal = Refusal::new(Code::OutOfCredit, "No credit is left.");
     translator.break_off(&refusal);
     translator.break_off(&refusal);
     translator.end(None);
-    let text = String::from_utf8(translator.take()).unwrap();
+    told.extend(taken(&mut translator));
+    let text = String::from_utf8(told).unwrap();
     assert_eq!(
         text.matches("insufficient_quota").count(),
         2,
@@ -452,12 +480,12 @@ fn a_vendors_lock_on_its_reasoning_comes_back_to_it() {
         "data: {\"type\":\"response.output_item.done\",\"output_index\":0,\"item\":{\"type\":\"reasoning\",\"summary\":[],\"encrypted_content\":\"gAAA\"}}\n\n",
     );
     let mut reader = responses::Reader::default();
-    let mut out = Vec::new();
+    let mut out = Events::of_all();
     for event in stream.split("\n\n").filter_map(|event| event.strip_prefix("data: ")) {
         reader.event(event.as_bytes(), &mut out);
     }
     let mut answer = Answer::default();
-    out.into_iter().for_each(|event| answer.add(event));
+    std::iter::from_fn(|| out.next()).for_each(|event| answer.add(event));
     let Some(crate::AnswerPart::Reasoning(thought)) = answer.parts.first() else {
         panic!("no thought");
     };
@@ -482,8 +510,8 @@ fn a_compaction_is_asked_for_in_words_and_understood_again() {
     );
     assert_eq!(translated.dropped, None);
     let mut stream = translator(Wire::Responses, VendorWire::Chat, translated.flat.clone());
-    stream.push(CHAT_STREAM.as_bytes(), usage());
-    let streamed = String::from_utf8(stream.take()).unwrap();
+    stream.push(Bytes::from_static(CHAT_STREAM.as_bytes()), usage());
+    let streamed = String::from_utf8(taken(&mut stream)).unwrap();
     let item = r#"{"type":"compaction","id":"cmp_7_0","encrypted_content":"relay.summary.Héllo \"you\""}"#;
     assert_eq!(streamed.matches(item).count(), 3, "{streamed}");
     assert_eq!(

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use bytes::Bytes;
 use relay_protocol::{
     Flat, Framing, Lane, Refusal, Reply, Shape, Tap, TapOptions, Target, Tokens, Translated, Translator, Usage,
     VendorWire, Wire, translate,
@@ -129,16 +130,21 @@ pub(crate) fn streamed<'a>(
             tap.push(chunk.to_vec().into()).for_each(drop);
             tap.observed().usage
         });
-        translator.push(chunk, usage);
-        read.extend(translator.take());
+        translator.push(Bytes::copy_from_slice(chunk), usage);
+        read.extend(taken(&mut translator));
     }
     let usage = tap.as_mut().and_then(|tap| {
         drop(tap.end());
         tap.observed().usage
     });
     translator.end(usage);
-    read.extend(translator.take());
+    read.extend(taken(&mut translator));
     read
+}
+
+/// All that there is to tell.
+pub(crate) fn taken(translator: &mut Translator) -> Vec<u8> {
+    std::iter::from_fn(|| translator.take()).flatten().collect()
 }
 
 /// Puts a whole answer through a lane.

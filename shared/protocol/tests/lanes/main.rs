@@ -15,3 +15,4 @@ mod cuts;
 mod event_stream;
 mod fuzz;
 mod golden;
+mod memory;

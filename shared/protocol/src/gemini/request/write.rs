@@ -84,7 +84,7 @@ enum File<'a> {
 struct Called<'a> {
     id: &'a str,
     name: &'a str,
-    args: Box<RawValue>,
+    args: Cow<'a, RawValue>,
 }
 
 #[derive(Serialize)]

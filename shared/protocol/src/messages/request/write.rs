@@ -102,7 +102,7 @@ enum Body<'a> {
     ToolUse {
         id: Cow<'a, str>,
         name: &'a str,
-        input: Box<RawValue>,
+        input: Cow<'a, RawValue>,
     },
     ToolResult {
         tool_use_id: Cow<'a, str>,
@@ -469,7 +469,7 @@ fn tools<'a>(turn: &'a Turn, losses: &mut Losses) -> Vec<Offered<'a>> {
 fn schema(function: &Function) -> Cow<'_, RawValue> {
     match &function.schema {
         Some(schema) => Cow::Borrowed(schema.raw()),
-        None => Cow::Owned(call::object(r#"{"type":"object","properties":{}}"#)),
+        None => call::object(r#"{"type":"object","properties":{}}"#),
     }
 }
 

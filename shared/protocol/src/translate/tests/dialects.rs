@@ -1,7 +1,8 @@
 //! Streams as vendors really send them, where they differ from what their wire's first vendor says.
 
 use super::super::*;
-use crate::event::{AnswerPart, Stop};
+use crate::codec::bounded::Events;
+use crate::event::{Answer, AnswerPart, Cause, Sequence, Stop};
 
 /// What a stream adds up to: its texts, and the calls with their arguments.
 struct Told {
@@ -12,12 +13,12 @@ struct Told {
 
 fn told(vendor: VendorWire, events: &[&str]) -> Told {
     let (mut reader, mut sequence, mut answer) = (reader(vendor, "7"), Sequence::default(), Answer::default());
-    let mut read = Vec::new();
+    let mut read = Events::of_all();
     for event in events {
         reader.event(event.as_bytes(), &mut read);
     }
     reader.end(&mut read);
-    for event in read {
+    while let Some(event) = read.next() {
         sequence.push(event, &mut |event| answer.add(event));
     }
     sequence.end(&mut |event| answer.add(event));
@@ -140,9 +141,9 @@ fn items_of_responses_that_are_told_within_each_other_are_put_in_order() {
         added(1, "b", "g"),
         delta(1, "{"),
     ] {
-        let mut read = Vec::new();
+        let mut read = Events::of_all();
         reader.event(event.as_bytes(), &mut read);
-        assert_eq!(read.is_empty(), event.contains(".done"), "{event}");
+        assert_eq!(read.next().is_none(), event.contains(".done"), "{event}");
     }
     let long = delta(3, &"x".repeat(10_000));
     let events: Vec<_> = std::iter::once(added(0, "a", "f"))

@@ -2,12 +2,12 @@
 
 use bytes::Bytes;
 use relay_protocol::{
-    Code, Framing, Observed, Piece, Refusal, Shape, Tap, TapOptions, Usage, VendorWire, Wire, failure,
+    Code, Framing, Observed, Piece, Refusal, Shape, Tap, TapOptions, Translator, Usage, VendorWire, Wire, failure,
 };
 
 use super::change::Chance;
 use super::{cut, is_json, recorded};
-use crate::common::{answered, fixtures, has_lane, others, streamed, translator};
+use crate::common::{answered, fixtures, has_lane, others, streamed, taken, translator};
 
 /// Every client is told the same, and an end, wherever the stream is cut; what is metered is the same as well.
 pub(super) fn streams(vendor: VendorWire, input: &[u8]) {
@@ -39,11 +39,11 @@ fn unmetered(client: Wire, vendor: VendorWire, chunks: &[&[u8]]) -> Vec<u8> {
     let mut translator = translator(client, vendor, Framing::Events);
     let mut read = Vec::new();
     for chunk in chunks {
-        translator.push(chunk, None);
-        read.extend(translator.take());
+        translator.push(Bytes::copy_from_slice(chunk), None);
+        read.extend(taken(&mut translator));
     }
     translator.end(None);
-    read.extend(translator.take());
+    read.extend(taken(&mut translator));
     assert!(translator.has_ended());
     read
 }
@@ -72,11 +72,15 @@ fn told_an_end(client: Wire, read: &[u8]) {
 fn messages(client: Wire, vendor: VendorWire, pieces: &[&[u8]]) {
     let mut translator = translator(client, vendor, Framing::Messages);
     for piece in pieces {
-        translator.push(piece, None);
-        assert!(translator.take_messages().iter().all(|message| is_json(message)));
+        translator.push(Bytes::copy_from_slice(piece), None);
+        assert!(messages_taken(&mut translator).all(|message| is_json(&message)));
     }
     translator.end(None);
-    assert!(translator.take_messages().iter().all(|message| is_json(message)));
+    assert!(messages_taken(&mut translator).all(|message| is_json(&message)));
+}
+
+fn messages_taken(translator: &mut Translator) -> impl Iterator<Item = Vec<u8>> {
+    std::iter::from_fn(|| Some(translator.take_messages()).filter(|some| !some.is_empty())).flatten()
 }
 
 /// A tap alters no byte and sees the same, wherever the body is cut.
