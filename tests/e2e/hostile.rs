@@ -292,6 +292,12 @@ fn hostile(vendor: VendorWire) -> Vec<Hostile> {
             is_heavy: true,
         },
         Hostile {
+            name: "writes 300 KB at once",
+            script: between(&piece(vendor, &"a".repeat(300 << 10))),
+            end: Complete,
+            is_heavy: true,
+        },
+        Hostile {
             name: "writes 16 MB at once",
             script: between(&piece(vendor, &"a".repeat(16 << 20))),
             end: Unfit,

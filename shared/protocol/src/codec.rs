@@ -38,6 +38,7 @@ use serde::Serialize;
 
 use self::bounded::Events;
 use crate::event::{Answer, Event};
+use crate::sse::long::frame::Flows;
 use crate::tokens::Tokens;
 #[cfg(doc)]
 use crate::{Flat, Turn};
@@ -71,6 +72,9 @@ pub struct Reply {
 /// Reads a vendor's answer. Never fails: what it does not understand it skips, what makes no sense it tells as
 /// [`Event::Fail`]. The events may be out of order, doubled or without an end; a [`crate::Sequence`] mends that.
 pub(crate) trait ReadAnswer: Send + Sync {
+    /// Where its wire says things of which a long event may be cut: each part is given to [`Self::event`] as one of its own.
+    fn flows(&self) -> Flows;
+
     /// Takes the data of one event, whole and without its framing, and gives its events at once.
     fn event(&mut self, data: &[u8], out: &mut Events);
 

@@ -1,7 +1,7 @@
 //! Watches an answer on its way from the vendor to the client. Knows no socket, no price and no settlement.
 //!
 //! It never fails: what it does not understand goes by unread and is not metered. It never alters a byte, but for one
-//! chat chunk that [`TapOptions::remove_usage_chunk`] names. It keeps a partial event up to 64 KiB, so that an event of
+//! chat chunk that [`TapOptions::remove_usage_chunk`] names. It keeps a partial event up to 32 KiB, so that an event of
 //! our own can be put between two; a whole one only on a wire where nothing but the end of the body tells that it was
 //! the last.
 

@@ -218,7 +218,7 @@ pub(super) fn hostile() -> Vec<Hostile> {
         ),
         heavy(
             "says more at once than there is room for",
-            Unfit,
+            Whole,
             between(&text_at(&"a".repeat(100 << 10), "0")),
         ),
         heavy("never ends a tool's input", Failed, Script::chunks(FRAMES, endless)),

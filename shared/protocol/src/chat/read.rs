@@ -6,6 +6,7 @@ use serde_json::value::RawValue;
 use crate::codec::bounded::{self, Events, Few, Numbered, first, text};
 use crate::codec::{ReadAnswer, openai};
 use crate::event::{Cause, Event, Failure, Opened, Stop};
+use crate::sse::long::frame::Flows;
 use crate::turn::{CallName, Citation};
 
 /// Reads one answer. Of several choices the first is read: no other wire asks for more.
@@ -217,7 +218,30 @@ impl Reader {
     }
 }
 
+/// What a chunk says bit by bit. Some vendors say all at once, and in place of the delta a message.
+const FLOWS: Flows = Flows {
+    texts: &[
+        &["choices", "*", "delta", "content"],
+        &["choices", "*", "delta", "content", "*", "text"],
+        &["choices", "*", "delta", "refusal"],
+        &["choices", "*", "delta", "reasoning_content"],
+        &["choices", "*", "delta", "reasoning"],
+        &["choices", "*", "delta", "tool_calls", "*", "function", "arguments"],
+        &["choices", "*", "delta", "tool_calls", "*", "custom", "input"],
+        &["choices", "*", "message", "content"],
+        &["choices", "*", "message", "reasoning_content"],
+        &["choices", "*", "message", "tool_calls", "*", "function", "arguments"],
+    ],
+    values: &[],
+    marks: &["index"],
+    needs: None,
+};
+
 impl ReadAnswer for Reader {
+    fn flows(&self) -> Flows {
+        FLOWS
+    }
+
     fn event(&mut self, data: &[u8], out: &mut Events) {
         if data.trim_ascii() == b"[DONE]" {
             out.push(Event::End);

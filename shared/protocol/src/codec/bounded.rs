@@ -76,6 +76,11 @@ impl Events {
         Some(Event::Delta(piece))
     }
 
+    /// Why the answer ends is among them.
+    pub(crate) fn has_stop(&self) -> bool {
+        self.list.iter().any(|event| matches!(event, Event::Stop(_)))
+    }
+
     /// Some strings of the vendor's event were left out. Where one of them was what the answer says, it fails for this
     /// reason; what a vendor hides, or where a text comes from, the client does without.
     /// Whether it does.

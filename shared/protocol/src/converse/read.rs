@@ -10,6 +10,7 @@ use super::{OWN, Told, named};
 use crate::codec::ReadAnswer;
 use crate::codec::bounded::{Events, Few, some_text, text};
 use crate::event::{Cause, Event, Failure, Opened, Stop};
+use crate::sse::long::frame::Flows;
 use crate::turn::{CallName, Citation, Foreign, Json, Media, MediaKind, MediaSource, Opaque};
 
 /// Reads the events of a stream, each as `{"contentBlockDelta":{…}}`: the name that its frame tells, and its payload. Or
@@ -198,7 +199,23 @@ struct Bytes {
     bytes: Option<String>,
 }
 
+/// What an event says bit by bit.
+const FLOWS: Flows = Flows {
+    texts: &[
+        &["contentBlockDelta", "delta", "text"],
+        &["contentBlockDelta", "delta", "reasoningContent", "text"],
+        &["contentBlockDelta", "delta", "toolUse", "input"],
+    ],
+    values: &[],
+    marks: &["contentBlockIndex"],
+    needs: Some("contentBlockIndex"),
+};
+
 impl ReadAnswer for Reader {
+    fn flows(&self) -> Flows {
+        FLOWS
+    }
+
     fn event(&mut self, data: &[u8], out: &mut Events) {
         let happened = serde_json::from_slice::<Happening<'_>>(data);
         let Some(()) = happened

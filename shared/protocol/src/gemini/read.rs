@@ -7,6 +7,7 @@ use super::{Error, OWN};
 use crate::codec::ReadAnswer;
 use crate::codec::bounded::{Events, Few, Numbered, first, some_text, text};
 use crate::event::{Cause, Event, Failure, Opened, Stop};
+use crate::sse::long::frame::Flows;
 use crate::turn::{CallName, Citation, Foreign, Json, Media, MediaKind, MediaSource, Opaque};
 
 /// Reads chunks of a stream, or one answer, which is one chunk. Holds counts alone.
@@ -25,6 +26,8 @@ enum Kind {
     Nothing,
     Text,
     Thought,
+    /// A call whose arguments come in pieces.
+    Call,
 }
 
 #[derive(Deserialize)]
@@ -64,6 +67,9 @@ struct Part<'a> {
     thought: bool,
     #[serde(default, deserialize_with = "text")]
     thought_signature: Option<String>,
+    /// It is the rest of a text that was cut.
+    #[serde(default, rename = "\u{fdd0}on")]
+    goes_on: bool,
     #[serde(borrow)]
     function_call: Option<Called<'a>>,
     inline_data: Option<Blob>,
@@ -76,6 +82,11 @@ struct Called<'a> {
     name: Option<String>,
     #[serde(borrow)]
     args: Option<&'a RawValue>,
+    /// In their place some of them, where they are too long for one event.
+    #[serde(default, rename = "\u{fdd0}piece", deserialize_with = "text")]
+    piece: Option<String>,
+    #[serde(default, rename = "\u{fdd0}last")]
+    is_last: bool,
 }
 
 #[derive(Deserialize)]
@@ -126,7 +137,19 @@ struct Ground {
     retrieved_context: Option<Cited>,
 }
 
+/// What a chunk says bit by bit.
+const FLOWS: Flows = Flows {
+    texts: &[&["candidates", "*", "content", "parts", "*", "text"]],
+    values: &[&["candidates", "*", "content", "parts", "*", "functionCall", "args"]],
+    marks: &["thought"],
+    needs: None,
+};
+
 impl ReadAnswer for Reader {
+    fn flows(&self) -> Flows {
+        FLOWS
+    }
+
     fn event(&mut self, data: &[u8], out: &mut Events) {
         let Ok(chunk) = serde_json::from_slice::<Chunk<'_>>(data) else {
             out.push(failed("The upstream sent a chunk that makes no sense."));
@@ -201,6 +224,13 @@ impl Reader {
 
     fn part(&mut self, part: Part<'_>, raw: &RawValue, out: &mut Events) {
         let sign = part.thought_signature.filter(|sign| !sign.is_empty());
+        if part.goes_on && part.thought != (self.open == Kind::Thought) {
+            // What was told of it as a text is none: it stands after a long one that it is a thought.
+            out.push(failed(
+                "The upstream sent more of a thought at once than can be told in a stream.",
+            ));
+            return;
+        }
         if let Some(text) = part.text {
             self.text(text, part.thought, out);
             if part.thought {
@@ -209,23 +239,7 @@ impl Reader {
             return;
         }
         let opened = if let Some(called) = part.function_call {
-            self.calls += 1;
-            let Some(name) = called.name.filter(|name| !name.is_empty()) else {
-                out.push(failed("The upstream called a tool without a name."));
-                return;
-            };
-            let id = called.id.filter(|id| !id.is_empty());
-            let id = id.unwrap_or_else(|| format!("call_{}_{}", self.id, self.calls));
-            let arguments = called.args.map(|args| Event::Delta(args.get().to_owned()));
-            let opened = Opened::Call {
-                id,
-                name: CallName::plain(name),
-                is_custom: false,
-                opaque: sign.map(|data| Opaque { wire: OWN, data }),
-            };
-            out.push(Event::Open(opened));
-            out.extend(arguments);
-            self.close(out);
+            self.call(called, sign, out);
             return;
         } else if let Some(blob) = part.inline_data {
             let source = MediaSource::Data {
@@ -250,6 +264,33 @@ impl Reader {
         self.close(out);
     }
 
+    fn call(&mut self, called: Called<'_>, sign: Option<String>, out: &mut Events) {
+        let goes_on = called.piece.is_some() && self.open == Kind::Call;
+        if !goes_on {
+            self.calls += 1;
+            let Some(name) = called.name.filter(|name| !name.is_empty()) else {
+                out.push(failed("The upstream called a tool without a name."));
+                return;
+            };
+            let id = called.id.filter(|id| !id.is_empty());
+            let id = id.unwrap_or_else(|| format!("call_{}_{}", self.id, self.calls));
+            out.push(Event::Open(Opened::Call {
+                id,
+                name: CallName::plain(name),
+                is_custom: false,
+                opaque: sign.map(|data| Opaque { wire: OWN, data }),
+            }));
+        }
+        let is_cut = called.piece.is_some() && !called.is_last;
+        let whole = called.args.map(|args| args.get().to_owned());
+        out.extend(called.piece.or(whole).map(Event::Delta));
+        if is_cut {
+            self.open = Kind::Call;
+        } else {
+            self.close(out);
+        }
+    }
+
     /// Pieces of one text come in many parts.
     fn text(&mut self, text: String, is_thought: bool, out: &mut Events) {
         let kind = if is_thought { Kind::Thought } else { Kind::Text };
@@ -261,7 +302,7 @@ impl Reader {
             self.open = kind;
             out.push(Event::Open(match kind {
                 Kind::Thought => Opened::Reasoning { is_redacted: false },
-                Kind::Text | Kind::Nothing => Opened::Text,
+                Kind::Text | Kind::Call | Kind::Nothing => Opened::Text,
             }));
         }
         if !text.is_empty() {

@@ -10,6 +10,7 @@ use crate::codec::ReadAnswer;
 use crate::codec::bounded::{Events, Few, text};
 use crate::event::{Cause, Event, Failure, Opened, Stop};
 use crate::lane::VendorWire;
+use crate::sse::long::frame::Flows;
 use crate::turn::{CallName, Citation, Foreign, Json, Opaque};
 
 const OWN: VendorWire = VendorWire::Messages;
@@ -99,7 +100,19 @@ struct Message<'a> {
     stop_details: Option<Details>,
 }
 
+/// What an event says bit by bit.
+const FLOWS: Flows = Flows {
+    texts: &[&["delta", "text"], &["delta", "partial_json"], &["delta", "thinking"]],
+    values: &[],
+    marks: &["type", "index"],
+    needs: Some("type"),
+};
+
 impl ReadAnswer for Reader {
+    fn flows(&self) -> Flows {
+        FLOWS
+    }
+
     fn event(&mut self, data: &[u8], out: &mut Events) {
         let Ok(happening) = serde_json::from_slice::<Happening<'_>>(data) else {
             out.push(senseless("The upstream sent an event that makes no sense."));

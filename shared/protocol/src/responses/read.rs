@@ -7,6 +7,7 @@ use crate::VendorWire;
 use crate::codec::bounded::{Events, Few, text, text_of};
 use crate::codec::{ReadAnswer, openai};
 use crate::event::{Cause, Event, Failure, Opened, Stop};
+use crate::sse::long::frame::Flows;
 use crate::turn::{CallName, Citation, Media, MediaKind, MediaSource, Opaque};
 
 /// Reads one answer.
@@ -334,7 +335,19 @@ impl Reader {
     }
 }
 
+/// What an event says bit by bit.
+const FLOWS: Flows = Flows {
+    texts: &[&["delta"]],
+    values: &[],
+    marks: &["type", "output_index"],
+    needs: Some("type"),
+};
+
 impl ReadAnswer for Reader {
+    fn flows(&self) -> Flows {
+        FLOWS
+    }
+
     fn event(&mut self, data: &[u8], out: &mut Events) {
         self.read(data, out);
         // One that waited may open a call for which others wait.

@@ -1,15 +1,23 @@
 //! The data of an event that is longer than others: JSON that comes in pieces, of which as much is kept as there is room
-//! for. What a vendor says twice, once bit by bit and then as a whole, stands in long strings: they give way, the longest
-//! first, and it shows where one was. Knows no wire but for two names of what Responses tells again to who asked it.
+//! for. What a wire tells bit by bit is told on before the event is over. What a vendor says twice, once bit by bit and then
+//! as a whole, stands in long strings: they give way, the longest first, and it shows where one was. Knows no wire but for
+//! two names of what Responses tells again to who asked it.
+
+pub(crate) mod frame;
 
 use memchr::memchr2;
 
+use self::frame::{Cut, Flows, LAST, PIECE, Place, end_of_string, escape, length_of_character};
 use super::split::TooLong;
 
 /// So many bytes of one event are kept.
 pub(crate) const ROOM: usize = 48 << 10;
 /// What stands in the place of a string that was left out: characters that Unicode keeps from being sent.
 pub(crate) const LEFT_OUT: &str = "\u{fdd0}left out\u{fdd1}";
+/// Of what is kept, what can be told on is told once it is so much.
+const ENOUGH: usize = 16 << 10;
+/// The same of a value that is told on as text, in which it may become twice as long.
+const ENOUGH_OF_A_VALUE: usize = 8 << 10;
 /// A string that is no longer than this stays: what an event is stands in such ones.
 const SHORT: usize = 64;
 /// What was asked is told again with the answer, and may be more than it.
@@ -28,6 +36,19 @@ pub(super) struct Long {
     is_echo: bool,
     /// The value of an echo goes by.
     skips: bool,
+    flows: Flows,
+    /// A value that was cut, and is told on as text.
+    value: Option<InValue>,
+    /// The list goes on after a cut: the comma before its next element is none.
+    skips_comma: bool,
+}
+
+/// JSON that is to be the text of a piece.
+struct InValue {
+    /// Where what is kept of it begins.
+    from: usize,
+    /// What closes the event after the text: a quote, and a bracket for each that is open around the value.
+    closing: Vec<u8>,
 }
 
 #[derive(Clone, Copy)]
@@ -38,7 +59,7 @@ struct InString {
 }
 
 impl Long {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(flows: Flows) -> Self {
         Self {
             // At once: a buffer that grows is there twice while it does.
             kept: Vec::with_capacity(ROOM + SHORT),
@@ -47,6 +68,9 @@ impl Long {
             depth: 0,
             is_echo: false,
             skips: false,
+            flows,
+            value: None,
+            skips_comma: false,
         }
     }
 
@@ -73,8 +97,95 @@ impl Long {
         self.kept
     }
 
+    /// What can be told before the event is over, as an event of its own. Asked after each piece.
+    pub(super) fn part(&mut self) -> Option<Vec<u8>> {
+        if self.value.is_some() {
+            return self.piece();
+        }
+        if self.kept.len() < ENOUGH || self.skips {
+            return None;
+        }
+        let Cut { place, closing, frame } = frame::cut(&self.kept, self.flows)?;
+        let end = match place {
+            Place::Text(end) | Place::After(end) => end,
+            Place::Value { value, .. } => value + whole_utf8(self.kept.get(value..)?),
+        };
+        if matches!(place, Place::After(_)) && matches!(frame.last(), Some(b'[' | b'{')) {
+            self.drop_comma(end);
+        }
+        let mut part = self.go_on_in(&frame, end);
+        if let Place::Value { name, value } = place {
+            let text = part.split_off(value);
+            part.truncate(name);
+            part.extend([b"\"", PIECE.as_bytes(), b"\":\""].concat());
+            escape(&text, &mut part);
+            self.value = Some(InValue {
+                from: frame.len(),
+                closing: closing.clone(),
+            });
+        }
+        part.extend_from_slice(&closing);
+        Some(part)
+    }
+
+    /// More of a value that was cut before.
+    fn piece(&mut self) -> Option<Vec<u8>> {
+        let InValue { from, closing } = self.value.as_ref()?;
+        let (from, closing) = (*from, closing.clone());
+        if self.kept.len() < from + ENOUGH_OF_A_VALUE {
+            return None;
+        }
+        let end = from + whole_utf8(self.kept.get(from..)?);
+        let frame = self.kept.get(..from)?.to_vec();
+        let mut part = self.go_on_in(&frame, end);
+        escape_from(from, &mut part);
+        part.extend_from_slice(&closing);
+        Some(part)
+    }
+
+    /// Keeps what comes after `end`, in this frame; what was kept before it.
+    fn go_on_in(&mut self, frame: &[u8], end: usize) -> Vec<u8> {
+        let end = end.min(self.kept.len());
+        if let Some(InString { from: Some(from), .. }) = &mut self.string {
+            *from = (*from).max(end) - end + frame.len();
+        }
+        // With room for what closes it.
+        let mut before = Vec::with_capacity(end + SHORT);
+        before.extend_from_slice(self.kept.get(..end).unwrap_or_default());
+        self.kept.splice(..end, frame.iter().copied());
+        before
+    }
+
+    /// An element of a list was told, and the list goes on without it.
+    fn drop_comma(&mut self, end: usize) {
+        let rest = self.kept.get(end..).unwrap_or_default();
+        match rest.iter().position(|byte| !byte.is_ascii_whitespace()) {
+            None => self.skips_comma = true,
+            Some(at) if rest.get(at) == Some(&b',') => {
+                if let Some(comma) = self.kept.get_mut(end + at) {
+                    *comma = b' ';
+                }
+            }
+            Some(_) => {}
+        }
+    }
+
+    /// A value that was cut is over.
+    fn end_value(&mut self) {
+        let is_over = |value: &InValue| value.closing.len() == self.depth as usize + 1;
+        if let Some(value) = self.value.take_if(|value| is_over(value)) {
+            escape_from(value.from, &mut self.kept);
+            self.kept.extend([b"\",\"", LAST.as_bytes(), b"\":true"].concat());
+        }
+    }
+
     /// Up to a byte that means something, or that byte.
     fn outside(&mut self, piece: &[u8]) -> Result<usize, TooLong> {
+        if self.skips_comma {
+            let blank = piece.iter().take_while(|byte| byte.is_ascii_whitespace()).count();
+            self.skips_comma = blank == piece.len();
+            return Ok(blank + usize::from(piece.get(blank) == Some(&b',')));
+        }
         let plain = piece.iter().position(|byte| b"\":,{}[]".contains(byte));
         let byte = match plain {
             Some(0) => piece[0],
@@ -98,7 +209,10 @@ impl Long {
                 self.skips = true;
             }
             b'{' | b'[' => self.depth = self.depth.saturating_add(1),
-            b'}' | b']' => self.depth = self.depth.saturating_sub(1),
+            b'}' | b']' => {
+                self.depth = self.depth.saturating_sub(1);
+                self.end_value();
+            }
             _ => {}
         }
         self.is_echo = false;
@@ -181,7 +295,7 @@ impl Long {
             let from = read + quote + 1;
             self.kept.copy_within(read..from, written);
             written += from - read;
-            let end = self.end_of_string(from);
+            let end = end_of_string(&self.kept, from).unwrap_or(self.kept.len());
             let start = written;
             let is_long = end - from > self.longest;
             if is_long {
@@ -207,18 +321,20 @@ impl Long {
         self.kept.copy_within(read.min(len)..len, written);
         self.kept.truncate(written + len.saturating_sub(read));
     }
+}
 
-    /// Where the closing quote stands; the end of what is kept where there is none.
-    fn end_of_string(&self, from: usize) -> usize {
-        let mut at = from;
-        while let Some(skip) = self.kept.get(at..).and_then(|rest| memchr2(b'"', b'\\', rest)) {
-            at += skip;
-            if self.kept[at] == b'"' {
-                return at;
-            }
-            at += 2;
-        }
-        self.kept.len()
+/// Makes JSON's text of what stands from there on.
+fn escape_from(from: usize, kept: &mut Vec<u8>) {
+    let raw = kept.split_off(from.min(kept.len()));
+    escape(&raw, kept);
+}
+
+/// How much of it there is without a character that is torn.
+fn whole_utf8(text: &[u8]) -> usize {
+    let torn = (1..=3).find(|back| text.len().checked_sub(*back).is_some_and(|at| text[at] >= 0xc0));
+    match torn {
+        Some(back) if back < length_of_character(text[text.len() - back]) => text.len() - back,
+        _ => text.len(),
     }
 }
 
@@ -227,7 +343,7 @@ mod tests {
     use super::*;
 
     fn kept(pieces: &[&[u8]]) -> Result<String, TooLong> {
-        let mut long = Long::new();
+        let mut long = Long::new(Flows::NONE);
         for piece in pieces {
             long.push(piece)?;
             assert!(long.kept.len() <= ROOM + SHORT);

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use super::blocks::{DataLines, EndFinder, block};
 use super::long::Long;
+use super::long::frame::Flows;
 
 /// The events of one body.
 pub(crate) struct Split {
@@ -16,8 +17,8 @@ pub(crate) struct Split {
     length: usize,
     /// An event of so many bytes is held as it came.
     most: usize,
-    /// Of a longer one is kept what there is room for.
-    abridges: bool,
+    /// Of a longer one is kept what there is room for, and told on what flows.
+    abridges: Option<Flows>,
     is_first: bool,
     /// The last event ended with a CR at the end of a chunk: an LF would be part of that line end.
     after_cr: bool,
@@ -37,6 +38,8 @@ pub(crate) enum Found {
     },
     /// What was kept of its data.
     Long(Vec<u8>),
+    /// A part of its data that can be told before the rest.
+    Part(Vec<u8>),
 }
 
 impl Found {
@@ -44,13 +47,18 @@ impl Found {
     pub(crate) fn data<'a>(&'a self, event: &'a [u8]) -> Option<Cow<'a, [u8]>> {
         match self {
             Self::Plain { held, is_first } => block(held.as_deref().unwrap_or(event), *is_first)?.data,
-            Self::Long(kept) => Some(Cow::Borrowed(kept)),
+            Self::Long(kept) | Self::Part(kept) => Some(Cow::Borrowed(kept)),
         }
     }
 
     /// Some of it may have been left out.
     pub(crate) const fn is_long(&self) -> bool {
-        matches!(self, Self::Long(_))
+        matches!(self, Self::Long(_) | Self::Part(_))
+    }
+
+    /// The rest of the event is ahead.
+    pub(crate) const fn is_part(&self) -> bool {
+        matches!(self, Self::Part(_))
     }
 }
 
@@ -63,31 +71,35 @@ impl Split {
             length: 0,
             finder: EndFinder::START,
             most,
-            abridges: false,
+            abridges: None,
             is_first: true,
             after_cr: false,
         }
     }
 
-    /// One that leaves out the longest strings of long events.
-    pub(crate) fn abridging() -> Self {
+    /// One that cuts long events where they flow, and else leaves out their longest strings.
+    pub(crate) fn abridging(flows: Flows) -> Self {
         Self {
-            abridges: true,
+            abridges: Some(flows),
             ..Self::new(LONGEST_PLAIN)
         }
     }
 
-    /// Takes from the start of a chunk what belongs to one event: how much, and the event once it is whole.
+    /// Takes from the start of a chunk what belongs to one event: how much, and the event once it is whole, or a part of it.
     pub(crate) fn next(&mut self, chunk: &[u8]) -> Result<(usize, Option<Found>), TooLong> {
         let mut before = 0;
         if self.after_cr && !chunk.is_empty() {
             before = usize::from(chunk[0] == b'\n');
             self.after_cr = false;
         }
-        let rest = chunk.get(before..).unwrap_or_default();
+        let mut rest = chunk.get(before..).unwrap_or_default();
+        if self.abridges.is_some() {
+            rest = rest.get(..LONGEST_PLAIN).unwrap_or(rest);
+        }
         let Some(end) = self.finder.end(rest) else {
             self.hold(rest)?;
-            return Ok((chunk.len(), None));
+            let part = self.long.as_mut().and_then(|long| long.1.part());
+            return Ok((before + rest.len(), part.map(Found::Part)));
         };
         let event = rest.get(..end).unwrap_or(rest);
         self.after_cr = end == rest.len() && event.ends_with(b"\r");
@@ -142,9 +154,9 @@ impl Split {
             return Ok(());
         }
         self.length = self.length.saturating_add(more.len());
-        if !self.abridges || self.length > LONGEST_ABRIDGED {
+        let Some(flows) = self.abridges.filter(|_| self.length <= LONGEST_ABRIDGED) else {
             return Err(TooLong);
-        }
+        };
         let is_first = self.is_first;
         let long = self.long.get_or_insert_with(|| {
             let lines = if is_first {
@@ -152,7 +164,7 @@ impl Split {
             } else {
                 DataLines::new()
             };
-            Box::new((lines, Long::new()))
+            Box::new((lines, Long::new(flows)))
         });
         let (lines, kept) = long.as_mut();
         let mut fits = Ok(());
@@ -214,14 +226,17 @@ mod tests {
             let whole = through(Split::new(1 << 20), &[body.as_bytes()]);
             for size in [1, 2, 3, 5, 1_000, 20_000, 1 << 20] {
                 let chunks: Vec<_> = body.as_bytes().chunks(size).collect();
-                assert!(through(Split::abridging(), &chunks) == whole, "in pieces of {size}");
+                assert!(
+                    through(Split::abridging(Flows::NONE), &chunks) == whole,
+                    "in pieces of {size}"
+                );
             }
         }
     }
 
     #[test]
     fn an_event_without_an_end_is_not_kept_for_ever() {
-        for mut split in [Split::new(64), Split::abridging()] {
+        for mut split in [Split::new(64), Split::abridging(Flows::NONE)] {
             let (mut given, mut pushed) = (0, 0);
             while split.push(b"data: [[[[[[[[[[\n", |_| given += 1).is_ok() {
                 pushed += 1;

@@ -8,7 +8,7 @@ use crate::scan::Scan;
 use crate::sse::blocks::{DataLines, EndFinder, block};
 
 /// A partial event larger than this is passed on as it comes.
-pub(super) const MOST_HELD: usize = 64 << 10;
+pub(super) const MOST_HELD: usize = 32 << 10;
 
 pub(super) struct Events {
     /// The start of an event whose end has not come. Copied: it would pin the chunk it came in.

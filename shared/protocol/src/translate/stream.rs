@@ -1,5 +1,5 @@
 //! An answer on its way. What a stream holds is bounded, whatever its vendor sends: what came is read and told piece by
-//! piece, and of an event that is longer than there is room for the longest strings are left out.
+//! piece; an event that is longer than there is room for is cut where its text flows, and else loses its longest strings.
 
 use bytes::{Buf, Bytes};
 
@@ -48,12 +48,13 @@ impl Translator {
     pub fn new(client: Wire, vendor: VendorWire, framing: Framing, reply: Reply, flat: Flat) -> Option<Self> {
         let _ = Lane::between(client, vendor)?;
         let writer = writer(client, reply.clone(), flat.is_summary);
+        let reader = reader(vendor, &reply.id);
         Some(Self {
             client,
             id: reply.id.clone(),
             rest: Bytes::new(),
-            split: Split::abridging(),
-            reader: reader(vendor, &reply.id),
+            split: Split::abridging(reader.flows()),
+            reader,
             read: Events::of_one(),
             sequence: Sequence::default(),
             out: Out::new(client, Names::new(flat), writer, Outbox::new(framing)),
@@ -174,12 +175,12 @@ impl Translator {
     /// Reads what belongs to one event, and the event once it is whole.
     fn read_on(&mut self) {
         match self.split.next(&self.rest) {
-            Ok((taken, Some(Found::Long(kept)))) => {
+            Ok((taken, Some(found))) if found.is_long() => {
                 self.rest.advance(taken);
                 if self.rest.is_empty() {
                     self.rest = Bytes::new();
                 }
-                self.event(&Found::Long(kept), &[]);
+                self.event(&found, &[]);
             }
             Ok((taken, found)) => {
                 let event = self.rest.split_to(taken);
@@ -199,6 +200,11 @@ impl Translator {
         self.reader.event(&data, &mut self.read);
         if found.is_long() {
             self.is_too_long |= self.read.forgo_left_out(TOO_LONG);
+        }
+        if found.is_part() && self.read.has_stop() {
+            // An end that is told before what it ends.
+            self.is_too_long = true;
+            self.fail(TOO_LONG.to_owned());
         }
     }
 
@@ -226,5 +232,5 @@ impl Translator {
 
 /// So many bytes are worth being passed on; no more are gathered.
 const ENOUGH: usize = 16 << 10;
-const TOO_LONG: &str = "The upstream sent more than 48 KiB of one text at once, which cannot be told in a stream; ask for \
-                        the answer as a whole.";
+const TOO_LONG: &str = "The upstream sent more than 48 KiB at once of what cannot be told piece by piece; ask for the answer as a \
+                        whole.";

@@ -1,4 +1,5 @@
 mod dialects;
+mod long;
 mod page;
 
 use bytes::Bytes;
@@ -443,7 +444,9 @@ fn whatever_a_vendor_sends_the_client_gets_an_end() {
         }
         assert!(endless.has_ended());
         assert!(
-            String::from_utf8(told).unwrap().contains("cannot be told in a stream"),
+            String::from_utf8(told)
+                .unwrap()
+                .contains("cannot be told piece by piece"),
             "{start}"
         );
     }

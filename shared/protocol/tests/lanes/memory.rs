@@ -206,9 +206,9 @@ fn many(name: &'static str, says: &Says, one: &str, times: usize) -> Script {
     }
 }
 
-/// Everything that a vendor does, a tenth as long where not all of it is asked for.
+/// Everything that a vendor does, a fifth as long where not all of it is asked for.
 fn hostile(vendor: VendorWire, is_whole: bool) -> Vec<Script> {
-    let much = if is_whole { 10 } else { 1 };
+    let much = if is_whole { 5 } else { 1 };
     let says = &says(vendor);
     let of = |[before, after]: [&str; 2], text: &str| event(&format!("{before}{text}{after}"));
     let args = r#"{\"a\":1}"#;
@@ -238,19 +238,19 @@ fn hostile(vendor: VendorWire, is_whole: bool) -> Vec<Script> {
         endless("an echo without an end", says, says.echo, "a\\n", much * 200_000),
         endless("an echo of many texts", says, says.echo, "a\",\"b", much * 200_000),
         endless("a key without an end", says, ["{\"", "\":1}"], "a\\n", much * 200_000),
-        many("100,000 events", says, &of(says.text, "w@ "), much * 10_000),
-        many("20,000 empty events", says, "data: {}\n\n", much * 2_000),
-        many("20,000 comments", says, ": ping\n\n", much * 2_000),
-        many("10 MB of text", says, &of(says.text, &kilobyte), much * 1_000),
-        many("2 MB of thoughts", says, &of(says.thought, &kilobyte), much * 200),
-        many("2 MB of echoes", says, &of(says.echo, &kilobyte), much * 200),
-        many("10,000 calls", says, &of(says.call, args), much * 1_000),
+        many("50,000 events", says, &of(says.text, "w@ "), much * 10_000),
+        many("10,000 empty events", says, "data: {}\n\n", much * 2_000),
+        many("10,000 comments", says, ": ping\n\n", much * 2_000),
+        many("5 MB of text", says, &of(says.text, &kilobyte), much * 1_000),
+        many("1 MB of thoughts", says, &of(says.thought, &kilobyte), much * 200),
+        many("1 MB of echoes", says, &of(says.echo, &kilobyte), much * 200),
+        many("5,000 calls", says, &of(says.call, args), much * 1_000),
     ];
     // A call whose arguments do not end.
     let opened = event(&says.call.concat().replace('@', "0"));
     scripts.push(Script {
         start: format!("{}{opened}", event(says.begin)),
-        ..many("4 MB of arguments", says, &of(says.arguments, &kilobyte), much * 400)
+        ..many("2 MB of arguments", says, &of(says.arguments, &kilobyte), much * 400)
     });
     let lists: &[[&str; 2]] = match vendor {
         VendorWire::Responses => &[
