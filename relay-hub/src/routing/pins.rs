@@ -266,7 +266,9 @@ impl Shard {
     /// What was looked for before, and so is not among the old ones.
     fn put(&mut self, name: Name, pin: Pin, most: usize) {
         if self.young.len() >= most && !self.young.contains_key(&name) {
-            self.old = std::mem::take(&mut self.young);
+            std::mem::swap(&mut self.old, &mut self.young);
+            // It has the room that it will need: nothing is moved while it grows.
+            self.young.clear();
         }
         self.young.insert(name, pin);
     }

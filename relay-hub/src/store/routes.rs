@@ -141,7 +141,8 @@ pub async fn write(store: &Store, batch: &Batch) -> Result<(), StoreError> {
 
 /// One row an account. Of a name that is there twice the later pin counts.
 async fn write_pins(connection: &mut SqliteConnection, pins: &[PinRow]) -> Result<(), StoreError> {
-    let (mut seen, mut rows) = (HashSet::new(), BTreeMap::<&str, (i64, Vec<u8>)>::new());
+    let mut seen = HashSet::with_capacity(pins.len());
+    let mut rows = BTreeMap::<&str, (i64, Vec<u8>)>::new();
     for pin in pins.iter().rev().filter(|pin| seen.insert(pin.name)) {
         let (used_ms, names) = rows.entry(pin.account.as_str()).or_default();
         *used_ms = pin.used_ms.max(*used_ms);
