@@ -17,6 +17,7 @@ use relay_tests::{
 
 use crate::{lanes, setup};
 
+mod crowd;
 mod frames;
 
 /// What must become of a call.
@@ -431,8 +432,13 @@ async fn serves_on(world: &World, account: &str, client: Wire, sound: Script, co
 }
 
 fn resident(pid: u32) -> u64 {
+    memory(pid, "VmRSS:")
+}
+
+/// What the system says of a process's memory, in bytes.
+fn memory(pid: u32, what: &str) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let line = status.lines().find_map(|line| line.strip_prefix(what));
     let kilobytes = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
     kilobytes.unwrap_or_default() * 1024
 }

@@ -28,7 +28,7 @@ use crate::way::{Connected, Health, Region, WayOut};
 /// How often idle connections are looked at.
 const SWEEP: Duration = Duration::from_secs(5);
 /// The largest read from a vendor's connection: bounds the memory of a stream.
-const READ_BUFFER: usize = 64 * 1024;
+const READ_BUFFER: usize = 32 * 1024;
 /// A way that failed is tried again after this long, then after twice as long, and so on.
 const FIRST_LOOK: Duration = Duration::from_millis(500);
 const LATEST_LOOK: Duration = Duration::from_secs(30);

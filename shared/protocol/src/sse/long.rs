@@ -16,6 +16,8 @@ pub(crate) const ROOM: usize = 48 << 10;
 pub(crate) const LEFT_OUT: &str = "\u{fdd0}left out\u{fdd1}";
 /// Of what is kept, what can be told on is told once it is so much.
 const ENOUGH: usize = 16 << 10;
+/// So much is kept where all flows: what is enough, and what comes until it is asked for.
+const FLOWING: usize = ENOUGH + (8 << 10);
 /// The same of a value that is told on as text, in which it may become twice as long.
 const ENOUGH_OF_A_VALUE: usize = 8 << 10;
 /// A string that is no longer than this stays: what an event is stands in such ones.
@@ -61,8 +63,7 @@ struct InString {
 impl Long {
     pub(super) fn new(flows: Flows) -> Self {
         Self {
-            // At once: a buffer that grows is there twice while it does.
-            kept: Vec::with_capacity(ROOM + SHORT),
+            kept: Vec::with_capacity(FLOWING),
             longest: ROOM,
             string: None,
             depth: 0,
@@ -273,6 +274,10 @@ impl Long {
             return Ok(0);
         }
         let part = &part[..part.len().min(room)];
+        if self.kept.len() + part.len() + SHORT > self.kept.capacity() {
+            // At once: a buffer that grows bit by bit is there twice each time.
+            self.kept.reserve_exact(ROOM + SHORT - self.kept.len());
+        }
         self.kept.extend_from_slice(part);
         Ok(part.len())
     }

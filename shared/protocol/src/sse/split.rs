@@ -94,7 +94,8 @@ impl Split {
         }
         let mut rest = chunk.get(before..).unwrap_or_default();
         if self.abridges.is_some() {
-            rest = rest.get(..LONGEST_PLAIN).unwrap_or(rest);
+            let most = if self.long.is_some() { SLICE } else { LONGEST_PLAIN };
+            rest = rest.get(..most).unwrap_or(rest);
         }
         let Some(end) = self.finder.end(rest) else {
             self.hold(rest)?;
@@ -177,6 +178,8 @@ impl Split {
 
 /// An event of so many bytes is held as it came: nearly all are.
 const LONGEST_PLAIN: usize = 16 << 10;
+/// A longer one is read in slices of so many bytes, between which it may be cut.
+const SLICE: usize = 4 << 10;
 /// Nobody reads on in an event that is longer, however little of it is kept.
 const LONGEST_ABRIDGED: usize = 32 << 20;
 

@@ -231,6 +231,6 @@ impl Translator {
 }
 
 /// So many bytes are worth being passed on; no more are gathered.
-const ENOUGH: usize = 16 << 10;
+const ENOUGH: usize = 8 << 10;
 const TOO_LONG: &str = "The upstream sent more than 48 KiB at once of what cannot be told piece by piece; ask for the answer as a \
                         whole.";

@@ -1,0 +1,52 @@
+//! What a hub holds for each of many hostile streams at once, seen from the outside.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::join_all;
+use relay_protocol::{VendorWire, Wire};
+use relay_tests::{client::Client, vendor::Script};
+
+use super::{EVENTS, head, memory, piece};
+use crate::{lanes, setup};
+
+const STREAMS: usize = 200;
+/// For each of them, its connections and tasks included.
+const EACH: u64 = 256 << 10;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_hundred_hostile_streams_none_holds_more_than_it_may() {
+    let (path, body) = lanes::round(Wire::Messages, true, None);
+    // An event that may still become one that makes sense, and has no end: of a list that is kept, and of one that is not;
+    // of a text, which is told on; of a call, which is.
+    let calls = "{\"choices\":[{\"delta\":{\"tool_calls\":[{\"index\":0,\"function\":{\"name\":\"f\",\"arguments\":\"";
+    for (start, more) in [
+        ("{\"x\":[", "\"a\",".repeat(11_000)),
+        ("{\"x\":\"", "a".repeat(1 << 20)),
+        ("{\"choices\":[{\"delta\":{\"content\":\"", "a".repeat(200 << 10)),
+        (calls, "a".repeat(200 << 10)),
+    ] {
+        let mut world = lanes::at(VendorWire::Chat, setup()).await;
+        let pid = world.hub.program().pid();
+        let caller = Client::new(&format!("http://{}", world.hub.http()), &world.key);
+        let begun = format!("{}{}", head(VendorWire::Chat), piece(VendorWire::Chat, "well"));
+        let chunks = vec![begun.into(), format!("data: {start}").into(), Bytes::from(more)];
+        let script = Script::chunks(EVENTS, chunks).linger(Duration::from_secs(1));
+        (0..STREAMS).for_each(|_| world.vendor.next(script.clone()));
+        let before = memory(pid, "VmHWM:");
+        let answers = join_all((0..STREAMS).map(|_| async {
+            let answer = caller.post(&path, body.to_string()).await.unwrap();
+            answer.rest().await
+        }));
+        for answer in answers.await {
+            assert!(
+                answer.text().contains("event: error"),
+                "{start}: {:.300}",
+                answer.text()
+            );
+        }
+        let each = (memory(pid, "VmHWM:") - before) / STREAMS as u64;
+        eprintln!("{start}: {each} bytes more for each of {STREAMS} at once");
+        assert!(each < EACH, "{start}: {each} bytes for each");
+    }
+}
