@@ -355,11 +355,11 @@ impl Inbox {
         }
     }
 
-    /// Blocks the writer until `until`, or until the calls that are open now have all brought something: what more comes
-    /// meanwhile shares its commit, and what nobody else can join waits for nothing.
+    /// Blocks the writer until `until`, or until the calls that began a moment ago have all brought something: what comes
+    /// meanwhile shares its commit. Nobody waits for a call that has been open for longer, as streams are.
     pub(super) fn gather(&self, until: Instant) {
         let mut desk = self.desk();
-        let enough = desk.book.open().min(MOST_GATHERED);
+        let enough = desk.ops.len().saturating_add(desk.young()).min(MOST_GATHERED);
         let left = until.saturating_duration_since(Instant::now());
         if desk.ops.is_empty() || desk.ops.len() >= enough || left.is_zero() {
             return;
@@ -449,6 +449,13 @@ impl Desk {
             Op::Note(_) => self.notes = self.notes.saturating_add(1),
             Op::Open(_) | Op::Extend(..) | Op::Checkpoint(_) | Op::Settle(_) | Op::Expire(_) => {}
         }
+    }
+
+    /// How many calls began a moment ago, and have brought nothing to write: no more than matter.
+    fn young(&self) -> usize {
+        let is_young = |facts: &Facts| !facts.is_queued.load(Ordering::Relaxed);
+        let began = self.unwritten.iter().rev().take(2 * MOST_GATHERED);
+        began.filter(|(_, facts)| is_young(facts)).count()
     }
 
     /// Queues the holds that went unwritten for long enough; forgets those that are queued or settled by now.

@@ -100,6 +100,14 @@ fn a_batch_waits_for_the_calls_that_are_open_and_for_no_others() {
     }));
     assert!(soon(), "all are in");
     assert_eq!(rig.inbox.take(9).len(), 3);
+    // One that has been open for longer is waited for by nobody.
+    let _stream = rig.grant();
+    thread::sleep(UNWRITTEN_FOR);
+    assert_eq!(rig.inbox.take(9).len(), 1, "its hold");
+    let call = rig.grant();
+    assert!(rig.settle(call));
+    assert!(soon(), "a stream is open");
+    assert_eq!(rig.inbox.take(9).len(), 1);
     // What was gathered for is forgotten with it.
     let _open = [rig.grant(), rig.grant()];
     assert!(rig.wakes(|| assert!(rig.ask())));

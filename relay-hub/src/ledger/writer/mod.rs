@@ -400,7 +400,7 @@ const REPLACED: BooksError = BooksError::Books("a later hub has taken over");
 const PATIENCE: Duration = Duration::from_secs(2);
 const LARGEST_BATCH: usize = 256;
 /// A commit costs what the tables cost ten calls, however few are in it. So while calls run side by side one begins at most
-/// this often, and they share it; after a pause, or where one call runs alone, it begins at once.
+/// this often, and they share it; after a pause, or where none but streams run beside a call, it begins at once.
 const PACE: Duration = Duration::from_millis(2);
 /// So many entries share the cost of the tables, or as many as come in that time.
 const MOST_UNPOSTED: usize = 2_048;
