@@ -178,6 +178,11 @@ impl Gate {
     }
 
     pub(super) async fn pass(&self) {
+        // Who need not wait is not seen to, be it for a moment.
+        if let Ok(permit) = self.0.permits.try_acquire() {
+            permit.forget();
+            return;
+        }
         self.0.waiting.fetch_add(1, Ordering::SeqCst);
         let permit = self.0.permits.acquire().await.expect("a gate is never closed");
         permit.forget();
