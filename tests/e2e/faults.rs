@@ -325,10 +325,11 @@ async fn with_codex_own_retries_the_relay_multiplies_nothing() {
             6,
         ),
     ];
-    let models = faults.iter().map(|(model, ..)| (*model).to_owned()).collect();
-    let world = Setup { models, ..setup() }.start().await;
+    // Each at an account of its own: how often one that is dead is asked in its first minute has a limit.
     futures_util::stream::iter(faults)
         .for_each_concurrent(3, async |(model, script, wanted)| {
+            let models = vec![model.to_owned()];
+            let world = Setup { models, ..setup() }.start().await;
             world.vendor.on_model(model, script);
             let (base_url, key) = (world.agent.base_url(), &world.agent.key);
             let run = Run {
@@ -338,10 +339,10 @@ async fn with_codex_own_retries_the_relay_multiplies_nothing() {
             let outcome = codex.exec(&run).await;
             let seen = seen(&outcome, &world.vendor, model, &base_url);
             assert_eq!((seen.tries, seen.exit_code), (wanted, Some(1)), "{model}: {seen:?}");
+            world.assert_billed_truly().await;
+            world.assert_sound().await;
         })
         .await;
-    world.assert_billed_truly().await;
-    world.assert_sound().await;
 }
 
 /// A vendor's 500 is repeated thirty times, and a 503 with `Retry-After` after that time each. Of an account that has been
