@@ -10,7 +10,7 @@ use socket2::{Domain, Socket, Type};
 
 /// An address to leave by. What cannot be bound is not left by.
 pub(super) struct Source {
-    pub(super) address: IpAddr,
+    address: IpAddr,
     held: OnceLock<Held>,
 }
 

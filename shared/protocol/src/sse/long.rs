@@ -75,7 +75,8 @@ impl Long {
         }
     }
 
-    /// Takes the next piece. What is kept depends on the event alone, not on how it was cut.
+    /// Takes the next piece. What is kept depends on the event alone, not on how it was cut, but for the parts that were told
+    /// in between.
     ///
     /// # Errors
     /// There is no room even without all that may give way.

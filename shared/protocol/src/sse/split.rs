@@ -28,17 +28,17 @@ pub(crate) struct Split {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct TooLong;
 
-/// An event that is whole.
+/// An event, or what can be told of one.
 pub(crate) enum Found {
-    /// As it came.
+    /// A whole one as it came.
     Plain {
         /// Its bytes, where they did not come as a whole.
         held: Option<Vec<u8>>,
         is_first: bool,
     },
-    /// What was kept of its data.
+    /// What was kept of the data of a whole one.
     Long(Vec<u8>),
-    /// A part of its data that can be told before the rest.
+    /// A part of its data that can be told before the rest, as data of its own.
     Part(Vec<u8>),
 }
 

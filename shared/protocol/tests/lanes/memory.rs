@@ -206,6 +206,47 @@ fn many(name: &'static str, says: &Says, one: &str, times: usize) -> Script {
     }
 }
 
+/// Where a vendor's wire has lists: what comes before one, and after it.
+fn lists(vendor: VendorWire) -> &'static [[&'static str; 2]] {
+    match vendor {
+        VendorWire::Responses => &[
+            [
+                r#"{"type":"response.output_item.done","item":{"type":"message","content":"#,
+                "]}}",
+            ],
+            [
+                r#"{"type":"response.output_item.done","item":{"type":"reasoning","summary":"#,
+                "]}}",
+            ],
+            [r#"{"type":"response.completed","response":{"output":"#, "]}}"],
+            [
+                r#"{"type":"response.completed","response":{"output":[{"type":"message","content":[{"type":"output_text","text":"a","annotations":"#,
+                "]}]}]}}",
+            ],
+        ],
+        VendorWire::Chat => &[
+            [r#"{"choices":"#, "]}"],
+            [r#"{"choices":[{"delta":{"tool_calls":"#, "]}}]}"],
+            [r#"{"choices":[{"delta":{"annotations":"#, "]}}]}"],
+            [r#"{"choices":[{"delta":{"content":"#, "]}}]}"],
+        ],
+        VendorWire::Messages => &[[
+            r#"{"type":"content_block_start","index":0,"content_block":{"type":"text","text":"a","citations":"#,
+            "]}}",
+        ]],
+        VendorWire::Gemini => &[
+            [r#"{"candidates":"#, "]}"],
+            [r#"{"candidates":[{"content":{"parts":"#, "]}}]}"],
+            [r#"{"candidates":[{"citationMetadata":{"citations":"#, "]}}]}"],
+            [r#"{"candidates":[{"groundingMetadata":{"groundingChunks":"#, "]}}]}"],
+        ],
+        VendorWire::Converse => &[[
+            r#"{"contentBlockDelta":{"delta":{"citation":{"sourceContent":"#,
+            "]}}}}",
+        ]],
+    }
+}
+
 /// Everything that a vendor does, a fifth as long where not all of it is asked for.
 fn hostile(vendor: VendorWire, is_whole: bool) -> Vec<Script> {
     let much = if is_whole { 5 } else { 1 };
@@ -252,43 +293,6 @@ fn hostile(vendor: VendorWire, is_whole: bool) -> Vec<Script> {
         start: format!("{}{opened}", event(says.begin)),
         ..many("2 MB of arguments", says, &of(says.arguments, &kilobyte), much * 400)
     });
-    let lists: &[[&str; 2]] = match vendor {
-        VendorWire::Responses => &[
-            [
-                r#"{"type":"response.output_item.done","item":{"type":"message","content":"#,
-                "]}}",
-            ],
-            [
-                r#"{"type":"response.output_item.done","item":{"type":"reasoning","summary":"#,
-                "]}}",
-            ],
-            [r#"{"type":"response.completed","response":{"output":"#, "]}}"],
-            [
-                r#"{"type":"response.completed","response":{"output":[{"type":"message","content":[{"type":"output_text","text":"a","annotations":"#,
-                "]}]}]}}",
-            ],
-        ],
-        VendorWire::Chat => &[
-            [r#"{"choices":"#, "]}"],
-            [r#"{"choices":[{"delta":{"tool_calls":"#, "]}}]}"],
-            [r#"{"choices":[{"delta":{"annotations":"#, "]}}]}"],
-            [r#"{"choices":[{"delta":{"content":"#, "]}}]}"],
-        ],
-        VendorWire::Messages => &[[
-            r#"{"type":"content_block_start","index":0,"content_block":{"type":"text","text":"a","citations":"#,
-            "]}}",
-        ]],
-        VendorWire::Gemini => &[
-            [r#"{"candidates":"#, "]}"],
-            [r#"{"candidates":[{"content":{"parts":"#, "]}}]}"],
-            [r#"{"candidates":[{"citationMetadata":{"citations":"#, "]}}]}"],
-            [r#"{"candidates":[{"groundingMetadata":{"groundingChunks":"#, "]}}]}"],
-        ],
-        VendorWire::Converse => &[[
-            r#"{"contentBlockDelta":{"delta":{"citation":{"sourceContent":"#,
-            "]}}}}",
-        ]],
-    };
     let one = [
         "{}",
         r#"{"text":"a"}"#,
@@ -297,7 +301,7 @@ fn hostile(vendor: VendorWire, is_whole: bool) -> Vec<Script> {
         r#"{"type":"function_call","call_id":"c","name":"f"}"#,
         r#"{"url":"u","type":"url_citation","url_citation":{"url":"u"}}"#,
     ];
-    for (list_of, one) in lists.iter().flat_map(|list| one.map(|one| (list, one))) {
+    for (list_of, one) in lists(vendor).iter().flat_map(|list| one.map(|one| (list, one))) {
         let [before, after] = list_of;
         for bytes in [47_000, 200_000] {
             scripts.push(Script {

@@ -211,7 +211,9 @@ impl<'a> Scan<'a> {
 
     fn string(&mut self, from: usize, end: usize) {
         if self.deeper > 0 {
-        } else if self.is_name() {
+            return;
+        }
+        if self.is_name() {
             self.name = self.kept.get(from..end).map(|name| (name, from - 1));
         } else if self.is_at(self.flows.texts) {
             if let Some(open) = self.open.last_mut() {
