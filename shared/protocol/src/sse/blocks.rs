@@ -60,18 +60,23 @@ fn data_of(line: &[u8]) -> Option<&[u8]> {
 pub(crate) struct EndFinder {
     line_is_empty: bool,
     after_cr: bool,
+    /// Where a byte-order mark may stand, of which so many bytes were seen.
+    mark: usize,
 }
 
 impl EndFinder {
-    /// At the start of an event.
-    pub(crate) const START: Self = Self {
-        line_is_empty: true,
-        after_cr: false,
-    };
+    /// At the start of an event; before the first one of a body a byte-order mark may stand.
+    pub(crate) const fn new(is_first: bool) -> Self {
+        Self {
+            line_is_empty: true,
+            after_cr: false,
+            mark: if is_first { 0 } else { BOM.len() },
+        }
+    }
 
     /// The first byte after the event, when it ends in this piece. Every byte of the event must be given once.
     pub(crate) fn end(&mut self, piece: &[u8]) -> Option<usize> {
-        let mut at = 0;
+        let mut at = self.past_mark(piece);
         if self.after_cr && !piece.is_empty() {
             self.after_cr = false;
             at = usize::from(piece[0] == b'\n');
@@ -86,7 +91,7 @@ impl EndFinder {
                 stop + 1
             };
             if is_blank {
-                *self = Self::START;
+                *self = Self::new(false);
                 return Some(at);
             }
             self.line_is_empty = true;
@@ -96,6 +101,21 @@ impl EndFinder {
             self.line_is_empty = false;
         }
         None
+    }
+
+    /// How many bytes of the piece belong to the byte-order mark.
+    fn past_mark(&mut self, piece: &[u8]) -> usize {
+        let mut at = 0;
+        while let (Some(expected), Some(byte)) = (BOM.get(self.mark), piece.get(at)) {
+            if byte != expected {
+                self.line_is_empty = self.mark == 0;
+                self.mark = BOM.len();
+                break;
+            }
+            self.mark += 1;
+            at += 1;
+        }
+        at
     }
 }
 
@@ -117,14 +137,9 @@ enum Line {
 const NAME: &[u8] = b"data:";
 
 impl DataLines {
-    /// At the start of an event.
-    pub(crate) fn new() -> Self {
-        Self(Line::Name(0))
-    }
-
-    /// At the start of the first event of a body.
-    pub(crate) fn of_the_first() -> Self {
-        Self(Line::Mark(0))
+    /// At the start of an event; before the first one of a body a byte-order mark may stand.
+    pub(crate) const fn new(is_first: bool) -> Self {
+        Self(if is_first { Line::Mark(0) } else { Line::Name(0) })
     }
 
     /// Passes the data in `piece` on. Lines are joined by LF, which between the tokens of JSON means nothing.
@@ -188,7 +203,7 @@ mod tests {
         assert_eq!(block.data.as_deref(), data.map(str::as_bytes));
         let lines = |cut: usize| {
             let mut out = Vec::new();
-            let mut lines = DataLines::new();
+            let mut lines = DataLines::new(true);
             lines.read(&text.as_bytes()[..cut], |part| out.extend_from_slice(part));
             lines.read(&text.as_bytes()[cut..block.end], |part| out.extend_from_slice(part));
             out
@@ -238,13 +253,15 @@ mod tests {
             "\n",
             "\r\n",
             ":\n:\r:\r\n\n",
+            "\u{feff}\n",
+            "\u{feff}data: a\r\n\r\n",
         ] {
             let bytes = text.as_bytes();
             let whole = block(bytes, true).unwrap().end;
-            let mut finder = EndFinder::START;
+            let mut finder = EndFinder::new(true);
             assert_eq!(finder.end(bytes), Some(whole), "{text:?}");
             for cut in 0..bytes.len() {
-                let mut finder = EndFinder::START;
+                let mut finder = EndFinder::new(true);
                 let end = finder
                     .end(&bytes[..cut])
                     .or_else(|| finder.end(&bytes[cut..]).map(|end| cut + end));

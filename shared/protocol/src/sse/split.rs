@@ -69,7 +69,7 @@ impl Split {
             held: Vec::new(),
             long: None,
             length: 0,
-            finder: EndFinder::START,
+            finder: EndFinder::new(true),
             most,
             abridges: None,
             is_first: true,
@@ -159,14 +159,9 @@ impl Split {
             return Err(TooLong);
         };
         let is_first = self.is_first;
-        let long = self.long.get_or_insert_with(|| {
-            let lines = if is_first {
-                DataLines::of_the_first()
-            } else {
-                DataLines::new()
-            };
-            Box::new((lines, Long::new(flows)))
-        });
+        let long = self
+            .long
+            .get_or_insert_with(|| Box::new((DataLines::new(is_first), Long::new(flows))));
         let (lines, kept) = long.as_mut();
         let mut fits = Ok(());
         for part in [&std::mem::take(&mut self.held)[..], more] {
@@ -238,6 +233,15 @@ mod tests {
     }
 
     #[test]
+    fn a_blank_line_after_a_byte_order_mark_takes_no_event_with_it() {
+        let body = "\u{feff}\ndata: 1\n\n".as_bytes();
+        for cut in 0..=body.len() {
+            let (before, after) = body.split_at(cut);
+            assert_eq!(split(&[before, after]), ["1"], "cut at {cut}");
+        }
+    }
+
+    #[test]
     fn an_event_without_an_end_is_not_kept_for_ever() {
         for mut split in [Split::new(64), Split::abridging(Flows::NONE)] {
             let (mut given, mut pushed) = (0, 0);
@@ -252,8 +256,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_cut_changes_an_event(body in "(data: ?[a-c]{0,3}|:|x)?(\r\n|\n|\r){0,2}", again in 1..4_usize, at in 0..40_usize) {
-            let body = body.repeat(again);
+        fn no_cut_changes_an_event(
+            mark in "\u{feff}?",
+            body in "(data: ?[a-c]{0,3}|:|x)?(\r\n|\n|\r){0,2}",
+            again in 1..4_usize,
+            at in 0..40_usize,
+        ) {
+            let body = format!("{mark}{}", body.repeat(again));
             let cut = at.min(body.len());
             let (before, after) = body.as_bytes().split_at(cut);
             prop_assert_eq!(split(&[before, after]), split(&[body.as_bytes()]));

@@ -37,7 +37,7 @@ impl Default for Events {
         Self {
             held: BytesMut::new(),
             kept: BytesMut::new(),
-            finder: EndFinder::START,
+            finder: EndFinder::new(true),
             flowing: None,
             after_cr: false,
             is_fresh: true,
@@ -95,7 +95,7 @@ impl Events {
         }
         if at < out.chunk.len() {
             out.pass(at);
-            self.finder = EndFinder::START;
+            self.finder = EndFinder::new(self.is_fresh);
             let end = self.finder.end(&out.chunk[at..]);
             debug_assert!(end.is_none(), "the tail holds no whole event");
             self.keep(meter, out, at);
@@ -188,7 +188,7 @@ impl Events {
         self.release(&mut out.pieces);
         let held = taken(&mut self.held);
         let flow = self.flowing.get_or_insert_with(|| Flow {
-            lines: DataLines::new(),
+            lines: DataLines::new(self.is_fresh),
             scan: meter.scan(),
         });
         for part in [&held[..], &out.chunk[out.from..end]] {

@@ -30,6 +30,14 @@ fn a_large_event_flows_and_is_read_all_the_same() {
 }
 
 #[test]
+fn a_large_event_after_a_byte_order_mark_is_read() {
+    let large = large("response.completed", 100 << 10);
+    let (_, data) = large.split_once('\n').unwrap();
+    let seen = events(Wire::Responses, KEEP, &format!("\u{feff}{data}"), 1000);
+    assert_eq!(seen.observed.usage, usage(7, 0, 2));
+}
+
+#[test]
 fn the_blank_line_of_a_large_terminal_event_waits_wherever_it_is_cut() {
     for end in ["\n", "\r\n", "\r"] {
         let text = with_line_ends(&large("response.completed", 70 << 10), end);
