@@ -575,6 +575,53 @@ async fn every_lane_carries_a_tool_round_and_is_billed_as_its_vendor_bills() {
     }
 }
 
+/// The id of an answer where its client's library looks for it: by it the call is found again.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_has_its_id_where_its_client_looks_for_it_and_no_other_wire_s() {
+    for vendor in [VendorWire::Chat, VendorWire::Messages] {
+        let world = at(vendor, setup()).await;
+        let ways = [
+            Client::new(&format!("http://{}", world.hub.http()), &world.key),
+            Client::new(&format!("http://{}", world.agent.addr()), &world.agent.key),
+        ];
+        let mut ids = Vec::new();
+        let wires = [Wire::Responses, Wire::Chat, Wire::Messages, Wire::Gemini];
+        for (client, wire) in ways.iter().flat_map(|client| wires.map(|wire| (client, wire))) {
+            let (place, elsewhere) = match wire {
+                Wire::Messages => ("request-id", "x-request-id"),
+                Wire::Responses | Wire::Chat | Wire::Gemini => ("x-request-id", "request-id"),
+            };
+            for stream in [false, true] {
+                let (path, body) = round(wire, stream, None);
+                let limited = Script::error(429, "requests", Some("rate_limit_exceeded"), "Slow down.");
+                for mut script in [Script::message("Hello. "), limited] {
+                    if vendor == VendorWire::Messages {
+                        script = script.header("request-id", &format!("req_{}", ids.len()));
+                    }
+                    world.vendor.next(script);
+                    let answer = post(client, &path, body.to_string()).await;
+                    let told = |name: &str| answer.headers.get(name).map(|id| id.to_str().unwrap().to_owned());
+                    let (id, call) = (told(place).unwrap(), told("relay-call-id").unwrap());
+                    let pair = format!("{wire:?} of {vendor:?}: {}", answer.status);
+                    if vendor.of_clients() == Some(wire) {
+                        assert!(id.starts_with("req_"), "the vendor's own: {pair}");
+                    } else {
+                        assert_eq!(id, call, "{pair}");
+                        assert!(told(elsewhere).is_none_or(|id| id == call), "{pair}");
+                    }
+                    ids.push((call, id));
+                }
+            }
+        }
+        world.books().settled(ids.len()).await;
+        for (call, id) in &ids {
+            let shown = world.hub.json(&["usage", "show", id]).await;
+            let found: Vec<_> = shown.as_array().unwrap().iter().map(|found| &found["call"]).collect();
+            assert_eq!(found, [&json!(call)], "{id}");
+        }
+    }
+}
+
 /// The same words in the wires that have a count of tokens, and what the answer calls it.
 fn counts(model: &str) -> [(String, Value, &'static str); 2] {
     let said = "tiktoken is great!";

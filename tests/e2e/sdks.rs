@@ -78,15 +78,18 @@ async fn is_served_everywhere(sdk: Sdk, wire: &str) {
             world.vendor.next(Script::message(text));
         }
         let base = format!("http://{}", world.agent.addr());
-        let said = sdk
+        let mut said = sdk
             .run_anywhere(&installed, (&base, &world.agent.key), MODEL, wire)
             .await;
+        let id = said["id"].take();
         let expected = json!({
-            "whole": "Said at once. ", "streamed": "Said bit by bit. ", "output": 13,
+            "whole": "Said at once. ", "streamed": "Said bit by bit. ", "output": 13, "input": 1_200, "id": null,
             "tool": ["exec_command", "echo hi"], "waits": true, "answered": "It printed hi. ",
             "seen": "A picture. ", "json": {"colour": "red"},
         });
         assert_eq!(said, expected, "{sdk:?} by {wire} at {vendor:?}");
+        let shown = world.hub.json(&["usage", "show", id.as_str().unwrap()]).await;
+        assert_eq!(shown.as_array().map(Vec::len), Some(1), "the call is found by {id}");
         let posts = world.vendor.posts();
         let told = |at: usize, words: &str| {
             let body = String::from_utf8_lossy(&posts[at].body);

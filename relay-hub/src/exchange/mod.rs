@@ -176,7 +176,7 @@ impl Exchange {
             self.discard(body);
             refusal(&refused, wire, call)
         });
-        name_call(&mut response, call);
+        name_call(&mut response, wire, call);
         response
     }
 
@@ -336,14 +336,18 @@ pub fn refusal(refused: &Refused, wire: Wire, call: CallId) -> Response<ReplyBod
             response.headers_mut().insert(name, value);
         }
     }
-    name_call(&mut response, call);
+    name_call(&mut response, wire, call);
     response
 }
 
-/// Every answer says which call it is of.
-fn name_call(response: &mut Response<ReplyBody>, call: CallId) {
+/// Every answer says which call it is of; also where its client's library looks, unless the vendor's own id stands there.
+fn name_call(response: &mut Response<ReplyBody>, wire: Wire, call: CallId) {
     if let Ok(id) = HeaderValue::from_bytes(&call.digits()) {
-        response.headers_mut().insert(CALL_ID, id);
+        let headers = response.headers_mut();
+        headers
+            .entry(HeaderName::from_static(wire.request_id()))
+            .or_insert_with(|| id.clone());
+        headers.insert(CALL_ID, id);
     }
 }
 

@@ -312,10 +312,11 @@ const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 const GOOG_API_KEY: HeaderName = HeaderName::from_static("x-goog-api-key");
 const AZURE_KEY: HeaderName = HeaderName::from_static("api-key");
 
+/// Anthropic's first: what stands before it may add one of the name that is everybody's.
 static REQUEST_IDS: [HeaderName; 5] = [
+    HeaderName::from_static("request-id"),
     HeaderName::from_static("x-request-id"),
     HeaderName::from_static("x-oai-request-id"),
-    HeaderName::from_static("request-id"),
     HeaderName::from_static("apim-request-id"),
     HeaderName::from_static("x-amzn-requestid"),
 ];

@@ -58,6 +58,15 @@ impl Wire {
         }
     }
 
+    /// The header in which its clients look for the id of a call. Google's look nowhere.
+    #[must_use]
+    pub const fn request_id(self) -> &'static str {
+        match self {
+            Self::Responses | Self::Chat | Self::Gemini => "x-request-id",
+            Self::Messages => "request-id",
+        }
+    }
+
     /// The dialect that `endpoint` speaks.
     #[must_use]
     pub const fn of(endpoint: Endpoint) -> Self {

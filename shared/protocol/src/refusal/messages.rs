@@ -4,6 +4,7 @@
 use serde_json::{Value, json};
 
 use super::{Code, RateUnit, Refusal, header_text};
+use crate::wire::Wire;
 
 /// The status and `error.type` of a reason.
 pub(super) const fn rule(code: Code) -> (u16, &'static str) {
@@ -41,7 +42,7 @@ pub(super) fn error(refusal: &Refusal, request_id: &str) -> Value {
 /// Headers of this dialect alone. The time at which a rate is whole again would need a clock: it is told by
 /// `retry-after`.
 pub(super) fn headers(refusal: &Refusal, request_id: &str) -> Vec<(&'static str, String)> {
-    let mut headers = vec![("request-id", header_text(request_id))];
+    let mut headers = vec![(Wire::Messages.request_id(), header_text(request_id))];
     if let Some(rate) = &refusal.rate {
         let [limit, remaining] = match rate.unit {
             RateUnit::Requests => [

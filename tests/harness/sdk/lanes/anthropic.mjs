@@ -26,6 +26,8 @@ console.log(JSON.stringify({
   whole: text(whole),
   streamed: text(streamed),
   output: streamed.usage.output_tokens,
+  input: streamed.usage.input_tokens + streamed.usage.cache_read_input_tokens,
+  id: whole._request_id,
   tool: [use.name, use.input.cmd],
   waits: asked.stop_reason === 'tool_use',
   answered: text(answered),

@@ -23,7 +23,7 @@ def strict(name):
 whole = client.messages.create(**call, messages=[user])
 with client.messages.stream(**call, messages=[user]) as running:
     streamed = "".join(running.text_stream)
-    output = running.get_final_message().usage.output_tokens
+    used = running.get_final_message().usage
 tools = [{"name": "exec_command", "description": "Runs a command.", "input_schema": strict("cmd")}]
 asked = client.messages.create(**call, messages=[user], tools=tools)
 use = next(block for block in asked.content if block.type == "tool_use")
@@ -40,7 +40,9 @@ print(
         {
             "whole": text(whole),
             "streamed": streamed,
-            "output": output,
+            "output": used.output_tokens,
+            "input": used.input_tokens + used.cache_read_input_tokens,
+            "id": whole._request_id,
             "tool": [use.name, use.input["cmd"]],
             "waits": asked.stop_reason == "tool_use",
             "answered": text(answered),

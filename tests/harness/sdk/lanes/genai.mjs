@@ -11,11 +11,12 @@ const strict = (name) => ({ type: 'object', properties: { [name]: { type: 'strin
 
 const whole = await client.models.generateContent(ask);
 let streamed = '';
-let output = 0;
+let [input, output] = [0, 0];
 for await (const chunk of await client.models.generateContentStream(ask)) {
   streamed += chunk.text ?? '';
   const used = chunk.usageMetadata ?? {};
   output = (used.candidatesTokenCount ?? 0) + (used.thoughtsTokenCount ?? 0);
+  input = used.promptTokenCount ?? 0;
 }
 const declared = { name: 'exec_command', description: 'Runs a command.', parametersJsonSchema: strict('cmd') };
 const withTool = { ...config, tools: [{ functionDeclarations: [declared] }] };
@@ -32,6 +33,8 @@ console.log(JSON.stringify({
   whole: whole.text,
   streamed,
   output,
+  input,
+  id: whole.sdkHttpResponse.headers['x-request-id'],
   tool: [use.name, use.args.cmd],
   waits: asked.candidates[0].finishReason === 'STOP',
   answered: answered.text,

@@ -23,13 +23,14 @@ def ask(contents, **more):
 
 
 whole = ask([user])
-streamed, output = "", 0
+streamed, output, used = "", 0, 0
 config = types.GenerateContentConfig(max_output_tokens=500)
 for chunk in client.models.generate_content_stream(model=model, contents=[user], config=config):
     streamed += chunk.text or ""
     usage = chunk.usage_metadata
     if usage:
         output = (usage.candidates_token_count or 0) + (usage.thoughts_token_count or 0)
+        used = usage.prompt_token_count
 declared = types.FunctionDeclaration(
     name="exec_command", description="Runs a command.", parameters_json_schema=strict("cmd")
 )
@@ -47,6 +48,8 @@ print(
             "whole": whole.text,
             "streamed": streamed,
             "output": output,
+            "input": used,
+            "id": whole.sdk_http_response.headers["x-request-id"],
             "tool": [use.name, use.args["cmd"]],
             "waits": asked.candidates[0].finish_reason.value == "STOP",
             "answered": answered.text,

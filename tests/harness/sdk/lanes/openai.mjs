@@ -12,11 +12,12 @@ async function chat() {
   const call = { model, max_completion_tokens: 500, messages: [user] };
   const whole = await client.chat.completions.create(call);
   let streamed = '';
-  let output = 0;
+  let [input, output] = [0, 0];
   const stream = await client.chat.completions.create({ ...call, stream: true, stream_options: { include_usage: true } });
   for await (const chunk of stream) {
     streamed += chunk.choices[0]?.delta?.content ?? '';
     output = chunk.usage?.completion_tokens ?? output;
+    input = chunk.usage?.prompt_tokens ?? input;
   }
   const tools = [{ type: 'function', function: { name: 'exec_command', description: 'Runs a command.', parameters } }];
   const asked = await client.chat.completions.stream({ ...call, tools }).finalChatCompletion();
@@ -32,6 +33,8 @@ async function chat() {
     whole: whole.choices[0].message.content,
     streamed,
     output,
+    input,
+    id: whole._request_id,
     tool: [use.function.name, JSON.parse(use.function.arguments).cmd],
     waits: asked.choices[0].finish_reason === 'tool_calls',
     answered: answered.choices[0].message.content,
@@ -66,6 +69,8 @@ async function responses() {
     whole: whole.output_text,
     streamed,
     output: ended.usage.output_tokens,
+    input: ended.usage.input_tokens,
+    id: whole._request_id,
     tool: [use.name, JSON.parse(use.arguments).cmd],
     waits: asked.status === 'completed',
     answered: answered.output_text,

@@ -19,12 +19,12 @@ def chat():
     create = client.chat.completions.create
     call = {"model": model, "max_completion_tokens": 500}
     whole = create(**call, messages=[user])
-    streamed, output = "", 0
+    streamed, output, used = "", 0, 0
     for chunk in create(**call, messages=[user], stream=True, stream_options={"include_usage": True}):
         if chunk.choices:
             streamed += chunk.choices[0].delta.content or ""
         if chunk.usage:
-            output = chunk.usage.completion_tokens
+            output, used = chunk.usage.completion_tokens, chunk.usage.prompt_tokens
     function = {"name": "exec_command", "description": "Runs a command.", "parameters": strict("cmd")}
     tools = [{"type": "function", "function": function}]
     asked = create(**call, messages=[user], tools=tools)
@@ -40,6 +40,8 @@ def chat():
         "whole": whole.choices[0].message.content,
         "streamed": streamed,
         "output": output,
+        "input": used,
+        "id": whole._request_id,
         "tool": [use.function.name, json.loads(use.function.arguments)["cmd"]],
         "waits": asked.choices[0].finish_reason == "tool_calls",
         "answered": answered.choices[0].message.content,
@@ -73,6 +75,8 @@ def responses():
         "whole": whole.output_text,
         "streamed": streamed,
         "output": ended.usage.output_tokens,
+        "input": ended.usage.input_tokens,
+        "id": whole._request_id,
         "tool": [use.name, json.loads(use.arguments)["cmd"]],
         "waits": asked.status == "completed",
         "answered": answered.output_text,
