@@ -175,6 +175,46 @@ async fn an_alias_renames_the_model_where_the_wire_has_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_path_of_a_gemini_call_may_be_escaped_and_leads_nowhere_else() {
+    let world = world().await;
+    for (way, client) in ways(&world) {
+        for escaped in [
+            "/v1beta/models/test-model%3AgenerateContent",
+            "/v1beta/models/test-model%3agenerateContent",
+            "/v1beta/models/test%2Dmodel:generateContent",
+            "/gemini/v1beta/models/test-model%3AgenerateContent",
+        ] {
+            let answer = post(&client, escaped, &ask_gemini()).await;
+            assert_eq!(answer.status, 200, "{way} {escaped}: {}", answer.text());
+            assert_eq!(last(&world).path, "/v1beta/models/test-model:generateContent");
+        }
+        let served = world.vendor.posts().len();
+        for hostile in [
+            "/v1beta/models/test-model%2f..%2f..%2fv1%2ffiles:generateContent",
+            "/v1beta/models/%2e%2e%2ftest-model:generateContent",
+            "/v1beta/models/%252e%252e%252ftest-model%3AgenerateContent",
+            "/v1beta/models/..%2Fmodels%2Ftest-model:generateContent",
+            "/v1beta/models/test-model%3FgenerateContent",
+            "/v1beta/models/test-model%00:generateContent",
+            "/v1beta/models/../models/test-model:generateContent",
+            "/v1beta/../v1beta/models/test-model:generateContent",
+            "/v1beta/models/test-model%253AgenerateContent",
+        ] {
+            let answer = post(&client, hostile, &ask_gemini()).await;
+            assert!(
+                matches!(answer.status.as_u16(), 404 | 405),
+                "{way} {hostile}: {} {}",
+                answer.status,
+                answer.text()
+            );
+        }
+        assert_eq!(world.vendor.posts().len(), served, "the vendor sees none of them");
+    }
+    world.assert_billed_truly().await;
+    world.assert_sound().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn counting_tokens_reaches_the_vendor_and_costs_nothing() {
     let world = world().await;
     let poor = world.hub.add_tenant("poor", "0.000000001").await;

@@ -206,8 +206,11 @@ impl<'a> ModelPath<'a> {
     #[must_use]
     pub fn parse(path: &'a str) -> Option<Self> {
         let (version, rest) = path.strip_prefix('/')?.split_once("/models/")?;
-        let (model, method) = rest.rsplit_once(':')?;
-        let endpoint = METHODS.iter().find(|(name, _)| *name == method)?.1;
+        let (model, endpoint) = METHODS.iter().find_map(|(name, endpoint)| {
+            let front = rest.strip_suffix(name)?;
+            let model = COLONS.iter().find_map(|colon| front.strip_suffix(colon))?;
+            Some((model, *endpoint))
+        })?;
         let is_known = matches!(version, "v1beta" | "v1") && !model.is_empty() && !model.contains('/');
         is_known.then_some(Self {
             version,
@@ -290,6 +293,9 @@ const METHODS: [(&str, Endpoint); 5] = [
     ("embedContent", Endpoint::EmbedContent),
     ("batchEmbedContents", Endpoint::BatchEmbedContents),
 ];
+
+/// As clients write it, and as proxies and careful libraries do.
+const COLONS: [&str; 3] = [":", "%3A", "%3a"];
 
 #[cfg(test)]
 mod tests {
@@ -394,6 +400,37 @@ mod tests {
     }
 
     #[test]
+    fn a_model_s_name_leads_to_no_other_path_however_it_is_escaped() {
+        for (path, model) in [
+            ("/v1beta/models/%2e%2e%2ffiles%3agenerateContent", "../files"),
+            ("/v1beta/models/..%2F..%2Fx:generateContent", "../../x"),
+            ("/v1beta/models/%252e%252e%252fx:generateContent", "%2e%2e%2fx"),
+            ("/v1beta/models/m%3Fkey=x%23:generateContent", "m?key=x#"),
+            (
+                "/v1beta/models/m%3AgenerateContent%3AgenerateContent",
+                "m:generateContent",
+            ),
+            ("/v1beta/models/m%0d%0ax:generateContent", "m\r\nx"),
+        ] {
+            let read = ModelPath::parse(path).unwrap();
+            assert_eq!(read.model().as_deref(), Some(model), "{path}");
+            let written = read.with(model);
+            let name = written.strip_prefix("/v1beta/models/").unwrap();
+            let name = name.strip_suffix(":generateContent").unwrap();
+            let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~%".contains(&byte);
+            assert!(name.bytes().all(is_plain), "{written}");
+        }
+        for path in [
+            "/v1beta/models/../files:generateContent",
+            "/v1beta/models/m%253AgenerateContent",
+            "/v1beta%2Fmodels%2Fm:generateContent",
+            "/v1beta/models/m%3AgenerateContent/x",
+        ] {
+            assert_eq!(ModelPath::parse(path), None, "{path}");
+        }
+    }
+
+    #[test]
     fn the_model_of_a_path_is_read_and_written() {
         for (path, version, model) in [
             (
@@ -408,6 +445,16 @@ mod tests {
             assert_eq!((read.version, read.endpoint), (version, Endpoint::Generate));
             assert_eq!(read.model().as_deref(), Some(model));
             assert_eq!(read.with(model), path);
+            for colon in ["%3A", "%3a"] {
+                let escaped = path.replace(':', colon);
+                let same = ModelPath::parse(&escaped).unwrap();
+                assert_eq!(
+                    (same.endpoint, same.model()),
+                    (read.endpoint, read.model()),
+                    "{escaped}"
+                );
+                assert_eq!(same.with(model), path);
+            }
         }
         for path in [
             "/v1/models/%:countTokens",
