@@ -215,6 +215,32 @@ async fn the_path_of_a_gemini_call_may_be_escaped_and_leads_nowhere_else() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_limit_of_output_holds_however_google_lets_it_be_spelled() {
+    let world = world().await;
+    let client = client(world.hub.http(), &world.key);
+    let mut held = Vec::new();
+    for config in [
+        r#""generationConfig":{"maxOutputTokens":500}"#,
+        r#""generationConfig":{"maxOutputTokens":"500"}"#,
+        r#""generation_config":{"max_output_tokens":"500"}"#,
+        r#""generation_config":{"max_output_tokens":500,"candidate_count":"1"}"#,
+    ] {
+        let body = format!(r#"{{"contents":[{{"parts":[{{"text":"x"}}]}}],{config}}}"#);
+        let answer = post(&client, "/v1beta/models/test-model:generateContent", &body).await;
+        assert_eq!(answer.status, 200, "{config}: {}", answer.text());
+        assert!(last(&world).body == body.as_bytes(), "byte for byte: {config}");
+        held.push(world.books().settled(held.len() + 1).await.pop().unwrap().held.unwrap());
+    }
+    // 500 tokens of output at 10 per million, and a few of input.
+    assert!(
+        held.iter().all(|held| (5_000_000..5_200_000).contains(held)),
+        "{held:?}"
+    );
+    world.assert_billed_truly().await;
+    world.assert_sound().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn counting_tokens_reaches_the_vendor_and_costs_nothing() {
     let world = world().await;
     let poor = world.hub.add_tenant("poor", "0.000000001").await;

@@ -252,17 +252,18 @@ impl Envelope {
         let model = model.ok_or(EnvelopeError::Missing("model"))?;
         let mut envelope = Self::plain(endpoint, model.into_owned(), body, fields)?;
         let config = fields.object(Field::Config, fields::GENERATION_CONFIG)?;
+        let config = config.map(Fields::quoting_numbers);
         if let Some(config) = &config {
             envelope.max_output = config.tokens(Field::MaxOutput)?;
             envelope.n = config.count(Field::N)?.unwrap_or(1);
-            envelope.carries.writes_pictures = config.mentions(Field::Modalities, "\"IMAGE\"");
-            envelope.carries.sound |= config.mentions(Field::Modalities, "\"AUDIO\"");
+            envelope.carries.writes_pictures = config.may_say(Field::Modalities, "IMAGE");
+            envelope.carries.sound |= config.may_say(Field::Modalities, "AUDIO");
         }
-        let offers = |names: [&str; 2]| names.iter().any(|name| fields.mentions(Field::Tools, name));
+        let offers = |names: [&str; 2]| names.iter().any(|name| fields.offers(Field::Tools, name));
         // `googleSearch` and `googleSearchRetrieval`, in either spelling.
-        envelope.carries.searches |= offers(["\"googleSearch", "\"google_search"]);
-        envelope.carries.searches_files |= offers(["\"fileSearch\"", "\"file_search\""]);
-        envelope.carries.files |= offers(["\"urlContext\"", "\"url_context\""]);
+        envelope.carries.searches |= offers(["googleSearch", "google_search"]);
+        envelope.carries.searches_files |= offers(["fileSearch", "file_search"]);
+        envelope.carries.files |= offers(["urlContext", "url_context"]);
         let has_more_behind = fields.is_given(Field::CachedContent);
         let tier = fields.text(Field::ServiceTier)?.map(|tier| tier.to_ascii_lowercase());
         Ok(Self {

@@ -1,7 +1,10 @@
 //! The fields of a body that matter, picked out of an object. Knows their types, not their meaning.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::ops::Range;
+
+use serde::de::{DeserializeOwned, IgnoredAny};
 
 use super::{Carries, EnvelopeError};
 use crate::json::{Member, Walk};
@@ -132,6 +135,8 @@ pub(super) struct Fields<'a> {
     found: Vec<(Field, &'static str, Range<usize>)>,
     inside: usize,
     is_empty: bool,
+    /// Its numbers may stand in quotes.
+    quotes_numbers: bool,
     /// What the kinds of its parts say that it carries.
     pub(super) carries: Carries,
 }
@@ -157,8 +162,16 @@ impl<'a> Fields<'a> {
             found,
             inside: inside.start,
             is_empty,
+            quotes_numbers: false,
             carries,
         })
+    }
+
+    /// Google reads its numbers from texts as well, as JSON of protobuf has them.
+    /// Source: <https://protobuf.dev/programming-guides/json/> (2026-11).
+    pub(super) fn quoting_numbers(mut self) -> Self {
+        self.quotes_numbers = true;
+        self
     }
 
     /// The first byte inside the object.
@@ -199,6 +212,23 @@ impl<'a> Fields<'a> {
         value.is_some_and(|raw| memchr::memmem::find(raw, what.as_bytes()).is_some())
     }
 
+    /// Whether the value may have this word among its texts, in whichever case. What is no list of texts may.
+    pub(super) fn may_say(&self, field: Field, word: &str) -> bool {
+        self.value(field).is_some_and(|(_, raw)| {
+            let words: Option<Vec<String>> = serde_json::from_slice(raw).ok();
+            words.is_none_or(|words| words.iter().any(|said| said.eq_ignore_ascii_case(word)))
+        })
+    }
+
+    /// Whether one of the objects in the value, or the one that it is, has a key that begins so.
+    pub(super) fn offers(&self, field: Field, key: &str) -> bool {
+        let Some((_, raw)) = self.value(field) else {
+            return false;
+        };
+        memchr::memmem::find(raw, format!("\"{key}").as_bytes()).is_some()
+            || (memchr::memmem::find(raw, b"\\u").is_some() && has_key(raw, key))
+    }
+
     /// The fields of an object that stands in this field; none where it is not there.
     pub(super) fn object(&self, field: Field, names: Names) -> Result<Option<Self>, EnvelopeError> {
         let Some((name, raw)) = self.value(field) else {
@@ -219,16 +249,22 @@ impl<'a> Fields<'a> {
 
     pub(super) fn tokens(&self, field: Field) -> Result<Option<Tokens>, EnvelopeError> {
         self.typed(field, "a whole number that is not negative", |raw| {
-            serde_json::from_slice(raw).ok().filter(|tokens| *tokens <= Tokens::MAX)
+            self.number(raw).filter(|tokens| *tokens <= Tokens::MAX)
         })
     }
 
     pub(super) fn count(&self, field: Field) -> Result<Option<u32>, EnvelopeError> {
         self.typed(field, "a whole number from 1 to 128", |raw| {
-            serde_json::from_slice(raw)
-                .ok()
-                .filter(|count| (1..=128).contains(count))
+            self.number(raw).filter(|count| (1..=128).contains(count))
         })
+    }
+
+    fn number<T: DeserializeOwned>(&self, raw: &[u8]) -> Option<T> {
+        let bare = match raw {
+            [b'"', bare @ .., b'"'] if self.quotes_numbers => bare,
+            raw => raw,
+        };
+        serde_json::from_slice(bare).ok()
     }
 
     fn typed<T>(
@@ -249,6 +285,20 @@ impl<'a> Fields<'a> {
         let raw = self.body.get(span.clone())?;
         (raw != b"null").then_some((*name, raw))
     }
+}
+
+/// The same, however the key is written.
+fn has_key(raw: &[u8], key: &str) -> bool {
+    type Keys<'a> = BTreeMap<Cow<'a, str>, IgnoredAny>;
+    let listed = serde_json::from_slice::<Vec<Keys<'_>>>(raw);
+    let objects = listed.or_else(|_| serde_json::from_slice::<Keys<'_>>(raw).map(|one| vec![one]));
+    // What is neither is not understood here, and may have it.
+    objects.map_or(true, |objects| {
+        objects
+            .iter()
+            .flat_map(BTreeMap::keys)
+            .any(|found| found.starts_with(key))
+    })
 }
 
 /// The field of that key, which is as written in the body.

@@ -90,6 +90,19 @@ fn the_facts_of_a_gemini_body_are_read_in_both_spellings() {
     let cached =
         gemini(r#"{"contents":[{"fileData":{"mimeType":"video/mp4"}}],"cachedContent":"cachedContents/1"}"#).unwrap();
     assert!(cached.continues && cached.carries.files);
+    let hidden =
+        r#"{"tools":{"google\u0053earch":{}},"generationConfig":{"responseModalities":["IM\u0041GE","audio"]}}"#;
+    let carries = gemini(hidden).unwrap().carries;
+    assert!(carries.searches && carries.writes_pictures && carries.sound && !carries.searches_files);
+    let numbered = gemini(r#"{"generationConfig":{"responseModalities":[1,2]}}"#)
+        .unwrap()
+        .carries;
+    assert!(
+        numbered.writes_pictures && numbered.sound,
+        "the names of the numbers are Google's"
+    );
+    let quoted = gemini(r#"{"generation_config":{"max_output_tokens":"77","candidateCount":"2"}}"#).unwrap();
+    assert_eq!((quoted.max_output, quoted.n), (Some(Tokens::new(77)), 2));
     let flex = gemini(r#"{"contents":[],"serviceTier":"FLEX"}"#).unwrap();
     assert_eq!(flex.service_tier.as_deref(), Some("flex"));
 }
@@ -110,9 +123,18 @@ fn what_readers_of_the_other_wires_may_understand_differently_is_refused() {
         told(gemini(r#"{"generationConfig":{},"generation_config":{}}"#)),
         "`generation_config` stands twice"
     );
+    for wrong in ["-1", r#""-1""#, r#""""#, r#""7 7""#, r#""\u0037""#, "[7]", r#""7e1""#] {
+        assert_eq!(
+            told(gemini(&format!(
+                r#"{{"generationConfig":{{"maxOutputTokens":{wrong}}}}}"#
+            ))),
+            "`maxOutputTokens` must be a whole number that is not negative",
+            "{wrong}"
+        );
+    }
     assert_eq!(
-        told(gemini(r#"{"generationConfig":{"maxOutputTokens":-1}}"#)),
-        "`maxOutputTokens` must be a whole number that is not negative"
+        told(messages(r#"{"model":"m","max_tokens":"7"}"#)),
+        "`max_tokens` must be a whole number that is not negative"
     );
     let nameless = Envelope::read_at(Endpoint::Generate, "/v1/models/%ff:generateContent", b"{}");
     assert_eq!(told(nameless), "`model` is missing");

@@ -83,7 +83,11 @@ impl<'a> Either<'a> {
     }
 
     fn number(&mut self, key: &str) -> Read<Option<Json>> {
-        self.take(key).map(|field| field.number()).transpose()
+        self.take(key).map(|field| number(&field)).transpose()
+    }
+
+    fn count(&mut self, key: &str) -> Read<Option<u64>> {
+        self.take(key).map(|field| count(&field)).transpose()
     }
 
     fn lose(&mut self, key: &str, kind: LossKind, losses: &mut Losses) {
@@ -91,6 +95,19 @@ impl<'a> Either<'a> {
             losses.add(field.path, kind);
         }
     }
+}
+
+/// A number, which may stand in quotes, as JSON of protobuf has it.
+fn number(field: &Field<'_>) -> Read<Json> {
+    if !field.is_text() {
+        return field.number();
+    }
+    let bare = Json::parse(&field.text()?).ok_or_else(|| field.invalid("a number"))?;
+    Field::of(&bare, field.path.clone()).number()
+}
+
+fn count(field: &Field<'_>) -> Read<u64> {
+    Field::of(&number(field)?, field.path.clone()).count()
 }
 
 fn snake(key: &str) -> String {
@@ -346,16 +363,12 @@ fn generation(mut config: Either<'_>, turn: &mut Turn, losses: &mut Losses) -> R
         presence_penalty: config.number("presencePenalty")?,
         seed: config.number("seed")?,
     };
-    turn.max_output = config
-        .take("maxOutputTokens")
-        .map(|field| field.count())
-        .transpose()?
-        .map(Tokens::new);
+    turn.max_output = config.count("maxOutputTokens")?.map(Tokens::new);
     for text in config.items("stopSequences")? {
         turn.stop.push(text.text()?);
     }
     if let Some(field) = config.take("candidateCount")
-        && field.count()? > 1
+        && count(&field)? > 1
     {
         losses.meaning(field.path);
     }
@@ -408,16 +421,17 @@ fn thought(field: Option<Field<'_>>, losses: &mut Losses) -> Read<Thought> {
     let Some(field) = field else {
         return Ok(Thought::default());
     };
+    let path = format!("{}.thinkingBudget", field.path);
     let mut config = Either(field.members()?);
     let is_shown = config.take("includeThoughts").map(|field| field.flag()).transpose()?;
-    let budget = config.take("thinkingBudget");
+    let budget = config.number("thinkingBudget")?;
     let level = config.text("thinkingLevel")?.map(|level| level.to_ascii_lowercase());
     config.0.rest(losses);
     let effort = level.as_deref().and_then(Effort::parse);
     // -1 leaves it to the model.
     let budget = budget
-        .filter(|field| field.as_str() != "-1")
-        .map(|field| field.count())
+        .filter(|budget| budget.as_str() != "-1")
+        .map(|budget| Field::of(&budget, path).count())
         .transpose()?;
     Ok(Thought {
         effort: if budget == Some(0) { Some(Effort::None) } else { effort },

@@ -5,7 +5,7 @@ use crate::codec::Target;
 use crate::loss::{LossKind, Losses};
 use crate::tokens::Tokens;
 use crate::turn::any::any_turn;
-use crate::turn::{Choice, Effort, MediaSource, Part, Role, Tool, Turn};
+use crate::turn::{Choice, Effort, Json, MediaSource, Part, Role, Tool, Turn};
 
 fn read_whole(body: &str) -> (Turn, Vec<(String, LossKind)>) {
     let mut losses = Losses::default();
@@ -141,6 +141,45 @@ fn a_schema_of_googles_is_one_that_every_wire_knows() {
             r#""enum":["c","f",null]}},"required":["city"]}"#
         )
     );
+}
+
+#[test]
+fn numbers_may_stand_in_quotes_and_keys_in_either_spelling() {
+    let body = r#"{"system_instruction":{"parts":{"text":"Be brief."}},"contents":[{"parts":[{"text":"Hi"},
+        {"inline_data":{"mime_type":"image/png","data":"AAAA"}}]}],
+        "tools":[{"function_declarations":[{"name":"f","parameters":{"type":"ARRAY","items":{"type":"STRING"},"min_items":"2"}}]}],
+        "tool_config":{"function_calling_config":{"mode":"ANY","allowed_function_names":["f"]}},
+        "generation_config":{"max_output_tokens":"256","top_k":"40","topP":"0.5","seed":"-7","candidate_count":"1",
+        "stop_sequences":["END"],"thinking_config":{"thinking_budget":"1024","include_thoughts":true}}}"#;
+    let (turn, lost) = read_whole(body);
+    assert!(lost.is_empty(), "{lost:?}");
+    assert_eq!(turn.max_output, Some(Tokens::new(256)));
+    let said = |number: &Option<Json>| number.as_ref().map(|number| number.as_str().to_owned());
+    let sampling = &turn.sampling;
+    assert_eq!(
+        [&sampling.top_k, &sampling.top_p, &sampling.seed].map(said),
+        ["40", "0.5", "-7"].map(|number| Some(number.to_owned()))
+    );
+    assert_eq!(
+        (turn.reasoning.budget, turn.reasoning.is_shown),
+        (Some(Tokens::new(1024)), Some(true))
+    );
+    assert_eq!(
+        (turn.messages.len(), turn.messages[1].parts.len(), turn.stop.len()),
+        (2, 2, 1)
+    );
+    assert!(matches!(turn.choice, Some(Choice::One(_))));
+    let schema = turn.tools.iter().find_map(|tool| match tool {
+        Tool::Function(function) => function.schema.as_ref(),
+        _ => None,
+    });
+    assert!(schema.unwrap().as_str().contains(r#""minItems":2"#));
+    let (unlimited, _) = read_whole(r#"{"contents":[],"generationConfig":{"thinkingConfig":{"thinkingBudget":"-1"}}}"#);
+    assert_eq!(unlimited.reasoning.budget, None);
+    for wrong in [r#""""#, r#""x""#, r#""[1]""#, r#""-1""#, "true"] {
+        let body = format!(r#"{{"contents":[],"generationConfig":{{"maxOutputTokens":{wrong}}}}}"#);
+        assert!(read(body.as_bytes(), &mut Losses::default()).is_err(), "{wrong}");
+    }
 }
 
 proptest! {
