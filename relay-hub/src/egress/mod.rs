@@ -23,7 +23,11 @@ use hyper_util::rt::TokioIo;
 use relay_shared::tasks::Tasks;
 
 use self::connector::{Means, Opened};
-pub use self::{connector::DialNode, pool::Answer, way::Way};
+pub use self::{
+    connector::DialNode,
+    pool::{Answer, Reads},
+    way::Way,
+};
 use crate::{
     ids::WayId,
     way::{Family, Health, Region, WayOut},
@@ -258,11 +262,11 @@ impl Route {
     ///
     /// # Errors
     /// The vendor could not be reached, or broke off before its head was complete; no way out works.
-    pub async fn call(&self, request: Request<Full<Bytes>>) -> Result<Response<Answer>, EgressError> {
+    pub async fn call(&self, request: Request<Full<Bytes>>, reads: Reads) -> Result<Response<Answer>, EgressError> {
         let mut unsent = Some(request);
         let mut failed = EgressError::AllDown;
         for way in self.candidates() {
-            match way.call(&mut unsent).await {
+            match way.call(&mut unsent, reads).await {
                 Err(error) if unsent.is_some() => failed = worse(failed, error),
                 done => return done,
             }

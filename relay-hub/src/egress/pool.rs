@@ -36,6 +36,25 @@ pub(super) const IDLE: Duration = Duration::from_secs(50);
 /// Idle connections kept for each account.
 const MOST: usize = 1024;
 
+/// How much is read at once from a vendor's connection, which bounds what a stream holds of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reads {
+    /// For answers that go on as they came: fewer reads cost less.
+    Large,
+    /// For answers that are written anew, of which more is held elsewhere.
+    Small,
+}
+
+impl Reads {
+    /// In bytes.
+    pub(super) const fn most(self) -> usize {
+        match self {
+            Self::Large => 64 << 10,
+            Self::Small => 32 << 10,
+        }
+    }
+}
+
 /// A request that was not answered; handed back where nothing of it was sent.
 pub(super) type Unanswered = Box<TrySendError<Request<Full<Bytes>>>>;
 
@@ -77,9 +96,13 @@ impl Pool {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The connection that was used last.
-    pub(super) fn take(&self) -> Option<Carrier> {
-        let (since, carrier) = self.idle().pop_back()?;
+    /// The connection of those that read so much which was used last.
+    pub(super) fn take(&self, reads: Reads) -> Option<Carrier> {
+        let mut idle = self.idle();
+        // Mostly the calls of an account are all of one kind: the last is it.
+        let at = idle.iter().rposition(|(_, carrier)| carrier.reads == reads)?;
+        let (since, carrier) = idle.remove(at)?;
+        drop(idle);
         (since.elapsed() < IDLE).then_some(carrier)
     }
 
@@ -130,21 +153,23 @@ pub(super) struct Carrier {
     /// The address it left by.
     local: IpAddr,
     age: u64,
+    reads: Reads,
     /// None once the connection has ended.
     motion: Option<Box<Connection<TokioIo<VendorStream>, Full<Bytes>>>>,
 }
 
 impl Carrier {
     /// On a connection that left by the address `local`, for a pool of this age.
-    pub(super) async fn begin(io: VendorStream, local: IpAddr, age: u64, read_buffer: usize) -> hyper::Result<Self> {
+    pub(super) async fn begin(io: VendorStream, local: IpAddr, age: u64, reads: Reads) -> hyper::Result<Self> {
         let (sender, motion) = Builder::new()
-            .max_buf_size(read_buffer)
+            .max_buf_size(reads.most())
             .handshake(TokioIo::new(io))
             .await?;
         Ok(Self {
             sender,
             local,
             age,
+            reads,
             motion: Some(Box::new(motion)),
         })
     }

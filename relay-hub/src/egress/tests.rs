@@ -34,7 +34,7 @@ fn egress(tasks: &Tasks) -> Egress {
 }
 
 async fn call_by(ways: &Arc<Ways>) -> Result<Response<Answer>, EgressError> {
-    ways.route(None).unwrap().call(request()).await
+    ways.route(None).unwrap().call(request(), Reads::Large).await
 }
 
 fn request() -> Request<Full<Bytes>> {
@@ -76,6 +76,26 @@ async fn a_connection_is_used_again_until_the_vendor_closes_it() {
         assert_eq!(read(&way).await, "ok");
         way.all[0].pool().goodbyes().await;
         assert_eq!(read(&way).await, "ok");
+    };
+    tokio::join!(serve, call);
+}
+
+#[tokio::test]
+async fn a_connection_is_taken_only_by_calls_that_read_as_much() {
+    let tasks = Tasks::new();
+    let (vendor, way) = way(&tasks).await;
+    let serve = async {
+        let (mut large, _) = vendor.accept().await.unwrap();
+        answer(&mut large, OK).await;
+        let (mut small, _) = vendor.accept().await.unwrap();
+        answer(&mut small, OK).await;
+        answer(&mut large, CHUNKS).await;
+    };
+    let call = async {
+        for reads in [Reads::Large, Reads::Small, Reads::Large] {
+            let answer = way.route(None).unwrap().call(request(), reads).await.unwrap();
+            assert_eq!(answer.into_body().collect().await.unwrap().to_bytes(), "ok");
+        }
     };
     tokio::join!(serve, call);
 }

@@ -21,14 +21,12 @@ use tracing::{info, warn};
 use super::{
     EgressError, Exits, Upgrade, broken,
     connector::{Connector, Means, Opened, VendorStream},
-    pool::{Answer, Carrier, Pool},
+    pool::{Answer, Carrier, Pool, Reads},
 };
 use crate::way::{Connected, Health, Region, WayOut};
 
 /// How often idle connections are looked at.
 const SWEEP: Duration = Duration::from_secs(5);
-/// The largest read from a vendor's connection: bounds the memory of a stream.
-const READ_BUFFER: usize = 32 * 1024;
 /// A way that failed is tried again after this long, then after twice as long, and so on.
 const FIRST_LOOK: Duration = Duration::from_millis(500);
 const LATEST_LOOK: Duration = Duration::from_secs(30);
@@ -122,8 +120,9 @@ impl Way {
     pub(super) async fn call(
         self: &Arc<Self>,
         request: &mut Option<Request<Full<Bytes>>>,
+        reads: Reads,
     ) -> Result<Response<Answer>, EgressError> {
-        while let Some(idle) = self.pool.take() {
+        while let Some(idle) = self.pool.take(reads) {
             if !self.connector.is_here() {
                 // What lies idle left by the address that is gone: it would take the call and be silent.
                 self.pool.clear();
@@ -141,7 +140,7 @@ impl Way {
         }
         let age = self.pool.age();
         let Opened { io, local, .. } = self.connect().await?;
-        let fresh = Carrier::begin(io, local, age, READ_BUFFER).await.map_err(broken)?;
+        let fresh = Carrier::begin(io, local, age, reads).await.map_err(broken)?;
         let Some(sent) = request.take() else {
             return Err(EgressError::AllDown);
         };
@@ -185,7 +184,7 @@ impl Way {
         request: Request<Empty<Bytes>>,
     ) -> Result<Upgrade, EgressError> {
         let (mut sender, connection) = hyper::client::conn::http1::Builder::new()
-            .max_buf_size(READ_BUFFER)
+            .max_buf_size(Reads::Small.most())
             .handshake(TokioIo::new(io))
             .await
             .map_err(broken)?;

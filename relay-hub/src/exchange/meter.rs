@@ -29,7 +29,7 @@ use crate::{
     admission::Ticket,
     config::Limits,
     directory::{Stopped, Tenant},
-    egress::{Answer, EgressError, Route},
+    egress::{Answer, EgressError, Reads, Route},
     idempotency::Claim,
     ledger::Ending,
     refusal::Refused,
@@ -219,9 +219,10 @@ impl Meter {
     }
 
     async fn attempt(&mut self, request: Request<Full<Bytes>>, reply: &mut oneshot::Sender<Outcome>) -> Asked {
+        let reads = self.crossing.as_ref().map_or(Reads::Large, |_| Reads::Small);
         let mut call = pin!(tokio::time::timeout(
             self.limits.first_byte_timeout,
-            self.route.call(request)
+            self.route.call(request, reads)
         ));
         let mut is_hastened = !self.is_streamed;
         let asked = loop {

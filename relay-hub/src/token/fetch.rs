@@ -13,7 +13,7 @@ use tracing::error;
 
 use crate::{
     directory::{Account, SECRET_FIELD},
-    egress::{Egress, EgressError, Exits},
+    egress::{Egress, EgressError, Exits, Reads},
     ids::AccountId,
     seal::{Bound, SealError, Sealer},
     store::{Store, StoreError, accounts, sharing::Users},
@@ -123,7 +123,7 @@ impl Fetcher {
         });
         let route = ways.route(None)?;
         let answered = async {
-            let (head, body) = route.call(request).await?.into_parts();
+            let (head, body) = route.call(request, Reads::Small).await?.into_parts();
             let body = Limited::new(body, MOST)
                 .collect()
                 .await

@@ -20,7 +20,7 @@ use crate::{
     cli::{Desk, Failure, sharing::users},
     config::{Config, Overrides},
     directory::{self, Account},
-    egress::{Answer, EgressError, Exits},
+    egress::{Answer, EgressError, Exits, Reads},
     seal::Sealer,
     store::ways,
     token::{FetchError, Fetcher},
@@ -115,7 +115,10 @@ async fn call(account: &Account, fetcher: &Fetcher, model: &str) -> Result<Works
     let request = request(account, &target, headers, model)?;
     let asked = format!("{} {}", request.method(), request.uri());
     let route = ways.route(None).map_err(|error| unreached(&error))?;
-    let answer = route.call(request).await.map_err(|error| unreached(&error))?;
+    let answer = route
+        .call(request, Reads::Small)
+        .await
+        .map_err(|error| unreached(&error))?;
     let (way, local) = answer.body().left_by();
     let (way, local) = (way.to_string(), local);
     let models = judge(account, answer, &asked).await?;

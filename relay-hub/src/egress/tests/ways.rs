@@ -104,7 +104,7 @@ async fn a_region_is_chosen_among_those_of_the_account() {
     let outs = [source("eu", "127.0.0.5"), source("us", "127.0.0.6")];
     let (vendor, ways) = ways_of(&tasks, &outs).await;
     let us = ways.route(Region::parse("US")).unwrap();
-    let (from, answered) = tokio::join!(serve_once(&vendor), us.call(request()));
+    let (from, answered) = tokio::join!(serve_once(&vendor), us.call(request(), Reads::Large));
     assert!(answered.is_ok() && from.ip().to_string() == "127.0.0.6");
     assert!(matches!(ways.route(Region::parse("jp")), Err(EgressError::NoRegion(_))));
 }
