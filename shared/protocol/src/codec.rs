@@ -220,6 +220,13 @@ impl Outbox {
             self.bytes.truncate(from);
             self.text("null");
         }
+        // What a model wrote as arguments may be laid out in lines, and an event's data is one line. Outside strings, which
+        // have no line ends in them, each blank is like another.
+        let mut written = self.bytes.get_mut(from..).unwrap_or_default();
+        while let Some(at) = memchr::memchr2(b'\n', b'\r', written) {
+            written[at] = b' ';
+            written = &mut written[at..];
+        }
     }
 }
 
@@ -253,6 +260,15 @@ mod tests {
         outbox.event(None, &"x\n");
         outbox.done(Some("[DONE]"));
         outbox
+    }
+
+    #[test]
+    fn json_that_is_laid_out_in_lines_becomes_one_line() {
+        let mut outbox = Outbox::new(Framing::Events);
+        let lines = "{\r\n  \"a\": \"x\\n\",\r \"b\":\n[]}";
+        outbox.event(None, &crate::turn::Json::parse(lines).unwrap());
+        let text = String::from_utf8(outbox.take()).unwrap();
+        assert_eq!(text, "data: {    \"a\": \"x\\n\",  \"b\": []}\n\n");
     }
 
     #[test]
