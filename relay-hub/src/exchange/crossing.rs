@@ -29,6 +29,8 @@ pub(super) struct Crossing {
     call: CallId,
     dropped: Option<HeaderValue>,
     translator: Translator,
+    /// The client asked for a stream.
+    is_streamed: bool,
     /// The answer is to be what is left of a conversation.
     compact: Option<Compact>,
 }
@@ -106,6 +108,7 @@ impl Crossed {
                 call,
                 dropped: dropped.and_then(|dropped| HeaderValue::from_str(&dropped).ok()),
                 translator,
+                is_streamed: envelope.stream,
                 compact,
             }),
             headers: head(vendor, envelope.stream),
@@ -198,10 +201,13 @@ impl Crossing {
         head
     }
 
-    /// What the client gets of a whole answer.
-    pub(super) fn whole(self, body: &[u8], usage: Option<Usage>) -> Response<ReplyBody> {
-        let (head, client, call) = (self.head(false), self.client, self.call);
-        let told = self.translator.whole(body, usage);
+    /// What the client gets of a whole answer: a stream of it, where it asked for one.
+    pub(super) fn whole(self, body: Bytes, usage: Option<Usage>) -> Response<ReplyBody> {
+        let (head, client, call) = (self.head(self.is_streamed), self.client, self.call);
+        let told = match self.is_streamed {
+            true => self.translator.at_once(body, usage),
+            false => self.translator.whole(&body, usage),
+        };
         let told = told.and_then(|body| match &self.compact {
             None => Ok(body),
             Some(compact) => compact

@@ -285,9 +285,12 @@ impl Meter {
         let announced = length(&head.headers);
         let is_answer = verdict(head.status) == Verdict::Answer;
         let reader = vendor::reader(self.taken.account.vendor, self.wire, &mut head.headers);
-        let shape = match (is_event_stream(&head.headers), self.is_streamed) {
+        let says = |kind| is_of_kind(&head.headers, kind);
+        let shape = match (says("text/event-stream"), self.is_streamed) {
             _ if !is_answer => Shape::Whole,
-            (false, true) if self.wire == VendorWire::Gemini => Shape::Array,
+            (false, true) if self.wire == VendorWire::Gemini && self.crossing.is_none() => Shape::Array,
+            // Some servers know no streams, and say so by what they send.
+            (false, true) if says("application/json") => Shape::Whole,
             (true, _) | (false, true) => Shape::Events,
             (false, false) => Shape::Whole,
         };
@@ -380,8 +383,8 @@ fn length(headers: &HeaderMap) -> Option<usize> {
     headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
-fn is_event_stream(headers: &HeaderMap) -> bool {
-    headers
-        .get(header::CONTENT_TYPE)
-        .is_some_and(|value| value.as_bytes().to_ascii_lowercase().starts_with(b"text/event-stream"))
+fn is_of_kind(headers: &HeaderMap, kind: &str) -> bool {
+    let said = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
+    said.and_then(|said| said.get(..kind.len()))
+        .is_some_and(|said| said.eq_ignore_ascii_case(kind.as_bytes()))
 }

@@ -26,6 +26,12 @@ pub const fn keepalive(wire: Wire) -> Option<&'static [u8]> {
     }
 }
 
+/// Whether a body begins as a stream of events does, and no document: with a field's name, or a comment.
+pub(crate) fn begins_events(body: &[u8]) -> bool {
+    let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
+    matches!(body.trim_ascii_start().first(), Some(b'd' | b'e' | b'i' | b'r' | b':'))
+}
+
 /// The event boundaries of a stream, without the metering: what the agent needs.
 pub struct Gate(Tap);
 

@@ -24,6 +24,7 @@ use crate::hidden::Hidden;
 use crate::lane::VendorWire;
 use crate::refusal::Refusal;
 use crate::sample::Sample;
+use crate::sse;
 
 /// What the answer's body is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,7 +33,7 @@ pub enum Shape {
     Events,
     /// One JSON array of Gemini's, an element for each chunk.
     Array,
-    /// One JSON document.
+    /// One JSON document. What begins as a stream of events is read as one.
     Whole,
 }
 
@@ -108,6 +109,9 @@ impl Tap {
     /// Takes a chunk of the vendor's body as it came. All pieces together are the chunks together.
     #[must_use = "the pieces are the client's answer"]
     pub fn push(&mut self, chunk: Bytes) -> Pieces {
+        if matches!(&self.body, Body::Whole(whole) if whole.is_fresh()) && sse::begins_events(&chunk) {
+            self.body = Body::Events(Events::default());
+        }
         match &mut self.body {
             Body::Events(events) => events.push(&mut self.meter, chunk),
             Body::Array(array) => array.push(&mut self.meter, chunk),

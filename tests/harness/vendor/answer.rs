@@ -153,7 +153,7 @@ fn chunks(shared: &Shared, asked: &Asked, number: usize, path: &str, script: &Sc
         let frames = events.iter().map(|event| Bytes::from(render::sse(event)));
         ("text/event-stream; charset=utf-8", frames.collect())
     };
-    match (Kind::of(path), asked.stream) {
+    match (Kind::of(path), asked.stream && !script.streams_nothing) {
         (Kind::Chat, true) => {
             let chunks = render::chat_chunks(&turn, asked.include_usage);
             let frames = chunks.iter().map(|chunk| Bytes::from(format!("data: {chunk}\n\n")));

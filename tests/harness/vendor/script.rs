@@ -138,6 +138,8 @@ pub struct Script {
     pub linger: Duration,
     /// Never answers at all.
     pub hangs: bool,
+    /// Answers with one document, though a stream be asked for.
+    pub streams_nothing: bool,
     /// Breaks the connection instead of answering.
     pub hang_up: Option<Break>,
     /// Answers with these bytes instead of HTTP.
@@ -336,6 +338,7 @@ impl Script {
             gate: None,
             linger: Duration::ZERO,
             hangs: false,
+            streams_nothing: false,
             hang_up: None,
             garbage: None,
             cut: None,
@@ -348,6 +351,12 @@ impl Script {
 
     pub fn header(mut self, name: &str, value: &str) -> Self {
         self.headers.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// One document, though a stream be asked for.
+    pub fn without_stream(mut self) -> Self {
+        self.streams_nothing = true;
         self
     }
 

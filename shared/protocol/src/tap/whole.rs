@@ -22,6 +22,11 @@ impl Default for Whole {
 }
 
 impl Whole {
+    /// Nothing was read yet.
+    pub(super) const fn is_fresh(&self) -> bool {
+        self.held.is_none()
+    }
+
     /// Looks for what the vendor hides, too.
     pub(super) fn find_hidden(&mut self) {
         self.scan.find_hidden();

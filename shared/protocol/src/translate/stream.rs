@@ -11,6 +11,7 @@ use crate::codec::{Framing, Outbox, ReadAnswer, Reply};
 use crate::event::{Answer, Cause, Event, Failure, Sequence};
 use crate::lane::{Lane, VendorWire};
 use crate::refusal::Refusal;
+use crate::sse;
 use crate::sse::split::{Found, Split};
 use crate::tokens::Tokens;
 use crate::turn::Flat;
@@ -135,6 +136,31 @@ impl Translator {
         match answer.failure.take() {
             Some(failure) => Err(failure.refusal(None)),
             None => Ok(writer.whole(&answer)),
+        }
+    }
+
+    /// Writes a body that is the whole answer for a client that waits for a stream: all its events at once. One of events
+    /// that is called a document is read as what it is.
+    ///
+    /// # Errors
+    /// As [`Self::whole`].
+    pub fn at_once(mut self, body: Bytes, usage: Option<Usage>) -> Result<Vec<u8>, Refusal> {
+        self.out.usage = usage;
+        if sse::begins_events(&body) {
+            self.rest = body;
+            self.end = End::Come;
+            return Ok(std::iter::from_fn(|| self.take()).flatten().collect());
+        }
+        let mut read = Events::of_all();
+        self.reader.whole(&body, &mut read);
+        let Self { sequence, out, .. } = &mut self;
+        while let Some(event) = read.next() {
+            sequence.push(event, &mut |event| out.write(event));
+        }
+        sequence.end(&mut |event| out.write(event));
+        match out.failure.take() {
+            Some(failure) => Err(failure.refusal(None)),
+            None => Ok(out.outbox.take()),
         }
     }
 

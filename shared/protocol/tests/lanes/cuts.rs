@@ -6,7 +6,7 @@ use relay_protocol::{Framing, VendorWire, Wire};
 use crate::common::{as_events, fixtures, has_lane, others, streamed};
 
 /// What a client takes for the end of an answer that is whole.
-fn is_complete(client: Wire, read: &[u8]) -> bool {
+pub(crate) fn is_complete(client: Wire, read: &[u8]) -> bool {
     let text = String::from_utf8_lossy(read);
     match client {
         Wire::Responses => text.contains("event: response.completed") || text.contains("event: response.incomplete"),

@@ -8,7 +8,10 @@ use std::fs;
 
 use relay_protocol::{Framing, VendorWire, Wire};
 
-use crate::common::{Fixture, answered, as_events, asked, fixtures, has_lane, laid_out, others, streamed};
+use crate::common::{
+    Fixture, answered, as_events, asked, fixtures, has_lane, laid_out, others, streamed, taken, translator,
+};
+use crate::cuts::is_complete;
 
 /// Compares what came of a fixture with the file beside it.
 fn agree(fixture: &Fixture, came: &str, wrong: &mut Vec<String>) {
@@ -80,6 +83,40 @@ fn every_stream_is_written_for_every_client_as_agreed() {
         agree(&fixture, &came, &mut wrong);
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn every_whole_answer_makes_a_whole_stream_or_the_same_refusal() {
+    for fixture in fixtures("answers") {
+        for client in others(fixture.wire).filter(|client| has_lane(*client, fixture.wire)) {
+            let name = format!("{} for {}", fixture.path.display(), client.name());
+            let told = translator(client, fixture.wire, Framing::Events);
+            let told = told.at_once(fixture.bytes.clone().into(), None);
+            match (told, answered(client, fixture.wire, &fixture.bytes)) {
+                (Ok(told), Ok(_)) => assert!(is_complete(client, &told), "{name}"),
+                (Err(told), Err(refused)) => assert_eq!(told.code, refused.code, "{name}"),
+                (told, _) => panic!("{name}: only one of both is served: {}", told.is_ok()),
+            }
+        }
+    }
+    for fixture in fixtures("streams") {
+        if fixture.path.to_string_lossy().contains(".array.") {
+            continue;
+        }
+        let events = as_events(&fixture);
+        for client in others(fixture.wire).filter(|client| has_lane(*client, fixture.wire)) {
+            let told = translator(client, fixture.wire, Framing::Events);
+            let told = told
+                .at_once(events.clone().into(), None)
+                .map_err(|refused| refused.code);
+            let mut piecemeal = translator(client, fixture.wire, Framing::Events);
+            piecemeal.push(events.clone().into(), None);
+            let mut wanted = taken(&mut piecemeal);
+            piecemeal.end(None);
+            wanted.extend(taken(&mut piecemeal));
+            assert!(told == Ok(wanted), "{} for {}", fixture.path.display(), client.name());
+        }
+    }
 }
 
 #[test]

@@ -219,6 +219,22 @@ fn a_candidate_that_ends_before_another_holds_nothing_back() {
 }
 
 #[test]
+fn what_is_called_a_document_and_is_a_stream_is_read_as_one() {
+    let mut tap = Tap::new(Wire::Messages, Shape::Whole, KEEP);
+    let mut passed: Vec<u8> = Vec::new();
+    for chunk in MESSAGES.as_bytes().chunks(7) {
+        for piece in tap.push(Bytes::copy_from_slice(chunk)) {
+            passed.extend_from_slice(&piece.into_bytes());
+        }
+    }
+    passed.extend(tap.end().map(Piece::into_bytes).unwrap_or_default());
+    assert_eq!(passed, MESSAGES.as_bytes());
+    let told = events(Wire::Messages, KEEP, MESSAGES, 7).observed;
+    assert!(told.usage.is_some());
+    assert_eq!((tap.observed().usage, tap.observed().ending), (told.usage, told.ending));
+}
+
+#[test]
 fn gemini_tells_of_blocks_and_errors() {
     for (chunk, ending, code) in [
         (
