@@ -141,6 +141,15 @@ impl<'a> Field<'a> {
     pub(crate) fn is_object(&self) -> bool {
         self.as_str().starts_with('{')
     }
+
+    /// It says what leaving it out says: `false`, or nothing between quotes or brackets. Clients send their defaults along.
+    pub(crate) fn is_nothing(&self) -> bool {
+        let text = self.as_str();
+        let inside = text
+            .strip_prefix(['{', '[', '"'])
+            .and_then(|text| text.strip_suffix(['}', ']', '"']));
+        text == "false" || inside.is_some_and(|inside| inside.trim_ascii().is_empty())
+    }
 }
 
 impl<'a> Members<'a> {
@@ -229,9 +238,9 @@ impl<'a> Members<'a> {
         }
     }
 
-    /// Takes a member out and tells that it is lost.
+    /// Takes a member out and tells that it is lost, if it says anything.
     pub(crate) fn lose(&mut self, key: &str, kind: LossKind, losses: &mut Losses) {
-        if let Some(field) = self.take(key) {
+        if let Some(field) = self.take(key).filter(|field| !field.is_nothing()) {
             losses.add(field.path, kind);
         }
     }
@@ -250,6 +259,17 @@ impl<'a> Members<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_says_nothing_is_no_loss() {
+        let body = br#"{"a":{ },"b":[],"c":"","d":false,"e":null,"f":0,"g":[0],"h":"x","i":{"j":null},"k":true}"#;
+        let (mut losses, mut members) = (Losses::default(), Members::document(body).unwrap());
+        for key in members.keys() {
+            members.lose(&key, LossKind::Meaning, &mut losses);
+        }
+        let lost: Vec<_> = losses.iter().map(|loss| loss.path.as_str()).collect();
+        assert_eq!(lost, ["f", "g", "h", "i", "k"]);
+    }
 
     #[test]
     fn what_nobody_asked_for_is_told_by_its_place() {

@@ -52,6 +52,16 @@ fn a_request_read_and_written_keeps_its_meaning() {
     }
 }
 
+#[test]
+fn defaults_that_a_client_sends_along_cost_it_nothing() {
+    let body = r#"{"messages":[{"role":"user","content":"x"},{"role":"assistant","content":"y","function_call":{},"tool_calls":[]}],
+        "stop":"","logit_bias":{},"functions":[],"audio":{},"metadata":{},"tools":[],"n":1,"logprobs":false}"#;
+    let mut losses = Losses::default();
+    let turn = read(body.as_bytes(), &mut losses).unwrap();
+    assert_eq!(losses.iter().count(), 0);
+    assert!(turn.stop.is_empty() && turn.metadata.is_none());
+}
+
 /// Each refuses what the other needs.
 #[test]
 fn a_model_that_thinks_is_asked_otherwise_than_one_that_answers_at_once() {

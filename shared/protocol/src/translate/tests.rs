@@ -147,7 +147,10 @@ fn lost_meaning_refuses_the_call_and_names_every_field() {
     for (more, named) in [
         (r#""n":2"#, "`n`"),
         (r#""stop":["END"]"#, "`stop`"),
-        (r#""logprobs":true,"functions":[]"#, "`logprobs`, `functions`"),
+        (
+            r#""logprobs":true,"functions":[{"name":"f"}]"#,
+            "`logprobs`, `functions`",
+        ),
         (r#""modalities":["text","audio"]"#, "`modalities[1]`"),
         (r#""web_search_options":{}"#, "`web_search_options`"),
     ] {

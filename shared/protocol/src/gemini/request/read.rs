@@ -91,7 +91,7 @@ impl<'a> Either<'a> {
     }
 
     fn lose(&mut self, key: &str, kind: LossKind, losses: &mut Losses) {
-        if let Some(field) = self.take(key) {
+        if let Some(field) = self.take(key).filter(|field| !field.is_nothing()) {
             losses.add(field.path, kind);
         }
     }
