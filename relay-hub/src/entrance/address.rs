@@ -35,6 +35,10 @@ impl Address {
         };
         let wire = prefix.wire(rest);
         let Some(endpoint) = prefix.endpoint(rest) else {
+            let wire = match wire {
+                Wire::Responses => spoken(head, prefix.family),
+                Wire::Chat | Wire::Messages | Wire::Gemini => wire,
+            };
             return Self::missing(wire, prefix.family);
         };
         let project = prefix.project.map(Project::parse);
@@ -44,7 +48,7 @@ impl Address {
         }
         Self {
             wire: if endpoint == Endpoint::Models {
-                of_models(head, family)
+                spoken(head, family)
             } else {
                 wire
             },
@@ -70,8 +74,9 @@ impl Address {
     }
 }
 
-/// A list of models is asked for by the same path in three dialects.
-fn of_models(head: &Parts, family: Option<Family>) -> Wire {
+/// What a client speaks whose path does not tell: a list of models has the same one in three dialects, and a path that is none
+/// is refused in its client's words.
+fn spoken(head: &Parts, family: Option<Family>) -> Wire {
     let says = |names: &[HeaderName]| names.iter().any(|name| head.headers.contains_key(name));
     match family {
         Some(family) => family.wire(),
@@ -167,6 +172,21 @@ mod tests {
             ("/openai/v1/models", &google[..], Wire::Responses),
         ] {
             assert_eq!(Address::take(&mut head(uri, headers), None).wire, wire, "{uri}");
+        }
+    }
+
+    #[test]
+    fn a_path_of_nobody_s_is_refused_as_its_client_speaks() {
+        for (uri, name, wire) in [
+            ("/v1/files?limit=1", "anthropic-version", Wire::Messages),
+            ("/upload/v1beta/files", "x-goog-api-key", Wire::Gemini),
+            ("/openai/v1/files", "anthropic-version", Wire::Responses),
+            ("/v1beta/files", "anthropic-version", Wire::Gemini),
+            ("/v1/files", "authorization", Wire::Responses),
+        ] {
+            let address = Address::take(&mut head(uri, &[(name, "x")]), None);
+            assert_eq!(address.wire, wire, "{uri}");
+            assert_eq!(address.endpoint.unwrap_err().code, Code::NotFound, "{uri}");
         }
     }
 
