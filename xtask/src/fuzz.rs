@@ -151,14 +151,11 @@ impl Program {
             let folder = work.join(part);
             fs::create_dir_all(&folder).map(|()| folder)
         };
-        let (found, recorded) = (folder("found")?, folder("recorded")?);
-        let corpus = paths::root().join("shared/protocol/fixtures/fuzz").join(name);
+        let (found, corpus) = (folder("found")?, folder("corpus")?);
+        let kept = paths::root().join("shared/protocol/fixtures/fuzz").join(name);
         let mut program = self.command(name, &work)?;
-        program.env("RELAY_FUZZ_SEEDS", &recorded);
-        program
-            .arg(&found)
-            .arg(&recorded)
-            .args(corpus.is_dir().then_some(&corpus));
+        program.env("RELAY_FUZZ_SEEDS", &corpus);
+        program.arg(&found).arg(&corpus);
         program.arg(format!("-max_total_time={}", options.seconds)).args(LIMITS);
         program.args(options.seed.map(|seed| format!("-seed={seed}")));
         let passed = program.status().context("cannot start libFuzzer")?.success();
@@ -167,10 +164,10 @@ impl Program {
             let why = log.lines().skip_while(|line| !line.contains("panicked at")).take(3);
             let why: Vec<_> = why.chain(log.lines().filter(|line| line.contains("SUMMARY"))).collect();
             let input = broke_on(&work).map_or_else(String::new, |file| file.display().to_string());
-            anyhow::bail!("on {input}, to be kept in {}: {}", corpus.display(), why.join(" "));
+            anyhow::bail!("on {input}, to be kept in {}: {}", kept.display(), why.join(" "));
         }
         let kept = if options.keep {
-            self.keep(name, &work, &corpus)?
+            self.keep(name, &work, &kept.with_extension("pack"))?
         } else {
             String::new()
         };
@@ -181,16 +178,30 @@ impl Program {
         ))
     }
 
-    /// Makes the corpus the smallest files that reach what all of them do.
-    fn keep(&self, name: &str, work: &Path, corpus: &Path) -> Result<String> {
-        fs::create_dir_all(corpus)?;
+    /// Adds to the pack what of the short inputs reaches a branch that the corpus does not, in as few inputs as do.
+    fn keep(&self, name: &str, work: &Path, pack: &Path) -> Result<String> {
+        let [found, short, corpus] = ["found", "short", "corpus"].map(|part| work.join(part));
+        fs::create_dir_all(&short)?;
+        for file in files(&found)? {
+            if fs::metadata(&file)?.len() <= LONGEST_KEPT {
+                fs::copy(&file, short.join(file.file_name().unwrap_or_default()))?;
+            }
+        }
+        let known = files(&corpus)?;
         let mut program = self.command(name, work)?;
-        program.arg("-set_cover_merge=1").args(LIMITS);
-        program
-            .arg(corpus)
-            .args(["recorded", "found"].map(|part| work.join(part)));
-        ensure!(program.status()?.success(), "the corpus could not be made smaller");
-        Ok(format!(", {} files kept", fs::read_dir(corpus)?.count()))
+        program.args(["-set_cover_merge=1", "-use_counters=0"]).args(LIMITS);
+        program.arg(&corpus).arg(&short);
+        ensure!(program.status()?.success(), "what is worth keeping was not found");
+        let mut packed = fs::read(pack).unwrap_or_default();
+        let mut added = 0;
+        for file in files(&corpus)?.into_iter().filter(|file| !known.contains(file)) {
+            let input = fs::read(file)?;
+            packed.extend(u32::try_from(input.len())?.to_le_bytes());
+            packed.extend(input);
+            added += 1;
+        }
+        fs::write(pack, packed)?;
+        Ok(format!(", {added} inputs kept"))
     }
 
     /// The program for a reader, which writes its log and what broke it to `work`.
@@ -214,6 +225,17 @@ const LIMITS: [&str; 4] = [
     "-max_len=8192",
     "-print_final_stats=1",
 ];
+
+/// What is kept is tried by every test of its reader, and the packs are to stay small.
+const LONGEST_KEPT: u64 = 1 << 10;
+
+/// In the order of their names.
+fn files(folder: &Path) -> Result<Vec<PathBuf>> {
+    let files: std::io::Result<Vec<_>> = fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect();
+    let mut files = files?;
+    files.sort();
+    Ok(files)
+}
 
 /// Where the program's source is. Its manifest is no part of the workspace.
 fn source() -> PathBuf {

@@ -1,7 +1,7 @@
 //! libFuzzer behind one reader, which `RELAY_FUZZ_READER` names. What the readers promise, and how an input is changed
 //! without losing its form, are the tests' (`tests/lanes/fuzz`).
 //!
-//! `RELAY_FUZZ_LIST` asks for the names of all; `RELAY_FUZZ_SEEDS` names a folder that gets what was recorded.
+//! `RELAY_FUZZ_LIST` asks for the names of all; `RELAY_FUZZ_SEEDS` names a folder that gets the corpus.
 #![no_main]
 #![allow(dead_code, reason = "the tests use more of it")]
 
@@ -54,7 +54,7 @@ fn begin() {
         process::exit(0);
     }
     if let Some(folder) = env::var_os("RELAY_FUZZ_SEEDS") {
-        for (number, seed) in READER.seeds().iter().enumerate() {
+        for (number, seed) in READER.seeds().iter().chain(&READER.kept()).enumerate() {
             fs::write(Path::new(&folder).join(format!("recorded-{number}")), seed).expect("the folder can be written");
         }
     }

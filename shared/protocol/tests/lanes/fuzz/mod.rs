@@ -3,8 +3,8 @@
 //! others, where that is set), and `cargo xtask prove fuzz` puts libFuzzer behind the same promises, which is guided by what of the code an input
 //! reaches.
 //!
-//! The corpus is what was recorded in `fixtures`, with `fixtures/fuzz/READER`: what failed once, and what libFuzzer found
-//! worth keeping.
+//! The corpus is what was recorded in `fixtures`, with what failed once (`fixtures/fuzz/READER`) and what libFuzzer found
+//! worth keeping (`fixtures/fuzz/READER.pack`).
 
 mod answers;
 mod bodies;
@@ -99,11 +99,11 @@ impl Reader {
 
     /// What was kept of earlier runs.
     pub(crate) fn kept(self) -> Vec<Vec<u8>> {
-        let folder = root().join("fixtures/fuzz").join(self.name());
-        let Ok(entries) = fs::read_dir(folder) else {
-            return Vec::new();
-        };
-        entries.map(|entry| fs::read(entry.unwrap().path()).unwrap()).collect()
+        let folder = root().join("fixtures/fuzz");
+        let failed = fs::read_dir(folder.join(self.name())).into_iter().flatten();
+        let failed = failed.map(|entry| fs::read(entry.unwrap().path()).unwrap());
+        let pack = fs::read(folder.join(format!("{}.pack", self.name()))).unwrap_or_default();
+        failed.chain(unpacked(&pack)).collect()
     }
 
     /// Reads an input and keeps its promises, or panics.
@@ -130,6 +130,17 @@ impl Reader {
             Self::Bodies => bodies::bodies(input),
         }
     }
+}
+
+/// The inputs of a pack: one after another, each behind its length, which is four bytes, the smallest first.
+fn unpacked(mut pack: &[u8]) -> Vec<Vec<u8>> {
+    let mut inputs = Vec::new();
+    while let Some((length, rest)) = pack.split_first_chunk() {
+        let (input, rest) = rest.split_at(u32::from_le_bytes(*length) as usize);
+        inputs.push(input.to_vec());
+        pack = rest;
+    }
+    inputs
 }
 
 /// What was recorded of one kind, of one wire or of all.
