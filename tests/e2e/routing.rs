@@ -120,6 +120,44 @@ async fn a_conversation_keeps_to_one_account_over_restarts_and_ends_as_documente
     world.assert_sound().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_goes_on_where_the_answer_is_stored_and_where_none_is_nothing_is_remembered() {
+    let world = three_accounts().await;
+    let client = fresh_client(&world, &world.tenant).await;
+    let said = |more: serde_json::Value| {
+        let mut body = json!({"model": MODEL, "input": "hello"});
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        body.to_string()
+    };
+    assert_eq!(call(&client, &[], said(json!({}))).await.status, 200);
+    let home = world.books().settled(1).await[0].left_by.0.clone();
+    // A conversation that another account has than the one for calls that name nothing.
+    let mut rows = 1;
+    let thread = loop {
+        let thread = rows.to_string();
+        assert_eq!(call(&client, &[("thread-id", &thread)], ask(false)).await.status, 200);
+        rows += 1;
+        if world.books().settled(rows).await[rows - 1].left_by.0 != home {
+            break thread;
+        }
+    };
+    for (store, choice) in [(json!(null), "bound"), (json!(true), "bound"), (json!(false), "tenant")] {
+        let first = call(&client, &[("thread-id", &thread)], said(json!({"store": store}))).await;
+        let id = first.json()["id"].as_str().unwrap().to_owned();
+        let next = call(&client, &[], said(json!({"previous_response_id": id}))).await;
+        assert_eq!(next.status, 200, "{}", next.text());
+        rows += 2;
+        let books = world.books().settled(rows).await;
+        let [first, next] = &books[rows - 2..] else {
+            unreachable!()
+        };
+        assert_ne!(first.left_by.0, home);
+        assert_eq!(next.left_by.0 == home, choice == "tenant", "{store}");
+        assert_eq!(next.detail.as_ref().unwrap()["choice"], choice, "{store}");
+    }
+    world.assert_sound().await;
+}
+
 /// The accounts that served the last calls.
 async fn served_last(world: &World, of: usize, calls: usize) -> BTreeSet<String> {
     let rows = world.books().settled(of).await;

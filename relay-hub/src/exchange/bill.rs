@@ -54,6 +54,8 @@ pub(super) struct Bill {
     is_free: bool,
     /// A warm-up is no turn.
     is_warm_up: bool,
+    /// Its vendor keeps the answer.
+    is_stored: bool,
     /// How far the hold reaches, where it can be extended; and with so many bytes of output it has to be.
     reach: Option<Reach>,
     extend_at: usize,
@@ -147,6 +149,7 @@ impl Bill {
             input,
             is_free,
             is_warm_up: is_free && !envelope.endpoint.is_free(),
+            is_stored: envelope.stores,
             reach,
             extend_at: extend_at(reach),
             checkpoint_at: record.began() + CHECKPOINT_EVERY,
@@ -280,6 +283,7 @@ impl Bill {
                 hold,
                 tally: self.tally.take(),
                 trail: self.record.trail.take(),
+                is_stored: self.is_stored,
                 offer: self.offer.clone(),
                 tier: match &observed.service_tier {
                     Some(told) => Some(told).filter(|tier| !is_default(tier)).cloned(),
@@ -369,6 +373,7 @@ struct Last {
     hold: Hold,
     tally: Option<Tally>,
     trail: Option<Box<Trail>>,
+    is_stored: bool,
     offer: Offer,
     /// The tier that the answer names is the one that is paid; none for the default one.
     tier: Option<String>,
@@ -407,6 +412,7 @@ impl Last {
             hold,
             tally,
             trail,
+            is_stored,
             row,
             ..
         } = self;
@@ -415,7 +421,7 @@ impl Last {
         if let Some(tally) = tally {
             tally.settle(row.cost, row.tokens());
         }
-        let stored = trail.zip(row.response_id.clone());
+        let stored = trail.filter(|_| is_stored).zip(row.response_id.clone());
         let settled = hold.settle(row.cost, row);
         // Noted while the ledger writes: nobody can go on from the answer before its end, which waits for that.
         if let Some((trail, response)) = stored {

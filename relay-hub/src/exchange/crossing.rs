@@ -91,6 +91,8 @@ impl Crossed {
             service_tier,
         } = translate(client, vendor, body.as_slice(), &target)?;
         envelope.service_tier = service_tier;
+        // No other wire has a call go on from an answer.
+        envelope.stores = false;
         let reply = Reply {
             id: String::from_utf8_lossy(&call.digits()).into_owned(),
             model: model.name.clone(),

@@ -36,6 +36,8 @@ pub struct Envelope {
     pub generate: bool,
     /// `background` is true: the answer, and what it used, would be fetched later.
     pub background: bool,
+    /// The vendor keeps the answer, so that another call can go on from it by its id. Responses: unless `store` is false.
+    pub stores: bool,
     /// There is more input than these bytes, behind `previous_response_id`, `conversation`, `prompt`, `mcp_servers` or
     /// `cachedContent`.
     pub continues: bool,
@@ -175,6 +177,7 @@ impl Envelope {
             wants_usage: false,
             generate: !endpoint.is_free(),
             background: false,
+            stores: false,
             continues: false,
             has_more_behind: false,
             previous_response: None,
@@ -208,6 +211,7 @@ impl Envelope {
             max_output: fields.tokens(Field::MaxOutput)?.max(fields.tokens(Field::MaxTokens)?),
             wants_usage,
             background: fields.flag(Field::Background)?.unwrap_or(false),
+            stores: endpoint.wire() == Wire::Responses && !fields.denies(Field::Store),
             continues: has_more_behind || fields.is_given(Field::PreviousResponse),
             has_more_behind,
             session: fields.maybe_text(Field::CacheKey),

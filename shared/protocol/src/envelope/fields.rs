@@ -19,6 +19,7 @@ pub(super) enum Field {
     StreamOptions,
     IncludeUsage,
     Background,
+    Store,
     ServiceTier,
     N,
     Type,
@@ -50,6 +51,7 @@ pub(super) const RESPONSES: Names = &[
     ("stream", Field::Stream),
     ("max_output_tokens", Field::MaxOutput),
     ("background", Field::Background),
+    ("store", Field::Store),
     ("service_tier", Field::ServiceTier),
     ("previous_response_id", Field::PreviousResponse),
     ("conversation", Field::Conversation),
@@ -67,6 +69,7 @@ pub(super) const FRAME: Names = &[
     ("stream", Field::Stream),
     ("max_output_tokens", Field::MaxOutput),
     ("background", Field::Background),
+    ("store", Field::Store),
     ("service_tier", Field::ServiceTier),
     ("previous_response_id", Field::PreviousResponse),
     ("conversation", Field::Conversation),
@@ -199,6 +202,11 @@ impl<'a> Fields<'a> {
 
     pub(super) fn text(&self, field: Field) -> Result<Option<String>, EnvelopeError> {
         self.typed(field, "a string", |raw| serde_json::from_slice(raw).ok())
+    }
+
+    /// The value is `false`.
+    pub(super) fn denies(&self, field: Field) -> bool {
+        self.value(field).is_some_and(|(_, raw)| raw == b"false")
     }
 
     /// The text, where it is one.

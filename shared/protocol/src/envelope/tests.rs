@@ -23,6 +23,21 @@ fn gemini(body: &str) -> Result<Envelope, EnvelopeError> {
 }
 
 #[test]
+fn an_answer_of_responses_is_stored_unless_its_call_says_no() {
+    for (said, stores) in [
+        ("", true),
+        (r#","store":null"#, true),
+        (r#","store":true"#, true),
+        (r#","store":"false""#, true),
+        (r#","store":false"#, false),
+    ] {
+        let body = format!(r#"{{"model":"m"{said}}}"#);
+        assert_eq!(responses(&body).unwrap().stores, stores, "{body}");
+        assert!(!chat(&body).unwrap().stores && !messages(&body).unwrap().stores);
+    }
+}
+
+#[test]
 fn the_facts_of_a_messages_body_are_read() {
     let body = r#"{"model":"claude-x","max_tokens":1024,"stream":true,"service_tier":"standard_only","speed":"fast",
         "inference_geo":"us","metadata":{"user_id":"user_1_session_2"},
