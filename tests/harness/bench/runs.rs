@@ -23,7 +23,8 @@ use crate::{
 
 /// Small calls: how many a second, how long each takes, what they cost the watched processes.
 pub(crate) async fn unary(target: &Target, watched: &Watched, connections: usize, requests: usize) -> Result<Value> {
-    let request = Arc::new(target.request(r#"{"model":"bench-unary","input":"hello","max_output_tokens":64}"#));
+    let request =
+        Arc::new(target.request(r#"{"model":"bench-unary","input":"hello","max_output_tokens":64,"store":false}"#));
     let start = Arc::new(Barrier::new(connections + 1));
     let left = Arc::new(AtomicUsize::new(requests));
     let mut tasks = JoinSet::new();
