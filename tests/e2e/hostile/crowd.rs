@@ -13,6 +13,10 @@ use crate::{lanes, setup};
 const STREAMS: usize = 200;
 /// For each of them, its connections and tasks included.
 const EACH: u64 = 256 << 10;
+/// For each whose answer goes on as it came, to a client that reads more slowly than its vendor writes: 128 KiB and a piece
+/// of 64 KiB that wait for it, a read of 64 KiB, 32 KiB of an event that may be the last, its connections and tasks, and
+/// what an allocator keeps beside.
+const EACH_AS_IT_CAME: u64 = 384 << 10;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn of_two_hundred_hostile_streams_none_holds_more_than_it_may() {
@@ -33,10 +37,10 @@ async fn of_two_hundred_hostile_streams_none_holds_more_than_it_may() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_two_hundred_hostile_streams_that_pass_as_they_come_none_holds_more_either() {
+async fn of_two_hundred_hostile_streams_that_pass_as_they_come_each_holds_what_is_known() {
     for start in ["{\"x\":\"", TEXT, CALL] {
         let (each, answers) = crowd(Wire::Chat, start, "a".repeat(1 << 20)).await;
-        assert!(each < EACH, "{start}: {each} bytes for each");
+        assert!(each < EACH_AS_IT_CAME, "{start}: {each} bytes for each");
         for answer in answers {
             assert!(
                 answer.contains(start) && answer.len() > 1 << 20,
