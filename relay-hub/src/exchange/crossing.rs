@@ -29,8 +29,6 @@ pub(super) struct Crossing {
     call: CallId,
     dropped: Option<HeaderValue>,
     translator: Translator,
-    /// The client asked for a stream.
-    is_streamed: bool,
     /// The answer is to be what is left of a conversation.
     compact: Option<Compact>,
 }
@@ -110,7 +108,6 @@ impl Crossed {
                 call,
                 dropped: dropped.and_then(|dropped| HeaderValue::from_str(&dropped).ok()),
                 translator,
-                is_streamed: envelope.stream,
                 compact,
             }),
             headers: head(vendor, envelope.stream),
@@ -204,9 +201,9 @@ impl Crossing {
     }
 
     /// What the client gets of a whole answer: a stream of it, where it asked for one.
-    pub(super) fn whole(self, body: Bytes, usage: Option<Usage>) -> Response<ReplyBody> {
-        let (head, client, call) = (self.head(self.is_streamed), self.client, self.call);
-        let told = match self.is_streamed {
+    pub(super) fn whole(self, body: Bytes, usage: Option<Usage>, is_streamed: bool) -> Response<ReplyBody> {
+        let (head, client, call) = (self.head(is_streamed), self.client, self.call);
+        let told = match is_streamed {
             true => self.translator.at_once(body, usage),
             false => self.translator.whole(&body, usage),
         };

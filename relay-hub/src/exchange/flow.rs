@@ -150,7 +150,7 @@ impl Flow {
     fn answer(&mut self, head: http::response::Parts, bytes: Bytes) -> Response<ReplyBody> {
         match self.meter.crossing.take() {
             None => Response::from_parts(head, ReplyBody::whole(bytes)),
-            Some(crossing) if self.is_answer => crossing.whole(bytes, self.used()),
+            Some(crossing) if self.is_answer => crossing.whole(bytes, self.used(), self.meter.is_streamed),
             Some(crossing) => crossing.refusal(&head, &bytes),
         }
     }

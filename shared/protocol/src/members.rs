@@ -238,9 +238,14 @@ impl<'a> Members<'a> {
         }
     }
 
+    /// Takes a member out, and gives it if it says anything.
+    pub(crate) fn take_said(&mut self, key: &str) -> Option<Field<'a>> {
+        self.take(key).filter(|field| !field.is_nothing())
+    }
+
     /// Takes a member out and tells that it is lost, if it says anything.
     pub(crate) fn lose(&mut self, key: &str, kind: LossKind, losses: &mut Losses) {
-        if let Some(field) = self.take(key).filter(|field| !field.is_nothing()) {
+        if let Some(field) = self.take_said(key) {
             losses.add(field.path, kind);
         }
     }

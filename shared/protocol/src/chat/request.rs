@@ -26,10 +26,7 @@ pub(crate) fn read(body: &[u8], losses: &mut Losses) -> Result<Turn, Invalid> {
         service_tier: fields.text("service_tier")?,
         cache_key: fields.text("prompt_cache_key")?,
         user: user(&mut fields)?,
-        metadata: fields
-            .take("metadata")
-            .filter(|field| !field.is_nothing())
-            .map(|field| field.json()),
+        metadata: fields.take_said("metadata").map(|field| field.json()),
     };
     refuse(&mut fields, losses)?;
     fields.rest(losses);
@@ -358,9 +355,8 @@ fn limit(fields: &mut Members<'_>) -> Result<Option<Tokens>, Invalid> {
 }
 
 fn stop(fields: &mut Members<'_>) -> Result<Vec<String>, Invalid> {
-    match fields.take("stop") {
+    match fields.take_said("stop") {
         None => Ok(Vec::new()),
-        Some(one) if one.is_nothing() => Ok(Vec::new()),
         Some(one) if one.is_text() => Ok(vec![one.text()?]),
         Some(list) => list.items()?.iter().map(Field::text).collect(),
     }

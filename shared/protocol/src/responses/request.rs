@@ -32,10 +32,7 @@ pub(crate) fn read(body: &[u8], losses: &mut Losses) -> Result<Turn, Invalid> {
         service_tier: fields.text("service_tier")?,
         cache_key: fields.text("prompt_cache_key")?,
         user: user(&mut fields)?,
-        metadata: fields
-            .take("metadata")
-            .filter(|field| !field.is_nothing())
-            .map(|field| field.json()),
+        metadata: fields.take_said("metadata").map(|field| field.json()),
     };
     refuse(&mut fields, losses)?;
     fields.rest(losses);
