@@ -20,6 +20,8 @@ const RATIO_FLOOR: usize = 1024 * KIB;
 const KIB: usize = 1024;
 /// A body of unknown length is read in steps of this many bytes.
 const STEP: usize = 64 * KIB;
+/// Less than half of the buffer that a connection reads into.
+const SMALL: usize = 3 * KIB;
 
 /// A request's body as it came, and what it says once decoded.
 pub(super) struct RequestBody {
@@ -161,7 +163,7 @@ async fn collect(
             room += more;
         }
         if first.is_empty() && joined.is_empty() {
-            first = chunk;
+            first = apart(chunk);
             continue;
         }
         if joined.is_empty() {
@@ -172,6 +174,15 @@ async fn collect(
         joined.extend_from_slice(&chunk);
     }
     Ok(if joined.is_empty() { first } else { joined.freeze() })
+}
+
+/// A small body in a place of its own: what is kept of it for as long as its answer streams would keep all of the buffer
+/// in which it came.
+fn apart(chunk: Bytes) -> Bytes {
+    match chunk.len() {
+        0..=SMALL => Bytes::copy_from_slice(&chunk),
+        _ => chunk,
+    }
 }
 
 fn coding(headers: &HeaderMap) -> Result<Option<Coding>, Refused> {
