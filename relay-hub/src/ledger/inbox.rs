@@ -187,15 +187,9 @@ impl Inbox {
         if !BOOKS {
             return Ok(facts);
         }
-        let now = Instant::now();
-        desk.unwritten.push_back((now, facts.clone()));
-        if desk
-            .asleep_until
-            .is_some_and(|until| until.saturating_duration_since(now) > UNWRITTEN_FOR)
-        {
-            // So that it looks when this one is due.
-            self.wake(desk);
-        }
+        // The writer is not woken: it looks up in time by itself, and a call on its way to its vendor waits for nothing.
+        desk.unwritten.push_back((Instant::now(), facts.clone()));
+        drop(desk);
         fault::point("hold granted");
         Ok(facts)
     }
@@ -479,7 +473,7 @@ impl Desk {
 const BOOKS: bool = cfg!(not(relay_unbilled));
 /// A call that ends sooner is written once, settled: its hold and its charge share a commit. What the hub's death can
 /// make the books forget is a call that began no longer ago than this and of which nobody saw a byte.
-const UNWRITTEN_FOR: Duration = Duration::from_millis(50);
+pub(super) const UNWRITTEN_FOR: Duration = Duration::from_millis(50);
 /// A commit of so many is cheap for each of them.
 const MOST_GATHERED: usize = 256;
 const MOST_WISHES: usize = 16 * 1024;

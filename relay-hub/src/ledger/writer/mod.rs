@@ -25,7 +25,7 @@ use tracing::{error, warn};
 use super::{
     Hold, HoldError,
     book::{Book, NotGranted},
-    inbox::{Expire, Inbox, Op, Settle, Wish},
+    inbox::{Expire, Inbox, Op, Settle, UNWRITTEN_FOR, Wish},
     journal::Page,
     post::{self, BooksError},
     recover::Recovered,
@@ -405,8 +405,8 @@ const PACE: Duration = Duration::from_millis(2);
 /// So many entries share the cost of the tables, or as many as come in that time.
 const MOST_UNPOSTED: usize = 2_048;
 const UNPOSTED_FOR: Duration = Duration::from_millis(50);
-/// The writer looks up at least this often, for it may have been cut.
-const LONGEST_WAIT: Duration = Duration::from_millis(250);
+/// The writer looks up at least this often: a hold is due that nobody wakes it for, or it may have been cut.
+const LONGEST_WAIT: Duration = UNWRITTEN_FOR;
 
 #[cfg(test)]
 #[allow(clippy::arithmetic_side_effects, reason = "a test that overflows fails")]
