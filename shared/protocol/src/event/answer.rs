@@ -110,10 +110,23 @@ impl AnswerPart {
         }
     }
 
-    /// It is said in so many words: text, or a refusal.
-    #[must_use]
-    pub const fn is_said(&self) -> bool {
-        matches!(self, Self::Text(_) | Self::Refusal(_))
+    /// What it says: its text, or the arguments of a call.
+    pub(crate) fn said(&self) -> Option<&str> {
+        match self {
+            Self::Text(text) => Some(&text.text),
+            Self::Refusal(text) => Some(text),
+            Self::Reasoning(reasoning) => Some(&reasoning.text),
+            Self::Call { call, .. } => Some(&call.arguments),
+            Self::Media(_) | Self::Foreign(_) => None,
+        }
+    }
+
+    /// Where its text comes from.
+    pub(crate) fn citations(&self) -> &[Citation] {
+        match self {
+            Self::Text(text) => &text.citations,
+            Self::Refusal(_) | Self::Reasoning(_) | Self::Call { .. } | Self::Media(_) | Self::Foreign(_) => &[],
+        }
     }
 
     pub(crate) fn grow(&mut self, more: &str) {

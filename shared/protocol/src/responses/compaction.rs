@@ -7,7 +7,7 @@ use crate::members::{Field, Invalid, Members};
 use crate::turn::{Choice, Message, Part, Role, Turn};
 
 /// Before a summary in the place of a lock.
-const SUMMARY: &str = "relay.summary.";
+pub(super) const SUMMARY: &str = "relay.summary.";
 const ASKED: &str = "Summarise this conversation for another model that will go on with it: what the user wants, what was \
                      done and found, and what is left to do. Answer with the summary alone.";
 const TOLD: &str = "The conversation so far was replaced by this summary of it:\n\n";
@@ -44,9 +44,4 @@ pub(crate) fn ask_in_words(turn: &mut Turn, vendor: VendorWire) -> bool {
     let may_forbid = !turn.tools.is_empty() && vendor != VendorWire::Converse;
     turn.choice = may_forbid.then_some(Choice::None);
     true
-}
-
-/// What the client keeps.
-pub(super) fn kept(summary: &str) -> String {
-    format!("{SUMMARY}{summary}")
 }

@@ -4,32 +4,55 @@ mod shape;
 
 use std::sync::Arc;
 
+use serde::Serialize;
+
 use self::shape::{
-    Arguments, Cited, ContentPart, Creation, Delta, Item, ItemEvent, PartEvent, Piece, Response, Status, Summary,
-    SummaryEvent, TextEvent,
+    Annotation, Arguments, Cited, ContentPart, Creation, Delta, Item, ItemEvent, PartEvent, Piece, Response, Status,
+    Summary, SummaryEvent, TextEvent, Words,
 };
 use super::compaction;
 use crate::VendorWire;
+use crate::codec::kept::{Span, Text};
 use crate::codec::{Outbox, Reply, WriteAnswer};
 use crate::event::{Answer, AnswerPart, Event, Opened, Stop};
-use crate::turn::{Json, MediaSource, Opaque};
+use crate::turn::{Citation, Json, MediaSource, Opaque};
 use crate::usage::Usage;
 
-/// Writes one answer. All of it is kept until the end, which tells it again as a whole.
+/// Writes one answer. All of it is told again at the end, and kept until then where it was written.
 pub(crate) struct Writer {
     reply: Arc<Reply>,
     sequence: u64,
     /// The items that are over, as they will be told at the end.
-    output: Vec<Json>,
-    /// The part that is open, as far as it came.
-    part: Option<AnswerPart>,
+    output: Vec<Span>,
+    /// How many they are.
+    index: usize,
+    part: Option<Part>,
     /// The parts of the message that is open: texts that follow each other are one message.
-    message: Vec<Json>,
+    message: Vec<Span>,
     has_message: bool,
     usage: Option<Usage>,
     stop: Stop,
     /// The answer is a summary, which becomes one item however it is made.
-    summary: Option<String>,
+    summary: Option<Text>,
+}
+
+/// The part that is open.
+struct Part {
+    /// What it is. What it says so far is kept.
+    is: AnswerPart,
+    text: Text,
+    /// Where the text comes from.
+    annotations: Vec<Span>,
+}
+
+impl Part {
+    fn new(opened: Opened) -> Self {
+        Self {
+            is: AnswerPart::new(opened),
+            text: Text::default(),
+            annotations: Vec::new(),
+        }
+    }
 }
 
 impl Writer {
@@ -39,6 +62,7 @@ impl Writer {
             reply: Arc::new(reply),
             sequence: 0,
             output: Vec::new(),
+            index: 0,
             part: None,
             message: Vec::new(),
             has_message: false,
@@ -50,11 +74,11 @@ impl Writer {
 
     /// The answer is to be a compaction of the conversation.
     pub(crate) fn summing_up(mut self, is_summary: bool) -> Self {
-        self.summary = is_summary.then(String::new);
+        self.summary = is_summary.then(Text::default);
         self
     }
 
-    fn event(&mut self, kind: &'static str, body: &impl serde::Serialize, out: &mut Outbox) {
+    fn event(&mut self, kind: &'static str, body: &impl Serialize, out: &mut Outbox) {
         let event = shape::Numbered {
             r#type: kind,
             sequence_number: self.sequence,
@@ -64,12 +88,8 @@ impl Writer {
         out.event(Some(kind), &event);
     }
 
-    fn index(&self) -> usize {
-        self.output.len()
-    }
-
     fn item_id(&self, prefix: &str) -> String {
-        format!("{prefix}_{}_{}", self.reply.id, self.output.len())
+        format!("{prefix}_{}_{}", self.reply.id, self.index)
     }
 
     fn begin(&mut self, out: &mut Outbox) {
@@ -81,27 +101,27 @@ impl Writer {
     }
 
     fn open(&mut self, opened: Opened, out: &mut Outbox) {
-        match &opened {
-            Opened::Text | Opened::Refusal => {
+        let part = Part::new(opened);
+        match &part.is {
+            AnswerPart::Text(_) | AnswerPart::Refusal(_) => {
                 self.open_message(out);
-                let empty = AnswerPart::new(opened.clone());
-                self.part_event("response.content_part.added", &ContentPart::of(&empty), out);
+                let empty = ContentPart::<Span>::of(&part.is, NOTHING, Vec::new());
+                self.part_event("response.content_part.added", &empty, out);
             }
-            Opened::Reasoning { .. } | Opened::Call { .. } => {
+            AnswerPart::Reasoning(_) | AnswerPart::Call { .. } => {
                 self.close_message(out);
-                let part = AnswerPart::new(opened.clone());
-                let item = self.item(&part, Status::InProgress);
+                let item: Item<'_, Span> = self.item(&part.is, None, Status::InProgress);
                 self.item_event("response.output_item.added", &item, out);
             }
-            Opened::Media(_) | Opened::Foreign(_) => self.close_message(out),
+            AnswerPart::Media(_) | AnswerPart::Foreign(_) => self.close_message(out),
         }
-        self.part = Some(AnswerPart::new(opened));
+        self.part = Some(part);
     }
 
     fn open_message(&mut self, out: &mut Outbox) {
         if !self.has_message {
             self.has_message = true;
-            let item = Item::message(self.item_id("msg"), Status::InProgress, &[]);
+            let item: Item<'_, Span> = Item::message(self.item_id("msg"), Status::InProgress, &[]);
             self.item_event("response.output_item.added", &item, out);
         }
     }
@@ -115,20 +135,22 @@ impl Writer {
         }
     }
 
-    fn item_event(&mut self, kind: &'static str, item: &Item<'_>, out: &mut Outbox) {
-        let output_index = self.index();
+    fn item_event(&mut self, kind: &'static str, item: &impl Serialize, out: &mut Outbox) {
+        let output_index = self.index;
         self.event(kind, &ItemEvent { output_index, item }, out);
     }
 
-    fn item_done(&mut self, item: &Item<'_>, out: &mut Outbox) {
-        self.item_event("response.output_item.done", item, out);
-        self.output.extend(Json::of(item));
+    fn item_done(&mut self, item: &Item<'_, Span>, out: &mut Outbox) {
+        let item = out.keep(item);
+        self.item_event("response.output_item.done", &item, out);
+        self.output.push(item);
+        self.index += 1;
     }
 
-    fn part_event(&mut self, kind: &'static str, part: &ContentPart<'_>, out: &mut Outbox) {
+    fn part_event(&mut self, kind: &'static str, part: &impl Serialize, out: &mut Outbox) {
         let event = PartEvent {
             item_id: &self.item_id("msg"),
-            output_index: self.index(),
+            output_index: self.index,
             content_index: self.message.len(),
             part,
         };
@@ -139,12 +161,12 @@ impl Writer {
         let Some(mut part) = self.part.take() else {
             return;
         };
-        let (kind, prefix) = match &part {
+        let (kind, prefix) = match &part.is {
             AnswerPart::Text(_) => ("response.output_text.delta", "msg"),
             AnswerPart::Refusal(_) => ("response.refusal.delta", "msg"),
-            AnswerPart::Reasoning(reasoning) => {
-                if reasoning.text.is_empty() {
-                    self.summary_event("response.reasoning_summary_part.added", "", out);
+            AnswerPart::Reasoning(_) => {
+                if part.text.is_empty() {
+                    self.summary_event("response.reasoning_summary_part.added", NOTHING, out);
                 }
                 ("response.reasoning_summary_text.delta", "rs")
             }
@@ -155,21 +177,40 @@ impl Writer {
         if !kind.is_empty() {
             let event = Delta {
                 item_id: &self.item_id(prefix),
-                output_index: self.index(),
+                output_index: self.index,
                 content_index: (prefix == "msg").then_some(self.message.len()),
                 summary_index: (prefix == "rs").then_some(0),
                 delta,
             };
             self.event(kind, &event, out);
         }
-        part.grow(delta);
+        out.grow(&mut part.text, delta);
         self.part = Some(part);
     }
 
-    fn summary_event(&mut self, kind: &'static str, text: &str, out: &mut Outbox) {
+    fn cite(&mut self, citation: &Citation, out: &mut Outbox) {
+        let Some(annotation) = Annotation::of(citation) else {
+            return;
+        };
+        let part = self.part.as_mut().filter(|part| matches!(part.is, AnswerPart::Text(_)));
+        let kept = part.map(|part| {
+            part.annotations.push(out.keep(&annotation));
+            part.annotations.len() - 1
+        });
+        let event = Cited {
+            item_id: &self.item_id("msg"),
+            output_index: self.index,
+            content_index: self.message.len(),
+            annotation_index: kept.unwrap_or_default(),
+            annotation,
+        };
+        self.event("response.output_text.annotation.added", &event, out);
+    }
+
+    fn summary_event(&mut self, kind: &'static str, text: Words<'_>, out: &mut Outbox) {
         let event = SummaryEvent {
             item_id: &self.item_id("rs"),
-            output_index: self.index(),
+            output_index: self.index,
             summary_index: 0,
             part: Summary::SummaryText { text },
         };
@@ -177,31 +218,32 @@ impl Writer {
     }
 
     fn close(&mut self, out: &mut Outbox) {
-        let Some(part) = self.part.take() else {
+        let Some(Part { is, text, annotations }) = self.part.take() else {
             return;
         };
-        match &part {
+        match &is {
             AnswerPart::Text(_) | AnswerPart::Refusal(_) => {
-                self.text_done(&part, out);
-                let content = ContentPart::of(&part);
-                self.part_event("response.content_part.done", &content, out);
-                self.message.extend(Json::of(&content));
+                let text = Words::Kept(out.keep(&text));
+                self.text_done(&is, text, out);
+                let part = out.keep(&ContentPart::of(&is, text, annotations));
+                self.part_event("response.content_part.done", &part, out);
+                self.message.push(part);
             }
-            AnswerPart::Reasoning(reasoning) => {
-                if !reasoning.text.is_empty() {
-                    self.text_done(&part, out);
-                    self.summary_event("response.reasoning_summary_part.done", &reasoning.text, out);
-                }
-                let item = self.item(&part, Status::Completed);
+            AnswerPart::Reasoning(_) if text.is_empty() => {
+                let item = self.item(&is, None, Status::Completed);
                 self.item_done(&item, out);
             }
-            AnswerPart::Call { .. } => {
-                self.text_done(&part, out);
-                let item = self.item(&part, Status::Completed);
+            AnswerPart::Reasoning(_) | AnswerPart::Call { .. } => {
+                let text = Words::Kept(out.keep(&text));
+                self.text_done(&is, text, out);
+                if matches!(is, AnswerPart::Reasoning(_)) {
+                    self.summary_event("response.reasoning_summary_part.done", text, out);
+                }
+                let item = self.item(&is, Some(text), Status::Completed);
                 self.item_done(&item, out);
             }
             AnswerPart::Media(_) => {
-                let item = self.item(&part, Status::Completed);
+                let item = self.item(&is, None, Status::Completed);
                 self.item_event("response.output_item.added", &item, out);
                 self.item_done(&item, out);
             }
@@ -210,25 +252,23 @@ impl Writer {
     }
 
     /// The text of a part as a whole, once it is.
-    fn text_done(&mut self, part: &AnswerPart, out: &mut Outbox) {
-        let output_index = self.index();
+    fn text_done(&mut self, part: &AnswerPart, text: Words<'_>, out: &mut Outbox) {
+        let output_index = self.index;
         match part {
-            AnswerPart::Text(text) => {
+            AnswerPart::Text(_) => {
                 let event = TextEvent::new(self.item_id("msg"), output_index)
                     .at(self.message.len())
-                    .text(&text.text);
+                    .text(text);
                 self.event("response.output_text.done", &event, out);
             }
-            AnswerPart::Refusal(refusal) => {
+            AnswerPart::Refusal(_) => {
                 let event = TextEvent::new(self.item_id("msg"), output_index)
                     .at(self.message.len())
-                    .refusal(refusal);
+                    .refusal(text);
                 self.event("response.refusal.done", &event, out);
             }
-            AnswerPart::Reasoning(reasoning) => {
-                let event = TextEvent::new(self.item_id("rs"), output_index)
-                    .of_summary()
-                    .text(&reasoning.text);
+            AnswerPart::Reasoning(_) => {
+                let event = TextEvent::new(self.item_id("rs"), output_index).of_summary().text(text);
                 self.event("response.reasoning_summary_text.done", &event, out);
             }
             AnswerPart::Call { call, is_custom } => {
@@ -240,8 +280,8 @@ impl Writer {
                     item_id: &self.item_id(prefix),
                     output_index,
                     name: &call.name.name,
-                    arguments: (!is_custom).then_some(call.arguments.as_str()),
-                    input: is_custom.then_some(call.arguments.as_str()),
+                    arguments: (!is_custom).then_some(text),
+                    input: is_custom.then_some(text),
                 };
                 self.event(kind, &event, out);
             }
@@ -249,15 +289,12 @@ impl Writer {
         }
     }
 
-    /// A part that is an item of its own.
-    fn item<'a>(&self, part: &'a AnswerPart, status: Status) -> Item<'a> {
+    /// A part that is an item of its own, with what it says, if anything.
+    fn item<'a, C>(&self, part: &'a AnswerPart, text: Option<Words<'a>>, status: Status) -> Item<'a, C> {
         match part {
             AnswerPart::Reasoning(reasoning) => Item::Reasoning {
                 id: self.item_id("rs"),
-                summary: (!reasoning.text.is_empty())
-                    .then_some(Summary::SummaryText { text: &reasoning.text })
-                    .into_iter()
-                    .collect(),
+                summary: text.map(|text| Summary::SummaryText { text }).into_iter().collect(),
                 encrypted_content: reasoning
                     .opaque
                     .as_ref()
@@ -271,7 +308,7 @@ impl Writer {
                         status,
                         call_id,
                         name: &call.name.name,
-                        input: &call.arguments,
+                        input: text.unwrap_or(NOTHING),
                     }
                 } else {
                     Item::FunctionCall {
@@ -280,7 +317,7 @@ impl Writer {
                         call_id,
                         namespace: call.name.namespace.as_deref(),
                         name: &call.name.name,
-                        arguments: &call.arguments,
+                        arguments: text.unwrap_or(NOTHING),
                     }
                 }
             }
@@ -304,26 +341,59 @@ impl Writer {
             return Some(event);
         };
         match event {
-            Event::Open(opened) => self.part = Some(AnswerPart::new(opened)),
+            Event::Begin => {
+                out.grow(summary, compaction::SUMMARY);
+                return Some(event);
+            }
+            Event::Open(opened) => self.part = Some(Part::new(opened)),
             Event::Delta(text) => {
-                if matches!(self.part, Some(AnswerPart::Text(_))) {
-                    summary.push_str(&text);
+                let is_text = |part: &Part| matches!(part.is, AnswerPart::Text(_));
+                if self.part.as_ref().is_some_and(is_text) {
+                    out.grow(summary, &text);
                 }
             }
             Event::Cite(_) | Event::Sign(_) | Event::Close => {}
             Event::Stop(stop) => {
-                let encrypted_content = compaction::kept(summary);
                 let item = Item::Compaction {
+                    encrypted_content: Words::Kept(out.keep(summary)),
                     id: self.item_id("cmp"),
-                    encrypted_content,
                 };
                 self.item_event("response.output_item.added", &item, out);
                 self.item_done(&item, out);
                 self.stop = stop;
             }
-            Event::Begin | Event::Usage(_) | Event::End | Event::Fail(_) => return Some(event),
+            Event::Usage(_) | Event::End | Event::Fail(_) => return Some(event),
         }
         None
+    }
+
+    /// The items of a whole answer.
+    fn items(&mut self, parts: &[AnswerPart]) -> Vec<Json> {
+        let mut pieces: Vec<Piece<'_>> = Vec::new();
+        for part in parts {
+            let text = part.said().map(Words::Said);
+            let cited = part.citations().iter().filter_map(Annotation::of).collect();
+            let said = ContentPart::of(part, text.unwrap_or(NOTHING), cited);
+            match (said.and_then(|said| Json::of(&said)), pieces.last_mut()) {
+                (Some(said), Some(Piece::Message(message))) => message.push(said),
+                (Some(said), _) => pieces.push(Piece::Message(vec![said])),
+                (None, _) => pieces.push(Piece::Item(part)),
+            }
+        }
+        let mut output = Vec::new();
+        for piece in &pieces {
+            let item = match piece {
+                Piece::Message(content) => Item::message(self.item_id("msg"), Status::Completed, content),
+                Piece::Item(AnswerPart::Foreign(_)) => continue,
+                Piece::Item(part) => {
+                    let text = part.said().filter(|text| !text.is_empty());
+                    self.item(part, text.map(Words::Said), Status::Completed)
+                }
+            };
+            output.extend(Json::of(&item));
+            self.index += 1;
+        }
+        output
     }
 
     fn over(&mut self, out: &mut Outbox) {
@@ -349,27 +419,10 @@ impl WriteAnswer for Writer {
             Event::Begin => self.begin(out),
             Event::Open(opened) => self.open(opened, out),
             Event::Delta(text) => self.delta(&text, out),
-            Event::Cite(citation) => {
-                if let Some(annotation) = shape::Annotation::of(&citation) {
-                    let event = Cited {
-                        item_id: &self.item_id("msg"),
-                        output_index: self.index(),
-                        content_index: self.message.len(),
-                        annotation_index: match &self.part {
-                            Some(AnswerPart::Text(text)) => text.citations.len(),
-                            Some(_) | None => 0,
-                        },
-                        annotation,
-                    };
-                    self.event("response.output_text.annotation.added", &event, out);
-                    if let Some(part) = &mut self.part {
-                        part.cite(citation);
-                    }
-                }
-            }
+            Event::Cite(citation) => self.cite(&citation, out),
             Event::Sign(opaque) => {
                 if let Some(part) = &mut self.part {
-                    part.sign(opaque);
+                    part.is.sign(opaque);
                 }
             }
             Event::Close => self.close(out),
@@ -385,40 +438,28 @@ impl WriteAnswer for Writer {
     }
 
     fn whole(&mut self, answer: &Answer) -> Vec<u8> {
-        let mut pieces: Vec<Piece<'_>> = Vec::new();
-        if self.summary.is_some() {
+        let output = if self.summary.is_some() {
             let texts = answer.parts.iter().filter_map(|part| match part {
                 AnswerPart::Text(text) => Some(text.text.as_str()),
                 _ => None,
             });
-            let item = Item::Compaction {
+            let summary: String = std::iter::once(compaction::SUMMARY).chain(texts).collect();
+            let item: Item<'_, Json> = Item::Compaction {
                 id: self.item_id("cmp"),
-                encrypted_content: compaction::kept(&texts.collect::<String>()),
+                encrypted_content: Words::Said(&summary),
             };
-            self.output.extend(Json::of(&item));
-        }
-        let parts = answer.parts.iter().filter(|_| self.summary.is_none());
-        for part in parts {
-            if let Some(content) = Json::of(&ContentPart::of(part)).filter(|_| part.is_said()) {
-                match pieces.last_mut() {
-                    Some(Piece::Message(message)) => message.push(content),
-                    Some(Piece::Item(_)) | None => pieces.push(Piece::Message(vec![content])),
-                }
-                continue;
-            }
-            pieces.push(Piece::Item(part));
-        }
-        for piece in &pieces {
-            let item = match piece {
-                Piece::Message(content) => Item::message(self.item_id("msg"), Status::Completed, content),
-                Piece::Item(AnswerPart::Foreign(_)) => continue,
-                Piece::Item(part) => self.item(part, Status::Completed),
-            };
-            let json = Json::of(&item);
-            self.output.extend(json);
-        }
+            Json::of(&item).into_iter().collect()
+        } else {
+            self.items(&answer.parts)
+        };
         let status = Status::of(&answer.stop);
-        let response = Response::new(&self.reply, status, &self.output, answer.usage.as_ref()).stopped(&answer.stop);
+        let response = Response::new(&self.reply, status, &output, answer.usage.as_ref()).stopped(&answer.stop);
         serde_json::to_vec(&response).unwrap_or_default()
     }
 }
+
+/// What a part says that has said nothing.
+const NOTHING: Words<'_> = Words::Said("");
+
+#[cfg(test)]
+mod tests;

@@ -160,13 +160,13 @@ impl Translator {
         sequence.end(&mut |event| out.write(event));
         match out.failure.take() {
             Some(failure) => Err(failure.refusal(None)),
-            None => Ok(out.outbox.take()),
+            None => Ok(out.outbox.take_all()),
         }
     }
 
     /// Until there is enough to be taken, or nothing left to read.
     fn go_on(&mut self) {
-        while self.out.outbox.len() < ENOUGH && !self.has_ended() {
+        while !self.out.outbox.is_full() && !self.has_ended() {
             if let Some(event) = self.read.next() {
                 let out = &mut self.out;
                 self.sequence.push(event, &mut |event| out.write(event));
@@ -256,7 +256,5 @@ impl Translator {
     }
 }
 
-/// So many bytes are worth being passed on; no more are gathered.
-const ENOUGH: usize = 8 << 10;
 const TOO_LONG: &str = "The upstream sent more than 48 KiB at once of what cannot be told piece by piece; ask for the answer as a \
                         whole.";

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use crate::codec::Reply;
+use crate::codec::kept::Span;
 use crate::event::{AnswerPart, Stop};
 use crate::turn::{Citation, Json};
 use crate::usage::Usage;
@@ -16,23 +17,31 @@ pub(super) struct Numbered<'a, T> {
     pub(super) body: &'a T,
 }
 
+/// A text as it is, or where it is kept.
+#[derive(Serialize, Clone, Copy)]
+#[serde(untagged)]
+pub(super) enum Words<'a> {
+    Said(&'a str),
+    Kept(Span),
+}
+
 #[derive(Serialize)]
 pub(super) struct Creation<'a> {
-    pub(super) response: &'a Response<'a>,
+    pub(super) response: &'a Response<'a, Span>,
 }
 
 #[derive(Serialize)]
-pub(super) struct ItemEvent<'a> {
+pub(super) struct ItemEvent<'a, I> {
     pub(super) output_index: usize,
-    pub(super) item: &'a Item<'a>,
+    pub(super) item: &'a I,
 }
 
 #[derive(Serialize)]
-pub(super) struct PartEvent<'a> {
+pub(super) struct PartEvent<'a, P> {
     pub(super) item_id: &'a str,
     pub(super) output_index: usize,
     pub(super) content_index: usize,
-    pub(super) part: &'a ContentPart<'a>,
+    pub(super) part: &'a P,
 }
 
 #[derive(Serialize)]
@@ -55,9 +64,9 @@ pub(super) struct TextEvent<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     summary_index: Option<usize>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    text: Option<&'a str>,
+    text: Option<Words<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    refusal: Option<&'a str>,
+    refusal: Option<Words<'a>>,
 }
 
 impl<'a> TextEvent<'a> {
@@ -82,12 +91,12 @@ impl<'a> TextEvent<'a> {
         self
     }
 
-    pub(super) const fn text(mut self, text: &'a str) -> Self {
+    pub(super) const fn text(mut self, text: Words<'a>) -> Self {
         self.text = Some(text);
         self
     }
 
-    pub(super) const fn refusal(mut self, refusal: &'a str) -> Self {
+    pub(super) const fn refusal(mut self, refusal: Words<'a>) -> Self {
         self.refusal = Some(refusal);
         self
     }
@@ -107,9 +116,9 @@ pub(super) struct Arguments<'a> {
     pub(super) output_index: usize,
     pub(super) name: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) arguments: Option<&'a str>,
+    pub(super) arguments: Option<Words<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) input: Option<&'a str>,
+    pub(super) input: Option<Words<'a>>,
 }
 
 #[derive(Serialize)]
@@ -121,15 +130,15 @@ pub(super) struct Cited<'a> {
     pub(super) annotation: Annotation<'a>,
 }
 
-/// An item of the output.
+/// An item of the output; the parts of a message are of type `C`.
 #[derive(Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
-pub(super) enum Item<'a> {
+pub(super) enum Item<'a, C> {
     Message {
         id: String,
         status: Status,
         role: &'static str,
-        content: &'a [Json],
+        content: &'a [C],
     },
     Reasoning {
         id: String,
@@ -144,18 +153,18 @@ pub(super) enum Item<'a> {
         #[serde(skip_serializing_if = "Option::is_none")]
         namespace: Option<&'a str>,
         name: &'a str,
-        arguments: &'a str,
+        arguments: Words<'a>,
     },
     CustomToolCall {
         id: String,
         status: Status,
         call_id: String,
         name: &'a str,
-        input: &'a str,
+        input: Words<'a>,
     },
     Compaction {
         id: String,
-        encrypted_content: String,
+        encrypted_content: Words<'a>,
     },
     ImageGenerationCall {
         id: String,
@@ -164,8 +173,8 @@ pub(super) enum Item<'a> {
     },
 }
 
-impl<'a> Item<'a> {
-    pub(super) const fn message(id: String, status: Status, content: &'a [Json]) -> Self {
+impl<'a, C> Item<'a, C> {
+    pub(super) const fn message(id: String, status: Status, content: &'a [C]) -> Self {
         Self::Message {
             id,
             status,
@@ -182,35 +191,31 @@ pub(super) enum Piece<'a> {
     Item(&'a AnswerPart),
 }
 
+/// A part of a message; where its text comes from is told by values of type `A`.
 #[derive(Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
-pub(super) enum ContentPart<'a> {
+pub(super) enum ContentPart<'a, A> {
     OutputText {
-        text: &'a str,
-        annotations: Vec<Annotation<'a>>,
+        text: Words<'a>,
+        annotations: Vec<A>,
         logprobs: [(); 0],
     },
     Refusal {
-        refusal: &'a str,
+        refusal: Words<'a>,
     },
 }
 
-impl<'a> ContentPart<'a> {
-    pub(super) fn of(part: &'a AnswerPart) -> Self {
+impl<'a, A> ContentPart<'a, A> {
+    /// What a part is in a message, if it is said there.
+    pub(super) fn of(part: &AnswerPart, text: Words<'a>, annotations: Vec<A>) -> Option<Self> {
         match part {
-            AnswerPart::Refusal(refusal) => Self::Refusal { refusal },
-            AnswerPart::Text(text) => Self::OutputText {
-                text: &text.text,
-                annotations: text.citations.iter().filter_map(Annotation::of).collect(),
+            AnswerPart::Refusal(_) => Some(Self::Refusal { refusal: text }),
+            AnswerPart::Text(_) => Some(Self::OutputText {
+                text,
+                annotations,
                 logprobs: [],
-            },
-            AnswerPart::Reasoning(_) | AnswerPart::Call { .. } | AnswerPart::Media(_) | AnswerPart::Foreign(_) => {
-                Self::OutputText {
-                    text: "",
-                    annotations: Vec::new(),
-                    logprobs: [],
-                }
-            }
+            }),
+            AnswerPart::Reasoning(_) | AnswerPart::Call { .. } | AnswerPart::Media(_) | AnswerPart::Foreign(_) => None,
         }
     }
 }
@@ -218,7 +223,7 @@ impl<'a> ContentPart<'a> {
 #[derive(Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub(super) enum Summary<'a> {
-    SummaryText { text: &'a str },
+    SummaryText { text: Words<'a> },
 }
 
 #[derive(Serialize)]
@@ -261,9 +266,9 @@ impl Status {
     }
 }
 
-/// The whole answer.
+/// The whole answer; its items are of type `I`.
 #[derive(Serialize)]
-pub(super) struct Response<'a> {
+pub(super) struct Response<'a, I> {
     id: String,
     object: &'static str,
     created_at: u64,
@@ -273,7 +278,7 @@ pub(super) struct Response<'a> {
     instructions: Option<()>,
     metadata: Empty,
     model: &'a str,
-    output: &'a [Json],
+    output: &'a [I],
     parallel_tool_calls: bool,
     previous_response_id: Option<()>,
     store: bool,
@@ -293,8 +298,8 @@ struct Incomplete {
     reason: &'static str,
 }
 
-impl<'a> Response<'a> {
-    pub(super) fn new(reply: &'a Reply, status: Status, output: &'a [Json], usage: Option<&Usage>) -> Self {
+impl<'a, I> Response<'a, I> {
+    pub(super) fn new(reply: &'a Reply, status: Status, output: &'a [I], usage: Option<&Usage>) -> Self {
         Self {
             id: format!("resp_{}", reply.id),
             object: "response",
