@@ -244,7 +244,9 @@ pub(crate) fn text_of(raw: &RawValue) -> Option<String> {
 fn of_raw<E: Error>(raw: &RawValue) -> Result<String, E> {
     let inside = raw.get().strip_prefix('"').and_then(|text| text.strip_suffix('"'));
     let inside = inside.ok_or_else(|| E::custom("no text"))?;
-    let mut text = String::with_capacity(inside.len());
+    // A backslash says one character, of which each but one more of it is longer than what it says.
+    let escapes = memchr::memchr_iter(b'\\', inside.as_bytes()).count();
+    let mut text = String::with_capacity(inside.len() - escapes / 2);
     let mut rest = inside;
     while let Some((plain, escaped)) = rest.split_once('\\') {
         text.push_str(plain);

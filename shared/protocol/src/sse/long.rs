@@ -115,17 +115,23 @@ impl Long {
         if matches!(place, Place::After(_)) && matches!(frame.last(), Some(b'[' | b'{')) {
             self.drop_comma(end);
         }
-        let mut part = self.go_on_in(&frame, end);
-        if let Place::Value { name, value } = place {
-            let text = part.split_off(value);
-            part.truncate(name);
-            part.extend([b"\"", PIECE.as_bytes(), b"\":\""].concat());
-            escape(&text, &mut part);
-            self.value = Some(InValue {
-                from: frame.len(),
-                closing: closing.clone(),
-            });
-        }
+        let mut part = match place {
+            Place::Text(_) | Place::After(_) => {
+                let mut part = Vec::with_capacity(end + closing.len());
+                part.extend_from_slice(self.kept.get(..end)?);
+                part
+            }
+            Place::Value { name, value } => {
+                let mut part = [self.kept.get(..name)?, b"\"", PIECE.as_bytes(), b"\":\""].concat();
+                escape(self.kept.get(value..end)?, &mut part);
+                self.value = Some(InValue {
+                    from: frame.len(),
+                    closing: closing.clone(),
+                });
+                part
+            }
+        };
+        self.go_on_in(&frame, end);
         part.extend_from_slice(&closing);
         Some(part)
     }
@@ -139,23 +145,20 @@ impl Long {
         }
         let end = from + whole_utf8(self.kept.get(from..)?);
         let frame = self.kept.get(..from)?.to_vec();
-        let mut part = self.go_on_in(&frame, end);
-        escape_from(from, &mut part);
+        let mut part = frame.clone();
+        escape(self.kept.get(from..end)?, &mut part);
+        self.go_on_in(&frame, end);
         part.extend_from_slice(&closing);
         Some(part)
     }
 
-    /// Keeps what comes after `end`, in this frame; what was kept before it.
-    fn go_on_in(&mut self, frame: &[u8], end: usize) -> Vec<u8> {
+    /// Keeps what comes after `end`, in this frame.
+    fn go_on_in(&mut self, frame: &[u8], end: usize) {
         let end = end.min(self.kept.len());
         if let Some(InString { from: Some(from), .. }) = &mut self.string {
             *from = (*from).max(end) - end + frame.len();
         }
-        // With room for what closes it.
-        let mut before = Vec::with_capacity(end + SHORT);
-        before.extend_from_slice(self.kept.get(..end).unwrap_or_default());
         self.kept.splice(..end, frame.iter().copied());
-        before
     }
 
     /// An element of a list was told, and the list goes on without it.
