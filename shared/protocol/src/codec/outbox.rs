@@ -39,6 +39,16 @@ impl Outbox {
         }
     }
 
+    /// How much is held of what is kept, packed.
+    pub(crate) const fn kept(&self) -> usize {
+        self.kept.held()
+    }
+
+    /// Keeps what comes as it is, for what is told again at once.
+    pub(crate) const fn keep_plainly(&mut self) {
+        self.kept.plainly();
+    }
+
     /// Keeps a value, to be told as a part of events that come later.
     pub(crate) fn keep(&mut self, value: &impl Serialize) -> Span {
         self.kept.keep(value)
@@ -115,7 +125,7 @@ impl Outbox {
     pub fn take(&mut self) -> Vec<u8> {
         self.ends.clear();
         if self.tells_again {
-            self.tell(ENOUGH)
+            self.tell(ENOUGH_AGAIN)
         } else {
             std::mem::take(&mut self.bytes)
         }
@@ -145,13 +155,15 @@ impl Outbox {
         let mut out = Vec::new();
         loop {
             while self.ahead().is_empty() && self.telling.pop().is_some() {}
+            let room = most - out.len();
             let plain = self.ahead();
             if plain.is_empty() {
                 self.bytes = Vec::new();
                 (self.told, self.tells_again) = (0, false);
+                self.kept.fold();
                 return out;
             }
-            let plain = plain.get(..most - out.len()).unwrap_or(plain);
+            let plain = plain.get(..room).unwrap_or(plain);
             match memchr::memchr(MARK, plain) {
                 _ if plain.is_empty() => return out,
                 Some(0) => {
@@ -170,7 +182,7 @@ impl Outbox {
     }
 
     /// What comes next where it is told just now, as much of it as lies together.
-    fn ahead(&self) -> &[u8] {
+    fn ahead(&mut self) -> &[u8] {
         match self.telling.last() {
             Some(span) => self.kept.at(*span),
             None => self.bytes.get(self.told..).unwrap_or_default(),
@@ -234,9 +246,13 @@ impl std::io::Write for Gently<'_> {
 
 /// So many bytes are worth being passed on; no more are gathered.
 const ENOUGH: usize = 8 << 10;
+/// The same of what is told again: all of it is there to be told at once, and what a slow client has not read is counted in
+/// pieces on its connection.
+const ENOUGH_AGAIN: usize = 2 << 10;
 
 #[cfg(test)]
 mod tests {
+    use super::super::kept::BLOCK;
     use super::*;
 
     fn written(framing: Framing) -> Outbox {
@@ -254,6 +270,24 @@ mod tests {
         outbox.event(None, &crate::turn::Json::parse(lines).unwrap());
         let text = String::from_utf8(outbox.take()).unwrap();
         assert_eq!(text, "data: {    \"a\": \"x\\n\",  \"b\": []}\n\n");
+    }
+
+    #[test]
+    fn what_is_told_again_may_lie_across_what_is_packed_at_once() {
+        for before in BLOCK - 60..BLOCK + 2 {
+            let mut outbox = Outbox::new(Framing::Messages);
+            outbox.keep(&"x".repeat(before));
+            let mut text = Text::default();
+            outbox.grow(&mut text, "é\"😀");
+            let between = outbox.keep(&1);
+            outbox.grow(&mut text, "\n");
+            let text = outbox.keep(&text);
+            let list = outbox.keep(&[text, between, text]);
+            outbox.keep(&"y".repeat(BLOCK));
+            outbox.event(None, &[list]);
+            let told = outbox.take_messages().concat();
+            assert_eq!(String::from_utf8(told).unwrap(), r#"[["é\"😀\n",1,"é\"😀\n"]]"#);
+        }
     }
 
     #[test]

@@ -46,6 +46,7 @@ impl Out {
 
     pub(super) fn write(&mut self, event: Event) {
         self.weigh(&event);
+        let is_over = self.outbox.kept() > MOST_KEPT;
         let Self {
             names,
             writer,
@@ -58,6 +59,10 @@ impl Out {
             let (is_begin, is_end) = (event == Event::Begin, event == Event::End);
             if let Event::Fail(why) = event {
                 *failure = Some(why);
+                return;
+            }
+            if is_over {
+                // What is too long to be told again is not: its client is told that it failed.
                 return;
             }
             if is_end && let Some(usage) = usage {
@@ -74,7 +79,9 @@ impl Out {
     pub(super) fn excess(&self) -> Option<&'static str> {
         // These say a call when it is whole, and not before.
         let gathers = self.client == Wire::Gemini || self.client != Wire::Responses && self.names.gathers();
-        if gathers && self.of_call.is_some_and(|call| call > ROOM) {
+        if self.outbox.kept() > MOST_KEPT {
+            Some(TOO_LONG_AGAIN)
+        } else if gathers && self.of_call.is_some_and(|call| call > ROOM) {
             Some("The upstream's model wrote a call of more than 48 KiB, which cannot be told in this stream.")
         } else if self.told > self.longest {
             Some("The upstream's answer is too long.")
@@ -83,7 +90,7 @@ impl Out {
         }
     }
 
-    /// What a client of Responses is told again at the end, and is kept until then: texts, and what stands around them.
+    /// What the client is told: texts, and what stands around them.
     fn weigh(&mut self, event: &Event) {
         let weight = match event {
             Event::Open(opened) => {
@@ -107,11 +114,15 @@ impl Out {
     }
 }
 
+/// So much is held, packed, of an answer that is told again at its end: about 240 KB of text.
+const MOST_KEPT: usize = 96 << 10;
+const TOO_LONG_AGAIN: &str = "The upstream's answer is too long to be told again at its end, as Responses does; ask for it as chat \
+                              completions, or as a whole.";
 /// No answer is longer, whatever its model may write.
 const LONGEST_ANSWER: usize = 16 << 20;
 /// Nor is any cut that is shorter than this.
 const LEAST: usize = 1 << 20;
 /// Few tokens have as many bytes, and no text consists of them.
 const LONGEST_TOKEN: usize = 32;
-/// What is kept of a part or a citation beside its texts.
+/// What is told of a part or a citation beside its texts.
 const AROUND: usize = 256;

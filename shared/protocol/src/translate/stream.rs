@@ -64,8 +64,7 @@ impl Translator {
         })
     }
 
-    /// For an answer of up to so many tokens: what is kept of it, for a client that is told all of it again, is no more
-    /// than they can be.
+    /// For an answer of up to so many tokens: it is no longer than they can be.
     #[must_use]
     pub fn allowing(mut self, tokens: Tokens) -> Self {
         self.out.allow(tokens);
@@ -154,6 +153,7 @@ impl Translator {
         let mut read = Events::of_all();
         self.reader.whole(&body, &mut read);
         let Self { sequence, out, .. } = &mut self;
+        out.outbox.keep_plainly();
         while let Some(event) = read.next() {
             sequence.push(event, &mut |event| out.write(event));
         }

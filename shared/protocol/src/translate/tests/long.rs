@@ -281,3 +281,44 @@ proptest! {
         prop_assert!(String::from_utf8(told).is_ok_and(|told| told.ends_with("\n\n")));
     }
 }
+
+/// Nobody can pack it: 1 KiB of it in each of so many events of chat.
+fn noise(events: usize) -> Vec<String> {
+    let mut state = 7_u64;
+    let mut byte = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (state >> 56) as u8
+    };
+    let texts = std::iter::repeat_with(|| {
+        let bytes: Vec<_> = (0..768).map(|_| byte()).collect();
+        crate::base64::encode(&bytes)
+    });
+    let said = texts.map(|text| format!("data: {{\"choices\":[{{\"delta\":{{\"content\":\"{text}\"}}}}]}}\n\n"));
+    said.take(events).collect()
+}
+
+#[test]
+fn an_answer_that_is_too_long_to_be_told_again_ends_with_a_failure() {
+    for (client, fits) in [(Wire::Responses, false), (Wire::Messages, true)] {
+        let mut translator = super::translator(client, VendorWire::Chat, Flat::default());
+        let (mut told, mut pushed) = (Vec::new(), 0);
+        for event in noise(400) {
+            if !translator.has_ended() {
+                translator.push(event.into(), None);
+                told.extend(super::taken(&mut translator));
+                pushed += 1;
+            }
+        }
+        assert_eq!((translator.has_ended(), translator.is_too_long()), (!fits, !fits));
+        assert_eq!(fits, pushed == 400);
+        assert!(pushed > 120, "{pushed} KiB");
+        let last = String::from_utf8_lossy(&told);
+        let last = last.trim_end().rsplit("\n\n").next().unwrap();
+        assert_eq!(last.starts_with("event: response.failed\n"), !fits, "{last:.300}");
+        assert_eq!(
+            last.contains("too long to be told again at its end"),
+            !fits,
+            "{last:.300}"
+        );
+    }
+}
