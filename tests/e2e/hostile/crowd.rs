@@ -6,8 +6,9 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use relay_protocol::{VendorWire, Wire};
 use relay_tests::{client::Client, vendor::Script};
+use serde_json::Value;
 
-use super::{EVENTS, head, memory, piece};
+use super::{EVENTS, SOUND, head, memory, piece, tail};
 use crate::{lanes, setup};
 
 const STREAMS: usize = 200;
@@ -50,6 +51,88 @@ async fn of_two_hundred_hostile_streams_that_pass_as_they_come_each_holds_what_i
     }
 }
 
+/// Clients of Responses are told all of their answer again at its end, so that it is kept until then.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_hundred_long_answers_are_told_again_and_none_holds_more_than_it_may() {
+    let text = words(200 << 10);
+    let (each, answers) = told(&text, 100, "words").await;
+    assert!(each < EACH, "{each} bytes for each");
+    for answer in answers {
+        let last = answer.trim_end().rsplit("\n\n").next().unwrap();
+        let json = last.strip_prefix("event: response.completed\ndata: ");
+        let json: Value = serde_json::from_str(json.unwrap_or_else(|| panic!("{last:.300}"))).unwrap();
+        assert_eq!(json["response"]["output"][0]["content"][0]["text"], text.as_str());
+        assert!(answer.contains("\nevent: response.output_text.done\n"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_hundred_answers_that_nobody_can_pack_none_holds_more_than_it_may() {
+    let (each, answers) = told(&noise(1 << 20), 500, "noise").await;
+    assert!(each < EACH, "{each} bytes for each");
+    for answer in answers {
+        let last = answer.trim_end().rsplit("\n\n").next().unwrap();
+        assert!(last.starts_with("event: response.failed\n"), "{last:.300}");
+        assert!(last.contains("too long to be told again at its end"), "{last:.300}");
+    }
+}
+
+/// What a hub held for each client of Responses at a vendor of chat that writes this text in events of so many letters, and
+/// what the clients were told.
+async fn told(text: &str, letters: usize, name: &str) -> (u64, Vec<String>) {
+    let pieces: Vec<_> = text.as_bytes().chunks(letters).collect();
+    let events = pieces.chunks(20).map(|pieces| {
+        let events = pieces
+            .iter()
+            .map(|it| piece(VendorWire::Chat, str::from_utf8(it).unwrap()));
+        Bytes::from(events.collect::<String>())
+    });
+    let last = Bytes::from(tail(VendorWire::Chat, SOUND));
+    // So slowly that all of them are there at once.
+    let script = Script::chunks(EVENTS, events.chain([last]).collect()).interval(Duration::from_millis(20));
+    crowd_of(Wire::Responses, script, name).await
+}
+
+/// Numbers that look like chance, the same each time.
+fn chance() -> impl FnMut(usize) -> usize {
+    let mut state = 7_u64;
+    move |below| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (state >> 33) as usize % below
+    }
+}
+
+/// So many bytes of words of which some are far more frequent than others. They pack as English does, to two fifths.
+fn words(bytes: usize) -> String {
+    const SYLLABLES: [&str; 26] = [
+        "ba", "con", "de", "en", "fi", "gra", "he", "in", "jo", "ka", "lo", "mer", "no", "or", "pa", "qui", "re", "st",
+        "ti", "un", "va", "wo", "x", "yl", "ze", "th",
+    ];
+    let mut chance = chance();
+    let mut word = || {
+        let syllables = 1 + chance(3);
+        (0..syllables)
+            .map(|_| SYLLABLES[chance(SYLLABLES.len())])
+            .collect::<String>()
+    };
+    let known: Vec<_> = std::iter::repeat_with(&mut word).take(4_000).collect();
+    let mut text = String::new();
+    while text.len() < bytes {
+        let at = (0..3).map(|_| chance(known.len())).min().unwrap();
+        text += &known[at];
+        text += if chance(12) == 0 { ". " } else { " " };
+    }
+    text.truncate(bytes);
+    text
+}
+
+/// So many letters of base64.
+fn noise(bytes: usize) -> String {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut chance = chance();
+    (0..bytes).map(|_| char::from(ALPHABET[chance(64)])).collect()
+}
+
 const TEXT: &str = "{\"choices\":[{\"delta\":{\"content\":\"";
 const CALL: &str =
     "{\"choices\":[{\"delta\":{\"tool_calls\":[{\"index\":0,\"function\":{\"name\":\"f\",\"arguments\":\"";
@@ -57,13 +140,18 @@ const CALL: &str =
 /// What a hub held for each stream of a vendor of chat which begins an event so, goes on with `more` and ends it never; and
 /// what the clients of this wire were told.
 async fn crowd(client: Wire, start: &str, more: String) -> (u64, Vec<String>) {
+    let begun = format!("{}{}", head(VendorWire::Chat), piece(VendorWire::Chat, "well"));
+    let chunks = vec![begun.into(), format!("data: {start}").into(), Bytes::from(more)];
+    let script = Script::chunks(EVENTS, chunks).linger(Duration::from_secs(1));
+    crowd_of(client, script, start).await
+}
+
+/// The same of a vendor that does this.
+async fn crowd_of(client: Wire, script: Script, name: &str) -> (u64, Vec<String>) {
     let (path, body) = lanes::round(client, true, None);
     let mut world = lanes::at(VendorWire::Chat, setup()).await;
     let pid = world.hub.program().pid();
     let caller = Client::new(&format!("http://{}", world.hub.http()), &world.key);
-    let begun = format!("{}{}", head(VendorWire::Chat), piece(VendorWire::Chat, "well"));
-    let chunks = vec![begun.into(), format!("data: {start}").into(), Bytes::from(more)];
-    let script = Script::chunks(EVENTS, chunks).linger(Duration::from_secs(1));
     (0..STREAMS).for_each(|_| world.vendor.next(script.clone()));
     let before = memory(pid, "VmHWM:");
     let answers = join_all((0..STREAMS).map(|_| async {
@@ -72,6 +160,6 @@ async fn crowd(client: Wire, start: &str, more: String) -> (u64, Vec<String>) {
     }));
     let answers = answers.await;
     let each = (memory(pid, "VmHWM:") - before) / STREAMS as u64;
-    eprintln!("{start}: {each} bytes more for each of {STREAMS} at once");
+    eprintln!("{name}: {each} bytes more for each of {STREAMS} at once");
     (each, answers)
 }
