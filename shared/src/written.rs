@@ -1,6 +1,7 @@
-//! Lets a cut wait for its turn. HTTP servers drop what they have buffered when a body fails, so a cut that follows
-//! an answer's head at once would take the head and the last bytes with it. Here a connection tells what it has
-//! written, and a body keeps its error back until all before it is on its way. Every wait has a bound.
+//! Lets an answer's body keep step with what its connection has written. HTTP servers drop what they have buffered when a
+//! body fails, so a cut that follows an answer's head at once would take the head and the last bytes with it: a body keeps
+//! its error back until all before it is on its way. And they buffer much for a slow client: over HTTP/1 a body gives no
+//! more while much of it is unwritten. Every wait has a bound, or ends with the connection.
 //! Knows of HTTP only where a frame of HTTP/2 begins, and nothing of what bodies mean.
 
 use std::{
@@ -10,7 +11,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::{Context, Poll, ready},
     time::Duration,
@@ -29,6 +30,8 @@ pub const PATIENCE: Duration = Duration::from_secs(5);
 /// hyper does not tell which stream of HTTP/2 a body is on, so that there a cut waits for a moment at which the connection
 /// has written all it was given. Some of that is never written, where a client gave a stream up: nothing more comes after so long a silence.
 const GRACE: Duration = Duration::from_secs(1);
+/// From so many bytes on that a body gave a connection of HTTP/1, it gives more when all of them are written.
+const MOST_UNWRITTEN: usize = 16 << 10;
 
 /// What one connection has written; clones share it.
 #[derive(Clone, Default)]
@@ -37,6 +40,8 @@ pub struct Written(Arc<State>);
 #[derive(Default)]
 struct State {
     flushes: AtomicU64,
+    /// A body waits for the next flush, in the task that serves the connection.
+    is_awaited: AtomicBool,
     given: Sum,
     written: Sum,
     streams: Mutex<HashMap<u32, Progress>>,
@@ -112,9 +117,14 @@ impl Written {
         }
     }
 
-    fn count_flush(&self) {
+    fn count_flush(&self, cx: &Context<'_>) {
         self.0.flushes.fetch_add(1, Ordering::Release);
         self.0.changed.notify_waiters();
+        // hyper does not always look at the body again after a flush.
+        if self.0.is_awaited.load(Ordering::Relaxed) {
+            self.0.is_awaited.store(false, Ordering::Relaxed);
+            cx.waker().wake_by_ref();
+        }
     }
 
     fn count(&self, stream: u32, has_head: bool, bytes: usize) {
@@ -234,7 +244,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Telling<T> {
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         ready!(Pin::new(&mut this.io).poll_flush(cx))?;
-        this.written.count_flush();
+        this.written.count_flush(cx);
         Poll::Ready(Ok(()))
     }
 
@@ -285,11 +295,15 @@ impl Frames {
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 
-/// A body whose error waits until all before it is written.
+/// A body whose error waits until all before it is written, and which runs no further ahead of an HTTP/1 connection than
+/// 16 KiB and one frame.
 pub struct InTurn<B: Body> {
     body: B,
     written: Written,
     is_http2: bool,
+    /// Given since the flush of this number was seen.
+    unwritten: usize,
+    flush: u64,
     cut: Option<(B::Error, Wait)>,
 }
 
@@ -303,8 +317,24 @@ impl<B: Body> InTurn<B> {
             body,
             written,
             is_http2: matches!(version, Version::HTTP_2),
+            unwritten: 0,
+            flush: 0,
             cut: None,
         }
+    }
+
+    /// Whether it may give more. If not, the connection has something to flush, and the flush wakes who polls.
+    fn has_room(&mut self) -> bool {
+        let state = &self.written.0;
+        let flush = state.flushes.load(Ordering::Relaxed);
+        if flush != self.flush {
+            (self.flush, self.unwritten) = (flush, 0);
+        }
+        let has_room = self.is_http2 || self.unwritten < MOST_UNWRITTEN;
+        if !has_room {
+            state.is_awaited.store(true, Ordering::Relaxed);
+        }
+        has_room
     }
 
     fn wait(&self) -> Wait {
@@ -334,11 +364,16 @@ where
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
         let this = self.get_mut();
         if this.cut.is_none() {
+            if !this.has_room() {
+                return Poll::Pending;
+            }
             match ready!(Pin::new(&mut this.body).poll_frame(cx)) {
                 Some(Err(error)) => this.cut = Some((error, this.wait())),
                 other => {
                     if let Some(Ok(frame)) = &other {
-                        this.written.0.given.add(0, frame.data_ref().map_or(0, Bytes::len));
+                        let bytes = frame.data_ref().map_or(0, Bytes::len);
+                        this.written.0.given.add(0, bytes);
+                        this.unwritten += bytes;
                     }
                     return Poll::Ready(other);
                 }
@@ -471,6 +506,43 @@ mod tests {
         let answer = sender.send_request(ask(999)).await.unwrap();
         assert_eq!(came(answer.into_body()).await, 999);
         assert!(began.elapsed() < PATIENCE, "{:?}", began.elapsed());
+    }
+
+    #[tokio::test]
+    async fn a_body_of_http1_gives_little_more_than_its_client_takes_and_all_of_it_at_last() {
+        const ROOM: usize = 1_000;
+        for (count, size) in [
+            (2_000, 100),
+            (200, 10_000),
+            (50, MOST_UNWRITTEN),
+            (20, 2 * MOST_UNWRITTEN),
+        ] {
+            let (near, mut far) = tokio::io::duplex(ROOM);
+            let given = Arc::new(AtomicU64::new(0));
+            let gives = Arc::clone(&given);
+            let (io, written) = Telling::new(near);
+            let service = service_fn(move |request: Request<Incoming>| {
+                let gives = Arc::clone(&gives);
+                let frames = std::iter::repeat_n(size, count).map(move |size| {
+                    gives.fetch_add(size as u64, Ordering::Relaxed);
+                    Ok::<_, io::Error>(Frame::data(Bytes::from(vec![7; size])))
+                });
+                let body = StreamBody::new(futures_util::stream::iter(frames));
+                let answer = Response::new(InTurn::new(body, request.version(), written.clone()));
+                std::future::ready(Ok::<_, Infallible>(answer))
+            });
+            let mut tasks = JoinSet::new();
+            tasks.spawn(conn::http1::Builder::new().serve_connection(TokioIo::new(io), service));
+            let ask = b"GET / HTTP/1.1\r\nhost: hub\r\nconnection: close\r\n\r\n";
+            tokio::io::AsyncWriteExt::write_all(&mut far, ask).await.unwrap();
+            let (mut taken, mut read) = (0, [0; 777]);
+            while let some @ 1.. = far.read(&mut read).await.unwrap() {
+                taken += some;
+                let most = taken + ROOM + MOST_UNWRITTEN + size;
+                assert!(given.load(Ordering::Relaxed) <= most as u64, "{count} of {size}");
+            }
+            assert!(taken > count * size, "{taken} bytes of {count} of {size}");
+        }
     }
 
     #[tokio::test]

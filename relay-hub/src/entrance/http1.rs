@@ -28,8 +28,7 @@ pub(super) const WAITS: Waits = Waits {
     head: super::public::HEAD_TIMEOUT,
     idle: Duration::from_secs(180),
 };
-/// Above the head that is refused in the client's dialect, so that it can be told. And no more: as much of an answer waits
-/// for a client that is slow to read.
+/// Above the head that is refused in the client's dialect, so that it can be told.
 const HEAD_BUFFER_FACTOR: usize = 2;
 
 /// Answers with `service` until the client leaves, keeps silent for too long, or all is told to drain: then the answer

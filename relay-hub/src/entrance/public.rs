@@ -43,6 +43,10 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 const PREFACE_PAUSE: Duration = Duration::from_millis(10);
 const H2_STREAMS: u32 = 256;
 const H2_WINDOW: u32 = 1 << 20;
+/// What may wait in TLS, encrypted, for a client that is slow to read.
+const TLS_UNWRITTEN: usize = 32 << 10;
+/// What may wait on a stream of HTTP/2 before it is written, besides the frame that did not fit.
+const H2_UNWRITTEN: usize = 16 << 10;
 
 /// One public listener.
 pub struct Public {
@@ -145,7 +149,8 @@ impl Connection {
 }
 
 async fn handshake(tcp: TcpStream, acceptor: TlsAcceptor) -> io::Result<(Version, Box<TlsStream<TcpStream>>)> {
-    let tls = acceptor.accept(tcp).await?;
+    let mut tls = acceptor.accept(tcp).await?;
+    tls.get_mut().1.set_buffer_limit(Some(TLS_UNWRITTEN));
     let version = match tls.get_ref().1.alpn_protocol() {
         Some(b"h2") => Version::Two,
         Some(_) | None => Version::One,
@@ -176,6 +181,7 @@ fn http2(head_bytes: usize) -> http2::Builder<TokioExecutor> {
         .timer(TokioTimer::new())
         .max_concurrent_streams(H2_STREAMS)
         .initial_stream_window_size(H2_WINDOW)
+        .max_send_buf_size(H2_UNWRITTEN)
         .max_header_list_size(u32::try_from(head_bytes).unwrap_or(u32::MAX))
         .keep_alive_interval(Duration::from_secs(20))
         .keep_alive_timeout(Duration::from_secs(20));

@@ -2,6 +2,7 @@
 
 use std::{
     pin::Pin,
+    sync::atomic::{AtomicUsize, Ordering},
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -84,9 +85,13 @@ impl ClientBody {
 
 /// Chunks that may wait between the meter and a slow client.
 const CHUNKS_WAITING: usize = 2;
+/// From so many bytes on the meter waits until the client has taken them and asks for more.
+const MOST_UNASKED: usize = 16 << 10;
 
 enum Part {
     Data(Bytes),
+    /// Taken once the client, with all before it, asks for more.
+    Asked,
     End,
 }
 
@@ -102,13 +107,21 @@ pub enum ReplyBody {
 pub struct Stream(Option<mpsc::Receiver<Part>>);
 
 /// The meter's end of a streamed answer.
-pub struct Sender(mpsc::Sender<Part>);
+pub struct Sender {
+    parts: mpsc::Sender<Part>,
+    /// Bytes sent since the client was seen to ask for more.
+    unasked: AtomicUsize,
+}
 
 impl ReplyBody {
     /// A streamed body: dropping it tells the meter that the client has gone.
     pub fn stream() -> (Sender, Self) {
-        let (sender, receiver) = mpsc::channel(CHUNKS_WAITING);
-        (Sender(sender), Self::Stream(Stream(Some(receiver))))
+        let (parts, receiver) = mpsc::channel(CHUNKS_WAITING);
+        let sender = Sender {
+            parts,
+            unasked: AtomicUsize::new(0),
+        };
+        (sender, Self::Stream(Stream(Some(receiver))))
     }
 
     /// A complete body.
@@ -118,7 +131,8 @@ impl ReplyBody {
 }
 
 impl Sender {
-    /// Waits until the client takes `bytes`.
+    /// Waits until there is room for `bytes`; and where many wait by then, until the client has taken them and asks for
+    /// more, so that nothing else is read for it meanwhile.
     ///
     /// # Errors
     /// The client has gone.
@@ -126,18 +140,32 @@ impl Sender {
         if bytes.is_empty() {
             return Ok(());
         }
-        self.0.send(Part::Data(bytes)).await.map_err(|_| Cut)
+        let unasked = self.unasked.load(Ordering::Relaxed) + bytes.len();
+        self.parts.send(Part::Data(bytes)).await.map_err(|_| Cut)?;
+        self.unasked.store(unasked, Ordering::Relaxed);
+        if unasked >= MOST_UNASKED {
+            self.asked().await;
+        }
+        Ok(())
+    }
+
+    /// Waits until the client asks for more. One that has all that was announced does not, and has not gone.
+    async fn asked(&self) {
+        if self.parts.send(Part::Asked).await.is_ok() {
+            drop(self.parts.reserve_many(CHUNKS_WAITING).await);
+        }
+        self.unasked.store(0, Ordering::Relaxed);
     }
 
     /// Ends the body cleanly; without this it ends as cut.
     pub async fn end(self) {
         // A client that has gone needs no end.
-        drop(self.0.send(Part::End).await);
+        drop(self.parts.send(Part::End).await);
     }
 
     /// Resolves when the client has gone.
     pub async fn gone(&self) {
-        self.0.closed().await;
+        self.parts.closed().await;
     }
 }
 
@@ -172,22 +200,25 @@ impl Stream {
         let Some(receiver) = &mut self.0 else {
             return Poll::Ready(None);
         };
-        match ready!(receiver.poll_recv(cx)) {
-            Some(Part::Data(bytes)) => Poll::Ready(Some(Ok(Frame::data(bytes)))),
-            Some(Part::End) => {
-                self.0 = None;
-                Poll::Ready(None)
-            }
-            None => {
-                self.0 = None;
-                Poll::Ready(Some(Err(Cut)))
-            }
+        loop {
+            let last = match ready!(receiver.poll_recv(cx)) {
+                Some(Part::Data(bytes)) => return Poll::Ready(Some(Ok(Frame::data(bytes)))),
+                Some(Part::Asked) => continue,
+                Some(Part::End) => None,
+                None => Some(Err(Cut)),
+            };
+            self.0 = None;
+            return Poll::Ready(last);
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::pin::pin;
+
+    use futures_util::FutureExt as _;
+
     use super::*;
 
     #[tokio::test]
@@ -196,6 +227,37 @@ mod tests {
         sender.send(Bytes::from_static(b"data: x\n\n")).await.unwrap();
         drop(sender);
         assert!(body.collect().await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_meter_that_sent_much_waits_until_the_client_asks_for_more() {
+        let (sender, mut body) = ReplyBody::stream();
+        let half = Bytes::from(vec![1; MOST_UNASKED / 2]);
+        for _ in 0..3 {
+            assert!(sender.send(half.clone()).now_or_never().unwrap().is_ok());
+            let mut sending = pin!(sender.send(half.clone()));
+            assert!(sending.as_mut().now_or_never().is_none());
+            for _ in 0..2 {
+                body.frame().await.unwrap().unwrap();
+            }
+            assert!(
+                sending.as_mut().now_or_never().is_none(),
+                "taken, and nothing more is asked for"
+            );
+            assert!(body.frame().now_or_never().is_none());
+            assert!(sending.as_mut().now_or_never().unwrap().is_ok());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_client_that_needs_nothing_more_has_not_gone() {
+        let (sender, mut body) = ReplyBody::stream();
+        let mut sending = pin!(sender.send(vec![1; MOST_UNASKED].into()));
+        assert!(sending.as_mut().now_or_never().is_none());
+        body.frame().await.unwrap().unwrap();
+        drop(body);
+        assert!(sending.await.is_ok());
+        assert!(sender.send(Bytes::from_static(b"x")).await.is_err());
     }
 
     #[tokio::test]

@@ -24,7 +24,7 @@ pub(super) const CONNECTION_WINDOW: u32 = 16 * 1024 * 1024;
 /// With h2's 20 a few dozen clients that leave together would end the connection for all others.
 pub(super) const RESETS: usize = 16 * 1024;
 /// What may wait unsent on one stream.
-pub(super) const SEND_BUFFER: usize = 256 * 1024;
+pub(super) const SEND_BUFFER: usize = 64 * 1024;
 
 /// The direction we write. Dropped before its end it is reset.
 pub(super) struct Out {

@@ -66,6 +66,11 @@ impl Sent {
         self.0.lock().expect("no holder panics").extend_from_slice(bytes);
     }
 
+    /// How many bytes have been sent so far.
+    pub fn count(&self) -> usize {
+        self.0.lock().expect("no holder panics").len()
+    }
+
     /// What has been sent so far.
     pub fn bytes(&self) -> Bytes {
         Bytes::copy_from_slice(&self.0.lock().expect("no holder panics"))
