@@ -36,7 +36,8 @@ pub(super) const IDLE: Duration = Duration::from_secs(50);
 /// Idle connections kept for each account.
 const MOST: usize = 1024;
 
-/// How much is read at once from a vendor's connection, which bounds what a stream holds of it.
+/// How much is read at once from a vendor's connection, which bounds what a stream holds of it: twice as much, for a read
+/// may follow what is left of the one before, in one buffer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reads {
     /// For answers that go on as they came: fewer reads cost less.
@@ -49,8 +50,8 @@ impl Reads {
     /// In bytes.
     pub(super) const fn most(self) -> usize {
         match self {
-            Self::Large => 64 << 10,
-            Self::Small => 32 << 10,
+            Self::Large => 56 << 10,
+            Self::Small => 24 << 10,
         }
     }
 }

@@ -44,7 +44,7 @@ const PREFACE_PAUSE: Duration = Duration::from_millis(10);
 const H2_STREAMS: u32 = 256;
 const H2_WINDOW: u32 = 1 << 20;
 /// What may wait in TLS, encrypted, for a client that is slow to read.
-const TLS_UNWRITTEN: usize = 32 << 10;
+const TLS_UNWRITTEN: usize = 16 << 10;
 /// What may wait on a stream of HTTP/2 before it is written, besides the frame that did not fit.
 const H2_UNWRITTEN: usize = 16 << 10;
 
