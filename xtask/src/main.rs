@@ -1,4 +1,4 @@
-//! `cargo xtask demo | test | bench | prove`: the commands a newcomer needs. Knows the product only
+//! `cargo xtask demo | test | dist | bench | prove`: the commands a newcomer needs. Knows the product only
 //! by its command lines and addresses, as a user does.
 #![allow(clippy::disallowed_methods, reason = "a task runner reads the environment")]
 
@@ -9,6 +9,7 @@ use clap::{Parser, Subcommand};
 mod bench;
 mod check;
 mod demo;
+mod dist;
 mod fuzz;
 mod mutants;
 mod paths;
@@ -30,6 +31,8 @@ enum Task {
     Demo(demo::Options),
     /// Install what the tests need and run all of them: fmt, clippy, tests, docs, dependencies.
     Test(check::Options),
+    /// Build hub and agent as they are shipped: trained on their main job.
+    Dist,
     /// Measure the relay beside nginx and beside the vendor itself.
     Bench(bench::Options),
     /// Run one of the long proofs in full.
@@ -41,6 +44,7 @@ fn main() -> ExitCode {
     let outcome = match Cli::parse().task {
         Task::Demo(options) => demo::run(&options),
         Task::Test(options) => check::run(&options),
+        Task::Dist => dist::run(),
         Task::Bench(options) => bench::run(&options),
         Task::Prove(proof) => prove::run(&proof),
     };

@@ -13,6 +13,7 @@ use super::{
     turns::{median, paired},
 };
 use crate::{
+    dist::Dist,
     say,
     stand::{Programs, Stand, child::check_interrupt},
 };
@@ -167,7 +168,7 @@ fn tell(loads: &[Load], rates: &Figures, middles: &Figures) -> (Value, String) {
 fn choice(programs: &Programs, are_built: bool) -> Result<String> {
     say::heading("the choice by itself");
     if !are_built {
-        Programs::build_example("routing_bench")?;
+        Dist::as_before()?.example("routing_bench")?;
     }
     let mut bench = programs.command("examples/routing_bench");
     let said = bench.output().context("cannot start routing_bench")?;

@@ -6,7 +6,7 @@ use anyhow::Result;
 use serde_json::{Value, json};
 
 use super::{Size, load::Load, turns::Rounds};
-use crate::stand::Programs;
+use crate::{dist::Dist, stand::Programs};
 
 /// The share of the throughput that booking may take.
 const MOST: f64 = 0.20;
@@ -39,5 +39,5 @@ fn tell(loads: &[Load], rounds: &Rounds) -> (Value, String) {
 
 /// A folder like `billed`, but for a hub that books nothing.
 pub(crate) fn unbilled(billed: &Programs, folder: &Path) -> Result<Programs> {
-    billed.with_hub(&Programs::build_unbilled_hub()?, folder)
+    billed.with_hub(&Dist::as_before()?.unbilled_hub()?, folder)
 }

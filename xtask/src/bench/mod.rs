@@ -6,9 +6,10 @@ use std::{fs, path::PathBuf, process::ExitCode};
 use anyhow::{Context, Result};
 
 use crate::{
+    dist::Dist,
     say,
     stand::{
-        FILES, Plan, Profile, Programs, Stand,
+        FILES, Plan, Programs, Stand,
         child::{check_interrupt, end_with_us},
     },
 };
@@ -79,6 +80,16 @@ const QUICK: Size = Size {
     idle: &[500, 1_000],
 };
 
+/// Enough to tell which code is hot.
+const EXERCISE: Size = Size {
+    rounds: 1,
+    requests: 5_000,
+    alone: 500,
+    streams: 32,
+    paced_events: 100,
+    idle: &[],
+};
+
 /// One agent's connection carries all streams of a load.
 const CALLS_PER_CONNECTION: usize = 6_000;
 
@@ -89,11 +100,8 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     let (programs, build) = match &options.programs {
         Some(folder) => (Programs::built(folder)?, "programs that were built before"),
         None => {
-            say::heading("build: cargo build --profile dist (takes minutes)");
-            (
-                Programs::build(Profile::Dist)?,
-                "the build that is shipped (profile `dist`)",
-            )
+            let dist = Dist::train()?;
+            (dist.programs()?, dist.about())
         }
     };
     if options.billing {
@@ -135,6 +143,25 @@ fn tell(options: &Options, figures: &serde_json::Value, text: &str) -> Result<Ex
         say::data(text);
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Has the programs do once what the rounds have them do, by each way into the hub.
+pub(crate) fn exercise(programs: &Programs) -> Result<()> {
+    let stand = Stand::start(programs.clone(), &plan(&EXERCISE))?;
+    let targets = Target::all(&stand, None);
+    for target in targets.iter().filter(|target| target.name != load::DIRECT) {
+        for load in Load::of(&EXERCISE) {
+            check_interrupt()?;
+            let report = load.run(programs, target)?;
+            say::line(&format!(
+                "{:<24} {:<10} {}",
+                load.name(),
+                target.name,
+                load.headline(&report)
+            ));
+        }
+    }
+    Ok(())
 }
 
 fn rounds(programs: &Programs, size: &Size, report: &mut Report) -> Result<()> {

@@ -23,11 +23,9 @@ use child::Running;
 pub(crate) enum Profile {
     Debug,
     Release,
-    /// What is shipped.
-    Dist,
 }
 
-const PROGRAMS: [&str; 4] = ["relay-hub", "relay-agent", "scripted-vendor", "relay-load"];
+pub(crate) const PROGRAMS: [&str; 4] = ["relay-hub", "relay-agent", "scripted-vendor", "relay-load"];
 
 /// The programs, built.
 #[derive(Clone)]
@@ -48,10 +46,6 @@ impl Programs {
                 cargo.arg("--release");
                 "release"
             }
-            Profile::Dist => {
-                cargo.args(["--profile", "dist"]);
-                "dist"
-            }
         };
         ensure!(
             cargo.status().context("cannot start cargo")?.success(),
@@ -60,41 +54,6 @@ impl Programs {
         Ok(Self {
             folder: paths::target().join(folder),
         })
-    }
-
-    /// Builds an example of the hub beside programs that are as shipped.
-    pub(crate) fn build_example(name: &str) -> Result<()> {
-        let built = build().args(["--profile", "dist", "--example", name]).status();
-        ensure!(
-            built.context("cannot start cargo")?.success(),
-            "the build of {name} failed"
-        );
-        Ok(())
-    }
-
-    /// Builds a hub that books nothing, which only a measurement wants; where it is.
-    pub(crate) fn build_unbilled_hub() -> Result<PathBuf> {
-        let target = paths::target().join("unbilled");
-        let mut cargo = Command::new("cargo");
-        cargo
-            .current_dir(paths::root())
-            .args([
-                "build",
-                "--locked",
-                "--profile",
-                "dist",
-                "--package",
-                "relay-hub",
-                "--bin",
-                "relay-hub",
-            ])
-            .env("CARGO_TARGET_DIR", &target)
-            .env("RUSTFLAGS", "--cfg relay_unbilled");
-        ensure!(
-            cargo.status().context("cannot start cargo")?.success(),
-            "the build failed"
-        );
-        Ok(target.join("dist/relay-hub"))
     }
 
     /// These programs with another hub, in a folder of their own.
