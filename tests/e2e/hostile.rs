@@ -52,7 +52,7 @@ const EVENTS: &str = "text/event-stream";
 const MEMORY: u64 = 160 << 20;
 
 /// The first events of an answer, up to where its text begins.
-const fn head(vendor: VendorWire) -> &'static str {
+pub(crate) const fn head(vendor: VendorWire) -> &'static str {
     match vendor {
         VendorWire::Responses => concat!(
             "data: {\"type\":\"response.created\",\"response\":{\"id\":\"r\"}}\n\n",
@@ -84,7 +84,7 @@ fn piece_at(vendor: VendorWire, json: &str, at: usize) -> String {
     }
 }
 
-fn piece(vendor: VendorWire, json: &str) -> String {
+pub(crate) fn piece(vendor: VendorWire, json: &str) -> String {
     piece_at(vendor, json, 0)
 }
 
@@ -120,7 +120,7 @@ fn call(vendor: VendorWire) -> (&'static str, String) {
 }
 
 /// The end of an answer that used so much: input, cached, output.
-fn tail(vendor: VendorWire, [input, cached, output]: [i128; 3]) -> String {
+pub(crate) fn tail(vendor: VendorWire, [input, cached, output]: [i128; 3]) -> String {
     match vendor {
         VendorWire::Responses => format!(
             "data: {{\"type\":\"response.completed\",\"response\":{{\"id\":\"r\",\"status\":\"completed\",\"output\":[],\"usage\":{{\"input_tokens\":{input},\"input_tokens_details\":{{\"cached_tokens\":{cached}}},\"output_tokens\":{output},\"total_tokens\":{}}}}}}}\n\n",
@@ -157,7 +157,7 @@ const fn error(vendor: VendorWire) -> &'static str {
     }
 }
 
-const SOUND: [i128; 3] = [40, 10, 9];
+pub(crate) const SOUND: [i128; 3] = [40, 10, 9];
 
 fn sends(body: impl Into<Bytes>) -> Script {
     Script::chunks(EVENTS, vec![body.into()])

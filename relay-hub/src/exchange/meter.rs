@@ -288,6 +288,8 @@ impl Meter {
         let says = |kind| is_of_kind(&head.headers, kind);
         let shape = match (says("text/event-stream"), self.is_streamed) {
             _ if !is_answer => Shape::Whole,
+            // Some vendors stream whatever they are asked for: a client that is written to anew is written one document.
+            (true, false) if self.crossing.is_some() => Shape::Whole,
             (false, true) if self.wire == VendorWire::Gemini && self.crossing.is_none() => Shape::Array,
             // Some servers know no streams, and say so by what they send.
             (false, true) if says("application/json") => Shape::Whole,

@@ -1,4 +1,4 @@
-//! Vendors that answer a stream with one document.
+//! Vendors that answer a stream with one document, or one document with a stream.
 
 use super::*;
 
@@ -90,4 +90,52 @@ async fn a_document_in_the_place_of_a_stream_passes_unchanged_to_its_own_wire_an
         world.assert_billed_truly().await;
         world.assert_sound().await;
     }
+}
+
+/// Others stream whatever they are asked for: a client that asked for one document has one, and the bill is the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_document_is_made_of_the_stream_of_a_vendor_that_always_streams() {
+    for vendor in [
+        VendorWire::Chat,
+        VendorWire::Messages,
+        VendorWire::Gemini,
+        VendorWire::Responses,
+    ] {
+        let world = at(vendor, setup()).await;
+        let client = Client::new(&format!("http://{}", world.hub.http()), &world.key);
+        let wires = [Wire::Responses, Wire::Chat, Wire::Messages, Wire::Gemini];
+        for wire in wires.into_iter().filter(|wire| vendor.of_clients() != Some(*wire)) {
+            let pair = format!("{wire:?} to {vendor:?}");
+            let (path, body) = round(wire, false, None);
+            for (stream, is_whole) in [(streamed(vendor, true), true), (streamed(vendor, false), false)] {
+                world
+                    .vendor
+                    .next(Script::chunks("text/event-stream", vec![stream.into()]));
+                let answer = post(&client, &path, body.to_string()).await;
+                assert_eq!(answer.headers["content-type"], "application/json", "{pair}");
+                assert_eq!(answer.status.is_success(), is_whole, "{pair}: {}", answer.text());
+                if is_whole {
+                    assert_eq!(told(wire, &answer, false).0, "It is done.", "{pair}: {}", answer.text());
+                }
+            }
+        }
+        let rows = world.books().settled(6).await;
+        let said = rows.iter().filter_map(|row| row.usage);
+        let as_said = said.filter(|usage| (usage.input, usage.cached, usage.output) == (40, 10, 9));
+        assert_eq!(as_said.count(), 3, "{vendor:?}: {rows:#?}");
+        world.assert_sound().await;
+    }
+}
+
+/// An answer of two pieces, with its end or cut before it.
+fn streamed(vendor: VendorWire, is_whole: bool) -> String {
+    let pieces = ["It is ", "done."]
+        .map(|text| crate::hostile::piece(vendor, text))
+        .concat();
+    let tail = crate::hostile::tail(vendor, crate::hostile::SOUND);
+    format!(
+        "{}{pieces}{}",
+        crate::hostile::head(vendor),
+        if is_whole { &tail } else { "" }
+    )
 }

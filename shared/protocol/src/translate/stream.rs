@@ -117,13 +117,23 @@ impl Translator {
         }
     }
 
-    /// Writes a body that is the whole answer.
+    /// Writes a body that is the whole answer: a document, or the events of a vendor that streams whatever it is asked for.
     ///
     /// # Errors
     /// When it tells of a failure, or makes no answer.
     pub fn whole(mut self, body: &[u8], usage: Option<Usage>) -> Result<Vec<u8>, Refusal> {
         let mut read = Events::of_all();
-        self.reader.whole(body, &mut read);
+        if sse::begins_events(body) {
+            let mut split = Split::new(body.len());
+            // No event is longer than the body.
+            split.push(body, |data| self.reader.event(data, &mut read)).ok();
+            if let Some(data) = split.end().as_ref().and_then(|found| found.data(&[])) {
+                self.reader.event(&data, &mut read);
+            }
+            self.reader.end(&mut read);
+        } else {
+            self.reader.whole(body, &mut read);
+        }
         let mut answer = Answer::default();
         let Out { names, writer, .. } = &mut self.out;
         let mut add = |event: Event| names.pass(event, &mut |event| answer.add(event));
