@@ -50,7 +50,7 @@ impl Dist {
         fs::remove_dir_all(&raw).ok();
         say::heading("build 1 of 2: programs that count what they run (takes minutes)");
         let counting = format!("-Cprofile-generate={}", raw.display());
-        let built = cargo(&host, &folder, &[counting], &programs())?;
+        let built = cargo(&host, &folder, &[counting], Programs::named())?;
         say::heading("training: their main job, under load");
         bench::exercise(&Programs::built(&built)?)?;
         let counts = folder.join("counts.profdata");
@@ -91,7 +91,7 @@ impl Dist {
     /// Hub, agent, and what measures them, in a folder of their own.
     pub(crate) fn programs(&self) -> Result<Programs> {
         say::heading("build 2 of 2: the programs as they are shipped (takes minutes)");
-        let built = self.cargo("trained", &[], &programs())?;
+        let built = self.cargo("trained", &[], Programs::named())?;
         let shipped = paths::target().join("shipped");
         for name in PROGRAMS {
             copy(&built.join(name), &shipped.join(name))?;
@@ -102,18 +102,18 @@ impl Dist {
     /// An example of the hub, beside the programs.
     pub(crate) fn example(&self, name: &str) -> Result<()> {
         let example = Path::new("examples").join(name);
-        let built = self.cargo("trained", &[], &["--package", "relay-hub", "--example", name])?;
+        let built = self.cargo("trained", &[], ["--package", "relay-hub", "--example", name])?;
         copy(&built.join(&example), &paths::target().join("shipped").join(&example))
     }
 
     /// A hub that books nothing, which only a measurement wants.
     pub(crate) fn unbilled_hub(&self) -> Result<PathBuf> {
         let flags = ["--cfg".to_owned(), "relay_unbilled".to_owned()];
-        let built = self.cargo("unbilled", &flags, &["--package", "relay-hub", "--bin", "relay-hub"])?;
+        let built = self.cargo("unbilled", &flags, ["--package", "relay-hub", "--bin", "relay-hub"])?;
         Ok(built.join("relay-hub"))
     }
 
-    fn cargo(&self, folder: &str, flags: &[String], what: &[&str]) -> Result<PathBuf> {
+    fn cargo<'a>(&self, folder: &str, flags: &[String], what: impl IntoIterator<Item = &'a str>) -> Result<PathBuf> {
         let learned = self
             .counts
             .iter()
@@ -125,7 +125,7 @@ impl Dist {
 
 /// Builds with these flags for the compiler; where the programs are. Each set of flags has a folder of its own, so that no
 /// build undoes another.
-fn cargo(host: &str, folder: &Path, flags: &[String], what: &[&str]) -> Result<PathBuf> {
+fn cargo<'a>(host: &str, folder: &Path, flags: &[String], what: impl IntoIterator<Item = &'a str>) -> Result<PathBuf> {
     let mut cargo = Command::new("cargo");
     cargo
         .current_dir(paths::root())
@@ -138,20 +138,6 @@ fn cargo(host: &str, folder: &Path, flags: &[String], what: &[&str]) -> Result<P
         "the build failed"
     );
     Ok(folder.join(host).join("dist"))
-}
-
-/// What cargo is told to build all of them, always from the same packages.
-fn programs() -> Vec<&'static str> {
-    let packages = [
-        "--package",
-        "relay-hub",
-        "--package",
-        "relay-agent",
-        "--package",
-        "relay-tests",
-    ];
-    let names = PROGRAMS.into_iter().flat_map(|program| ["--bin", program]);
-    packages.into_iter().chain(names).collect()
 }
 
 /// The target that the compiler builds for when it is told none.

@@ -153,12 +153,7 @@ pub(crate) fn exercise(programs: &Programs) -> Result<()> {
         for load in Load::of(&EXERCISE) {
             check_interrupt()?;
             let report = load.run(programs, target)?;
-            say::line(&format!(
-                "{:<24} {:<10} {}",
-                load.name(),
-                target.name,
-                load.headline(&report)
-            ));
+            show(load, target, &report);
         }
     }
     Ok(())
@@ -179,12 +174,7 @@ fn rounds(programs: &Programs, size: &Size, report: &mut Report) -> Result<()> {
                 let Some(measured) = attempt(programs, target, load)? else {
                     continue;
                 };
-                say::line(&format!(
-                    "{:<24} {:<10} {}",
-                    load.name(),
-                    target.name,
-                    load.headline(&measured)
-                ));
+                show(load, target, &measured);
                 report.add(target.name, load, &measured);
             }
         }
@@ -210,15 +200,19 @@ fn memory(programs: &Programs, size: &Size, report: &mut Report) -> Result<()> {
         let Some(measured) = attempt(programs, target, load)? else {
             continue;
         };
-        say::line(&format!(
-            "{:<24} {:<10} {}",
-            load.name(),
-            target.name,
-            load.headline(&measured)
-        ));
+        show(load, target, &measured);
         report.add(target.name, load, &measured);
     }
     Ok(())
+}
+
+fn show(load: Load, target: &Target, report: &serde_json::Value) {
+    say::line(&format!(
+        "{:<24} {:<10} {}",
+        load.name(),
+        target.name,
+        load.headline(report)
+    ));
 }
 
 /// A load that fails is told and leaves a gap in the table; an interrupt ends the run.

@@ -36,10 +36,9 @@ pub(crate) struct Programs {
 impl Programs {
     /// Builds hub, agent, scripted vendor and load generator; cargo shows its progress.
     pub(crate) fn build(profile: Profile) -> Result<Self> {
-        let mut cargo = build();
-        for program in PROGRAMS {
-            cargo.args(["--bin", program]);
-        }
+        let mut cargo = Command::new("cargo");
+        cargo.current_dir(paths::root()).args(["build", "--locked"]);
+        cargo.args(Self::named());
         let folder = match profile {
             Profile::Debug => "debug",
             Profile::Release => {
@@ -54,6 +53,13 @@ impl Programs {
         Ok(Self {
             folder: paths::target().join(folder),
         })
+    }
+
+    /// What cargo is told to build all of them: always of the same packages, so that nothing is built twice.
+    pub(crate) fn named() -> impl Iterator<Item = &'static str> {
+        let packages = ["relay-hub", "relay-agent", "relay-tests"];
+        let packages = packages.into_iter().flat_map(|package| ["--package", package]);
+        packages.chain(PROGRAMS.into_iter().flat_map(|program| ["--bin", program]))
     }
 
     /// These programs with another hub, in a folder of their own.
@@ -87,16 +93,6 @@ impl Programs {
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.join(name)
     }
-}
-
-/// Always the same packages, so that nothing is built twice.
-fn build() -> Command {
-    let mut cargo = Command::new("cargo");
-    cargo.current_dir(paths::root()).args(["build", "--locked"]);
-    for package in ["relay-hub", "relay-agent", "relay-tests"] {
-        cargo.args(["--package", package]);
-    }
-    cargo
 }
 
 /// What a stand is made of.
