@@ -139,7 +139,8 @@ impl Way {
             }
         }
         let age = self.pool.age();
-        let Opened { io, local, .. } = self.connect().await?;
+        // Boxed: most calls find an idle connection, and every call would keep room for it.
+        let Opened { io, local, .. } = Box::pin(self.connect()).await?;
         let fresh = Carrier::begin(io, local, age, reads).await.map_err(broken)?;
         let Some(sent) = request.take() else {
             return Err(EgressError::AllDown);

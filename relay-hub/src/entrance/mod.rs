@@ -85,7 +85,7 @@ async fn admit(exchange: &Arc<Exchange>, arrival: Arrival) -> Response<ReplyBody
     }
     if is_redeem {
         if head.method == Method::POST {
-            return exchange.redeem(credential, &head.headers, body, call).await;
+            return Box::pin(exchange.redeem(credential, &head.headers, body, call)).await;
         }
         exchange.discard(body);
         return not_allowed(&[Method::POST], wire, call);
@@ -109,7 +109,7 @@ async fn admit(exchange: &Arc<Exchange>, arrival: Arrival) -> Response<ReplyBody
     }
     exchange
         .serve(
-            Inbound {
+            Box::new(Inbound {
                 call,
                 endpoint,
                 wire,
@@ -119,7 +119,7 @@ async fn admit(exchange: &Arc<Exchange>, arrival: Arrival) -> Response<ReplyBody
                 address: address.to_canonical(),
                 link,
                 started,
-            },
+            }),
             body,
         )
         .await

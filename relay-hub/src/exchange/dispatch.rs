@@ -64,7 +64,7 @@ struct Ready {
 impl Dispatch {
     /// Sends it; the answer comes by way of the task that meters it, which takes the record along.
     pub(super) async fn send(
-        mut self,
+        mut self: Box<Self>,
         Lease { permit, taken }: Lease,
         exchange: &Arc<Exchange>,
         record: &mut Option<Record>,
@@ -92,7 +92,7 @@ impl Dispatch {
             sample,
         } = ready;
         let (ticket, bill) = bill(permit, (model, envelope), sample, record);
-        let meter = Meter {
+        let meter = Box::new(Meter {
             route,
             taken,
             again,
@@ -113,7 +113,7 @@ impl Dispatch {
             limits: exchange.limits.clone(),
             tenant: self.caller.tenant,
             call: self.call,
-        };
+        });
         upstream::call(exchange, meter, request, self.body.into_memory()).await
     }
 

@@ -183,7 +183,7 @@ impl Meter {
                 return asked;
             };
             if let Ok(refusal) = asked {
-                again::read_refusal(&failed, refusal).await;
+                Box::pin(again::read_refusal(&failed, refusal)).await;
             }
             request = next;
         }

@@ -160,13 +160,14 @@ impl Exchange {
     }
 
     /// Serves one call. A refusal is an answer too: in the client's dialect, with the call's id.
-    pub async fn serve(self: &Arc<Self>, inbound: Inbound, mut body: ClientBody) -> Response<ReplyBody> {
+    pub async fn serve(self: &Arc<Self>, inbound: Box<Inbound>, mut body: ClientBody) -> Response<ReplyBody> {
         fault::point("accepted");
         let (call, wire) = (inbound.call, inbound.wire);
         let mut record = None;
         let outcome = match (inbound.endpoint, &inbound.socket) {
-            (endpoint, _) if endpoint.lists_models() => self.models(inbound).await,
-            (_, Some(_)) => self.open_socket(inbound, &mut body, &mut record).await,
+            // Boxed: few come here, and every call would keep room for them.
+            (endpoint, _) if endpoint.lists_models() => Box::pin(self.models(*inbound)).await,
+            (_, Some(_)) => Box::pin(self.open_socket(*inbound, &mut body, &mut record)).await,
             (_, None) => self.relay(inbound, &mut body, &mut record).await,
         };
         let mut response = outcome.unwrap_or_else(|refused| {
@@ -203,7 +204,7 @@ impl Exchange {
     /// The spine: each step takes the proof of the one before.
     async fn relay(
         self: &Arc<Self>,
-        inbound: Inbound,
+        inbound: Box<Inbound>,
         body: &mut ClientBody,
         record: &mut Option<Record>,
     ) -> Result<Response<ReplyBody>, Refused> {
@@ -216,7 +217,7 @@ impl Exchange {
             link,
             started,
             ..
-        } = inbound;
+        } = *inbound;
         let caller = self.identify(credential).await?;
         let row = record.insert(Record::begin(call, &caller, endpoint, link, started));
         let entry = self.admission.enter(&caller, &asks).await?;
@@ -247,7 +248,7 @@ impl Exchange {
             let Unleased { permit, refused } = *unleased;
             dispatch::refuse(permit, (&model, &envelope), record, refused)
         })?;
-        let dispatch = Dispatch {
+        let dispatch = Box::new(Dispatch {
             call,
             link,
             head,
@@ -256,7 +257,7 @@ impl Exchange {
             envelope,
             model,
             claim,
-        };
+        });
         dispatch.send(lease, self, record).await
     }
 

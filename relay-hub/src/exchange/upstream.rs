@@ -213,22 +213,22 @@ pub(super) fn region(headers: &HeaderMap, tenant: &Tenant) -> Result<Option<Regi
 
 /// Calls the vendor. The work owns the answer and the hold, and goes on without us once the head has come or the client
 /// has left: a client that leaves cannot take the charge along.
-pub(super) async fn call(
-    exchange: &Arc<Exchange>,
-    meter: Meter,
+pub(super) fn call(
+    exchange: &Exchange,
+    meter: Box<Meter>,
     request: Request<Full<Bytes>>,
     memory: Memory,
-) -> Result<Response<ReplyBody>, Refused> {
+) -> impl Future<Output = Result<Response<ReplyBody>, Refused>> + Send + use<> {
     let (reply, mut answer) = oneshot::channel();
-    let work = exchange
-        .tasks
-        .begin("meter", meter::run(Box::new(meter), request, memory, reply));
-    let answer = tokio::select! {
-        biased;
-        () = work => answer.await,
-        answer = &mut answer => answer,
-    };
-    answer.unwrap_or_else(|_| Err(Refusal::new(Code::Internal, "The relay failed at this call.").into()))
+    let work = exchange.tasks.begin("meter", meter::run(meter, request, memory, reply));
+    async move {
+        let answer = tokio::select! {
+            biased;
+            () = work => answer.await,
+            answer = &mut answer => answer,
+        };
+        answer.unwrap_or_else(|_| Err(Refusal::new(Code::Internal, "The relay failed at this call.").into()))
+    }
 }
 
 impl From<EgressError> for Refused {

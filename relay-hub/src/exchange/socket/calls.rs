@@ -82,7 +82,7 @@ impl Calls {
             Asked::Told(messages) => return send_all(to_client, &messages).await,
         };
         let (mut record, mut body) = (None, ClientBody::Message(Some(body.into())));
-        let inbound = self.inbound(call, &body);
+        let inbound = Box::new(self.inbound(call, &body));
         // Boxed: a socket is idle most of its life, and would keep room for it.
         let answer = Box::pin(self.exchange.relay(inbound, &mut body, &mut record)).await;
         match answer {
