@@ -11,6 +11,7 @@ use std::{
 
 use relay_shared::{
     clock::{Clock as _, SystemClock},
+    cores::Cores,
     tasks::Tasks,
     tls::{Clients, DeviceIdentity},
     tunnel::{
@@ -91,6 +92,7 @@ pub struct Running {
     pub metrics: Option<SocketAddr>,
     exchange: Arc<Exchange>,
     port: Tunnel,
+    cores: Cores,
     rules: Arc<PublicRules>,
     drain: CancellationToken,
     patience: Duration,
@@ -149,6 +151,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         metrics: None,
         exchange,
         port,
+        cores: Cores::start().map_err(StoreError::Thread)?,
         rules: Arc::new(config.public.clone()),
         drain,
         patience: config.limits.drain_timeout,
@@ -309,11 +312,11 @@ impl Running {
             tls,
             rules: self.rules.clone(),
             drain: self.drain.clone(),
+            cores: self.cores.clone(),
+            tasks: self.front.clone(),
         };
-        self.front.spawn(
-            "public-listener",
-            serve_public(public, self.exchange.clone(), self.front.clone()),
-        );
+        self.front
+            .spawn("public-listener", serve_public(public, self.exchange.clone()));
         Ok(bound)
     }
 

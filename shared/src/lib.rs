@@ -5,6 +5,7 @@ pub mod backoff;
 pub mod call;
 pub mod clock;
 pub mod config;
+pub mod cores;
 pub mod enrolment;
 pub mod fault;
 pub mod holder;

@@ -51,6 +51,15 @@ impl Tasks {
         self.spawn_boxed(name, Box::pin(work))
     }
 
+    /// The same on another runtime.
+    pub fn spawn_on<F>(&self, runtime: &Handle, name: &'static str, work: F) -> AbortHandle
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let _there = runtime.enter();
+        self.spawn(name, work)
+    }
+
     fn spawn_boxed<F>(&self, name: &'static str, work: Pin<Box<F>>) -> AbortHandle
     where
         F: Future<Output = ()> + Send + 'static,

@@ -5,6 +5,7 @@ mod node;
 mod proxied;
 mod source;
 mod stream;
+mod tcp;
 
 use std::{
     io,
@@ -22,12 +23,13 @@ use tokio_rustls::TlsConnector;
 use tower_service::Service as _;
 
 pub use self::node::DialNode;
-pub(super) use self::stream::VendorStream;
 use self::{
     node::NodeLink,
     source::Source,
     stream::{Base, Link, MaybeTls},
+    tcp::Tcp,
 };
+pub(super) use self::{stream::VendorStream, tcp::runtime};
 use super::{
     EgressError, Exits,
     pool::Pool,
@@ -192,7 +194,7 @@ impl Connector {
 
     async fn vendor(&self, origin: &Uri) -> Result<Link, EgressError> {
         let dialled = self.in_time(async { self.dial(origin.clone()).await.map_err(unreachable) });
-        Ok(MaybeTls::Plain(Base::Tcp(dialled.await?)))
+        Ok(MaybeTls::Plain(Base::Tcp(Tcp::new(dialled.await?))))
     }
 
     async fn in_time<T>(&self, work: impl Future<Output = Result<T, EgressError>>) -> Result<T, EgressError> {

@@ -28,8 +28,9 @@ use hyper::{
     },
 };
 use hyper_util::rt::TokioIo;
+use tokio::runtime;
 
-use super::connector::VendorStream;
+use super::connector::{VendorStream, runtime};
 
 /// An idle connection to a vendor is closed after this long.
 pub(super) const IDLE: Duration = Duration::from_secs(50);
@@ -97,17 +98,23 @@ impl Pool {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The connection of those that read so much which was used last.
+    /// The connection of those that read so much which was used last: one that the caller's own runtime watches, where
+    /// there is one.
     pub(super) fn take(&self, reads: Reads) -> Option<Carrier> {
+        let here = runtime();
         let mut idle = self.idle();
         // Mostly the calls of an account are all of one kind: the last is it.
-        let at = idle.iter().rposition(|(_, carrier)| carrier.reads == reads)?;
+        let last = |is_own: bool| {
+            let mut all = idle.iter();
+            all.rposition(|(_, carrier)| carrier.reads == reads && (carrier.runtime == here || !is_own))
+        };
+        let at = last(true).or_else(|| last(false))?;
         let (since, carrier) = idle.remove(at)?;
         drop(idle);
         (since.elapsed() < IDLE).then_some(carrier)
     }
 
-    fn put(&self, carrier: Carrier) {
+    pub(super) fn put(&self, carrier: Carrier) {
         let mut idle = self.idle();
         if idle.len() < MOST && carrier.age == self.age() {
             idle.push_back((Instant::now(), carrier));
@@ -155,6 +162,8 @@ pub(super) struct Carrier {
     local: IpAddr,
     age: u64,
     reads: Reads,
+    /// Which one made the last call.
+    runtime: Option<runtime::Id>,
     /// None once the connection has ended.
     motion: Option<Box<Connection<TokioIo<VendorStream>, Full<Bytes>>>>,
 }
@@ -171,6 +180,7 @@ impl Carrier {
             local,
             age,
             reads,
+            runtime: runtime(),
             motion: Some(Box::new(motion)),
         })
     }
@@ -181,6 +191,7 @@ impl Carrier {
         request: Request<Full<Bytes>>,
         home: &Arc<Pool>,
     ) -> Result<Response<Answer>, Unanswered> {
+        self.runtime = runtime();
         // A vendor that hung up while the connection was idle is noticed here, before anything is sent.
         self.move_on(&mut deaf());
         // Only what moves the connection can bring the answer: there is no other task to be woken by.

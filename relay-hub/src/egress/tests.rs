@@ -1,7 +1,9 @@
 use http_body_util::BodyExt as _;
+use relay_shared::cores::bring_here;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
+    runtime::{Builder, Runtime},
 };
 
 use super::*;
@@ -177,4 +179,62 @@ async fn a_vendor_that_hangs_up_on_a_request_is_not_sent_it_twice() {
         assert!(matches!(call_by(&way).await, Err(EgressError::Unreachable(_))));
     };
     tokio::join!(serve, call);
+}
+
+fn runtime() -> Runtime {
+    Builder::new_current_thread().enable_all().build().unwrap()
+}
+
+/// One call on a runtime that does nothing after it, answered on a fresh connection or on one that it had.
+fn call_on(runtime: &Runtime, ways: &Arc<Ways>, vendor: &std::net::TcpListener, had: Option<TcpStream>) -> TcpStream {
+    runtime.block_on(async {
+        let serve = async {
+            let mut stream = match had {
+                Some(mut stream) => {
+                    bring_here(&mut stream).unwrap();
+                    stream
+                }
+                None => {
+                    let vendor = TcpListener::from_std(vendor.try_clone().unwrap()).unwrap();
+                    vendor.accept().await.unwrap().0
+                }
+            };
+            answer(&mut stream, OK).await;
+            stream
+        };
+        let both = async { tokio::join!(serve, read(ways)) };
+        let done = tokio::time::timeout(Duration::from_secs(10), both).await;
+        let (stream, answered) =
+            done.expect("the answer was told on another runtime, or asked for on another connection");
+        assert_eq!(answered, "ok");
+        stream
+    })
+}
+
+#[test]
+fn an_idle_connection_carries_the_call_of_another_runtime() {
+    let (first, second, tasks) = (runtime(), runtime(), Tasks::new());
+    let (vendor, ways) = first.block_on(way(&tasks));
+    let vendor = vendor.into_std().unwrap();
+    let carried = call_on(&first, &ways, &vendor, None);
+    call_on(&second, &ways, &vendor, Some(carried));
+    assert_eq!(ways.all[0].pool().len(), 1);
+}
+
+#[test]
+fn a_call_prefers_the_idle_connection_that_its_own_runtime_watches() {
+    let (first, second, tasks) = (runtime(), runtime(), Tasks::new());
+    let (vendor, ways) = first.block_on(way(&tasks));
+    let vendor = vendor.into_std().unwrap();
+    let pool = ways.all[0].pool();
+    let of_first = call_on(&first, &ways, &vendor, None);
+    let older = pool.take(Reads::Large).unwrap();
+    let of_second = call_on(&second, &ways, &vendor, None);
+    let newer = pool.take(Reads::Large).unwrap();
+    pool.put(older);
+    pool.put(newer);
+    let of_first = call_on(&first, &ways, &vendor, Some(of_first));
+    // That one lies on top now.
+    call_on(&second, &ways, &vendor, Some(of_second));
+    drop(of_first);
 }

@@ -8,6 +8,7 @@ use hyper::{body::Incoming, server::conn::http2, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use relay_shared::{
     call::CallId,
+    cores::{Cores, bring_here},
     tasks::Tasks,
     tunnel::body::InBody,
     written::{InTurn, Telling},
@@ -15,6 +16,7 @@ use relay_shared::{
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
+    runtime::Handle,
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_util::sync::CancellationToken;
@@ -57,10 +59,13 @@ pub struct Public {
     pub rules: Arc<PublicRules>,
     /// Cancelled when no new connection is taken and idle ones are closed.
     pub drain: CancellationToken,
+    /// Where calls of HTTP/1.1 run.
+    pub cores: Cores,
+    pub tasks: Tasks,
 }
 
 /// Accepts until drained.
-pub async fn serve_public(public: Public, exchange: Arc<Exchange>, tasks: Tasks) {
+pub async fn serve_public(public: Public, exchange: Arc<Exchange>) {
     let acceptor = public.tls.map(TlsAcceptor::from);
     loop {
         let accepted = tokio::select! {
@@ -79,10 +84,12 @@ pub async fn serve_public(public: Public, exchange: Arc<Exchange>, tasks: Tasks)
             rules: public.rules.clone(),
             from: from.ip(),
             drain: public.drain.clone(),
+            cores: public.cores.clone(),
+            tasks: public.tasks.clone(),
         };
         match acceptor.clone() {
-            None => tasks.spawn("public-connection", connection.plain(tcp)),
-            Some(acceptor) => tasks.spawn("public-connection", connection.tls(tcp, acceptor)),
+            None => public.tasks.spawn("public-connection", connection.plain(tcp)),
+            Some(acceptor) => public.tasks.spawn("public-connection", connection.tls(tcp, acceptor)),
         };
     }
 }
@@ -102,25 +109,55 @@ struct Connection {
     rules: Arc<PublicRules>,
     from: IpAddr,
     drain: CancellationToken,
+    cores: Cores,
+    tasks: Tasks,
 }
 
 impl Connection {
-    async fn plain(self, tcp: TcpStream) {
+    async fn plain(self, mut tcp: TcpStream) {
         let version = tokio::select! {
             version = tokio::time::timeout(HEAD_TIMEOUT, foretold(&tcp)) => version,
             () = self.drain.cancelled() => return,
         };
-        if let Ok(Ok(version)) = version {
-            self.speak(version, tcp, Link::Http).await;
+        match version {
+            Ok(Ok(Version::One)) => {
+                let core = self.core(&mut tcp);
+                self.move_to(&core, tcp, Link::Http);
+            }
+            Ok(Ok(Version::Two)) => self.speak(Version::Two, tcp, Link::Http).await,
+            Ok(Err(_)) | Err(_) => {}
         }
     }
 
     async fn tls(self, tcp: TcpStream, acceptor: TlsAcceptor) {
         // Boxed: the room of the handshake is given back after it.
         let shaken = Box::pin(tokio::time::timeout(HEAD_TIMEOUT, handshake(tcp, acceptor)));
-        if let Ok(Ok((version, tls))) = shaken.await {
-            self.speak(version, tls, Link::Https).await;
+        match shaken.await {
+            Ok(Ok((Version::One, mut tls))) => {
+                let core = self.core(tls.get_mut().0);
+                self.move_to(&core, tls, Link::Https);
+            }
+            Ok(Ok((Version::Two, tls))) => self.speak(Version::Two, tls, Link::Https).await,
+            Ok(Err(_)) | Err(_) => {}
         }
+    }
+
+    /// A core, which watches the connection from now on.
+    fn core(&self, tcp: &mut TcpStream) -> Handle {
+        let core = self.cores.next();
+        {
+            let _there = core.enter();
+            // One that cannot be moved is watched from where it is.
+            drop(bring_here(tcp));
+        }
+        core
+    }
+
+    /// One call after the other comes on a connection of HTTP/1.1, all on one core. Those of HTTP/2 come side by side, and
+    /// are shared out as they come.
+    fn move_to(self, core: &Handle, io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, link: Link) {
+        let tasks = self.tasks.clone();
+        tasks.spawn_on(core, "public-connection", self.speak(Version::One, io, link));
     }
 
     async fn speak(self, version: Version, io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, link: Link) {

@@ -11,7 +11,7 @@ use hyper_util::rt::TokioIo;
 use relay_shared::secret::Secret;
 use tokio_socks::{Error as SocksError, tcp::Socks5Stream};
 
-use super::{Base, Connector, EgressError, Link, MaybeTls, down, host_and_port, server_name, unreachable};
+use super::{Base, Connector, EgressError, Link, MaybeTls, Tcp, down, host_and_port, server_name, unreachable};
 use crate::way::{Proxy, ProxyKind, bare};
 
 impl Connector {
@@ -47,9 +47,12 @@ impl Connector {
         self.judge(proxy)?;
         let tcp = self.dial(uri.map_err(io::Error::other)?).await?;
         match proxy.kind {
-            ProxyKind::Connect | ProxyKind::Socks5 => Ok(MaybeTls::Plain(Base::Tcp(tcp))),
+            ProxyKind::Connect | ProxyKind::Socks5 => Ok(MaybeTls::Plain(Base::Tcp(Tcp::new(tcp)))),
             ProxyKind::TlsConnect => {
-                let secured = self.tls.connect(server_name(&proxy.host)?, Base::Tcp(tcp)).await?;
+                let secured = self
+                    .tls
+                    .connect(server_name(&proxy.host)?, Base::Tcp(Tcp::new(tcp)))
+                    .await?;
                 Ok(MaybeTls::Tls(Box::new(secured)))
             }
         }

@@ -8,11 +8,10 @@ use std::{
 };
 
 use relay_shared::{fault, tunnel::stream::CallStream};
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
-};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::client::TlsStream;
+
+use super::tcp::Tcp;
 
 /// Bytes on a connection, in TLS or not.
 pub(in crate::egress) enum MaybeTls<T> {
@@ -22,7 +21,7 @@ pub(in crate::egress) enum MaybeTls<T> {
 
 /// What bytes leave this machine by.
 pub(in crate::egress) enum Base {
-    Tcp(TcpStream),
+    Tcp(Tcp),
     /// A call on the tunnel to an egress node, and the address that it left there by.
     Node(Box<CallStream>, IpAddr),
 }
@@ -41,7 +40,7 @@ impl Link {
             Self::Tls(tls) => tls.get_ref().0,
         };
         match base {
-            Base::Tcp(tcp) => Ok(tcp.local_addr()?.ip()),
+            Base::Tcp(tcp) => Ok(tcp.local()?.ip()),
             Base::Node(_, address) => Ok(*address),
         }
     }
