@@ -1,11 +1,12 @@
 //! Lets an answer's body keep step with what its connection has written. HTTP servers drop what they have buffered when a
 //! body fails, so a cut that follows an answer's head at once would take the head and the last bytes with it: a body keeps
-//! its error back until all before it is on its way. And they buffer much for a slow client: over HTTP/1 a body gives no
-//! more while much of it is unwritten. Every wait has a bound, or ends with the connection.
+//! its error back until all before it is on its way. And they buffer much for a slow client: a body gives no more while
+//! much of it is unwritten. Every wait has a bound, or ends with the connection.
 //! Knows of HTTP only where a frame of HTTP/2 begins, and nothing of what bodies mean.
 
 use std::{
     collections::HashMap,
+    convert::Infallible,
     future::Future,
     io::{self, IoSlice},
     pin::Pin,
@@ -22,7 +23,7 @@ use http::Version;
 use http_body::{Body, Frame, SizeHint};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    sync::Notify,
+    sync::{Notify, oneshot},
 };
 
 /// How long a cut waits for a peer that takes nothing.
@@ -30,8 +31,9 @@ pub const PATIENCE: Duration = Duration::from_secs(5);
 /// hyper does not tell which stream of HTTP/2 a body is on, so that there a cut waits for a moment at which the connection
 /// has written all it was given. Some of that is never written, where a client gave a stream up: nothing more comes after so long a silence.
 const GRACE: Duration = Duration::from_secs(1);
-/// From so many bytes on that a body gave a connection of HTTP/1, it gives more when all of them are written.
-const MOST_UNWRITTEN: usize = 16 << 10;
+/// From so many bytes on that a body gave a connection of HTTP/1, it gives more when all of them are written. What may wait
+/// on a stream of HTTP/2 for its client, at the public entrance.
+pub const MOST_UNWRITTEN: usize = 16 << 10;
 
 /// What one connection has written; clones share it.
 #[derive(Clone, Default)]
@@ -296,15 +298,29 @@ const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 
 /// A body whose error waits until all before it is written, and which runs no further ahead of an HTTP/1 connection than
-/// 16 KiB and one frame.
+/// 16 KiB and one frame; than one of HTTP/2, than 16 KiB of short frames or one long one.
 pub struct InTurn<B: Body> {
     body: B,
     written: Written,
     is_http2: bool,
+    /// Ends when the long frame that was given last is written.
+    long: Option<oneshot::Receiver<Infallible>>,
     /// Given since the flush of this number was seen.
     unwritten: usize,
     flush: u64,
     cut: Option<(B::Error, Wait)>,
+}
+
+/// Bytes that tell when nobody holds them any more: h2 drops them once they are written, or given up.
+struct Long {
+    bytes: Bytes,
+    _is_held: oneshot::Sender<Infallible>,
+}
+
+impl AsRef<[u8]> for Long {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
 }
 
 type Wait = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -317,6 +333,7 @@ impl<B: Body> InTurn<B> {
             body,
             written,
             is_http2: matches!(version, Version::HTTP_2),
+            long: None,
             unwritten: 0,
             flush: 0,
             cut: None,
@@ -335,6 +352,24 @@ impl<B: Body> InTurn<B> {
             state.is_awaited.store(true, Ordering::Relaxed);
         }
         has_room
+    }
+
+    /// Counts a frame as given; of a long one over HTTP/2 it will hear when it is written.
+    fn give(&mut self, frame: Frame<Bytes>) -> Frame<Bytes> {
+        let bytes = frame.data_ref().map_or(0, Bytes::len);
+        self.written.0.given.add(0, bytes);
+        self.unwritten += bytes;
+        if !self.is_http2 || bytes < MOST_UNWRITTEN {
+            return frame;
+        }
+        let (is_held, long) = oneshot::channel();
+        self.long = Some(long);
+        frame.map_data(|bytes| {
+            Bytes::from_owner(Long {
+                bytes,
+                _is_held: is_held,
+            })
+        })
     }
 
     fn wait(&self) -> Wait {
@@ -363,20 +398,18 @@ where
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
         let this = self.get_mut();
+        if let Some(long) = &mut this.long {
+            let _written = ready!(Pin::new(long).poll(cx));
+            this.long = None;
+        }
         if this.cut.is_none() {
             if !this.has_room() {
                 return Poll::Pending;
             }
             match ready!(Pin::new(&mut this.body).poll_frame(cx)) {
                 Some(Err(error)) => this.cut = Some((error, this.wait())),
-                other => {
-                    if let Some(Ok(frame)) = &other {
-                        let bytes = frame.data_ref().map_or(0, Bytes::len);
-                        this.written.0.given.add(0, bytes);
-                        this.unwritten += bytes;
-                    }
-                    return Poll::Ready(other);
-                }
+                Some(Ok(frame)) => return Poll::Ready(Some(Ok(this.give(frame)))),
+                None => return Poll::Ready(None),
             }
         }
         if let Some((_, wait)) = &mut this.cut {
@@ -396,8 +429,9 @@ where
 
 #[cfg(test)]
 mod tests {
-    use std::{convert::Infallible, time::Instant};
+    use std::time::Instant;
 
+    use futures_util::FutureExt as _;
     use http::{Request, Response};
     use http_body_util::{BodyExt as _, Empty, StreamBody};
     use hyper::{body::Incoming, server::conn, service::service_fn};
@@ -543,6 +577,24 @@ mod tests {
             }
             assert!(taken > count * size, "{taken} bytes of {count} of {size}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_body_of_http2_gives_nothing_after_a_long_frame_until_that_is_written() {
+        let long = Bytes::from(vec![7; MOST_UNWRITTEN]);
+        let short = long.slice(1..);
+        let frames = [&short, &short, &long, &short].map(|data| Ok::<_, io::Error>(Frame::data(data.clone())));
+        let body = StreamBody::new(futures_util::stream::iter(frames));
+        let mut body = InTurn::new(body, Version::HTTP_2, Written::default());
+        let _short = [body.frame().await.unwrap(), body.frame().await.unwrap()];
+        let given = body.frame().await.unwrap().unwrap().into_data().unwrap();
+        assert!(given == long);
+        let last = given.slice(MOST_UNWRITTEN - 1..);
+        drop(given);
+        assert!(body.frame().now_or_never().is_none());
+        drop(last);
+        let next = body.frame().now_or_never().unwrap().unwrap().unwrap();
+        assert_eq!(next.into_data().unwrap(), short);
     }
 
     #[tokio::test]

@@ -17,7 +17,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
 use hyper::{
@@ -37,8 +37,8 @@ pub(super) const IDLE: Duration = Duration::from_secs(50);
 /// Idle connections kept for each account.
 const MOST: usize = 1024;
 
-/// How much is read at once from a vendor's connection, which bounds what a stream holds of it: twice as much, for a read
-/// may follow what is left of the one before, in one buffer.
+/// How much is read at once from a vendor's connection, into the same room each time once all that was read is gone. A room
+/// that grew with what comes would be as large as this and all its smaller ones before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reads {
     /// For answers that go on as they came: fewer reads cost less.
@@ -172,7 +172,7 @@ impl Carrier {
     /// On a connection that left by the address `local`, for a pool of this age.
     pub(super) async fn begin(io: VendorStream, local: IpAddr, age: u64, reads: Reads) -> hyper::Result<Self> {
         let (sender, motion) = Builder::new()
-            .max_buf_size(reads.most())
+            .read_buf_exact_size(Some(reads.most()))
             .handshake(TokioIo::new(io))
             .await?;
         Ok(Self {
@@ -199,12 +199,15 @@ impl Carrier {
         let answer = std::future::poll_fn(|cx| self.until(cx, |deaf| answer.as_mut().poll(deaf)))
             .await
             .map_err(Box::new)?;
-        Ok(answer.map(|incoming| Answer {
+        let (mut head, incoming) = answer.into_parts();
+        unpin(&mut head.headers);
+        let answer = Answer {
             incoming,
             local: self.local,
             carrier: Some(self),
             home: home.clone(),
-        }))
+        };
+        Ok(Response::from_parts(head, answer))
     }
 
     /// Moves the connection until it has brought what `look` waits for.
@@ -237,6 +240,16 @@ impl Carrier {
     /// Whether it may carry another call. Leaves nobody to be woken by what happens while it rests.
     fn rest(&mut self) -> bool {
         !self.has_ended(&mut deaf()) && self.sender.is_ready()
+    }
+}
+
+/// Copies the values apart from what was read with them: as long as one is there, nothing else is read into that room.
+fn unpin(headers: &mut HeaderMap) {
+    for value in headers.values_mut() {
+        // What was a value is one.
+        if let Ok(copy) = HeaderValue::from_bytes(value.as_bytes()) {
+            *value = copy;
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use relay_shared::{
     cores::{Cores, bring_here},
     tasks::Tasks,
     tunnel::body::InBody,
-    written::{InTurn, Telling},
+    written::{InTurn, MOST_UNWRITTEN, Telling},
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -47,8 +47,6 @@ const H2_STREAMS: u32 = 256;
 const H2_WINDOW: u32 = 1 << 20;
 /// What may wait in TLS, encrypted, for a client that is slow to read.
 const TLS_UNWRITTEN: usize = 16 << 10;
-/// What may wait on a stream of HTTP/2 before it is written, besides the frame that did not fit.
-const H2_UNWRITTEN: usize = 16 << 10;
 
 /// One public listener.
 pub struct Public {
@@ -218,7 +216,7 @@ fn http2(head_bytes: usize) -> http2::Builder<TokioExecutor> {
         .timer(TokioTimer::new())
         .max_concurrent_streams(H2_STREAMS)
         .initial_stream_window_size(H2_WINDOW)
-        .max_send_buf_size(H2_UNWRITTEN)
+        .max_send_buf_size(MOST_UNWRITTEN)
         .max_header_list_size(u32::try_from(head_bytes).unwrap_or(u32::MAX))
         .keep_alive_interval(Duration::from_secs(20))
         .keep_alive_timeout(Duration::from_secs(20));

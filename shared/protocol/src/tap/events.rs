@@ -10,6 +10,9 @@ use crate::sse::blocks::{DataLines, EndFinder, block};
 /// A partial event larger than this is passed on as it comes.
 pub(super) const MOST_HELD: usize = 32 << 10;
 
+/// Room that is kept for what comes later.
+const SMALL: usize = 4 << 10;
+
 pub(super) struct Events {
     /// The start of an event whose end has not come. Copied: it would pin the chunk it came in.
     held: BytesMut,
@@ -134,7 +137,7 @@ impl Events {
     fn keep(&mut self, meter: &mut Meter, out: &mut Out, at: usize) {
         let rest = &out.chunk[at..];
         if self.flowing.is_none() && self.held.len() + rest.len() <= MOST_HELD {
-            self.held.extend_from_slice(rest);
+            hold(&mut self.held, rest);
             out.from = out.chunk.len();
             return;
         }
@@ -145,7 +148,7 @@ impl Events {
     /// The event that began in earlier chunks ends at `end` of this one.
     fn finish(&mut self, meter: &mut Meter, out: &mut Out, end: usize) {
         if self.flowing.is_none() && self.held.len() + end <= MOST_HELD {
-            self.held.extend_from_slice(&out.chunk[..end]);
+            hold(&mut self.held, &out.chunk[..end]);
             out.from = end;
             let event = taken(&mut self.held);
             let data = block(&event, self.is_fresh).and_then(|found| found.data);
@@ -239,9 +242,19 @@ impl Events {
     }
 }
 
+/// Adds to what is held, in room of few sizes: an allocator keeps what was freed of each size for that size.
+fn hold(held: &mut BytesMut, part: &[u8]) {
+    let length = held.len() + part.len();
+    if length > held.capacity().max(SMALL) {
+        let mut room = BytesMut::with_capacity(length.next_power_of_two());
+        room.extend_from_slice(held);
+        *held = room;
+    }
+    held.extend_from_slice(part);
+}
+
 /// What was gathered. Its room is used again where it is small; more is not held for later.
 fn taken(gathered: &mut BytesMut) -> Bytes {
-    const SMALL: usize = 4 << 10;
     if gathered.len() > SMALL {
         std::mem::take(gathered).freeze()
     } else {
