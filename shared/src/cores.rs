@@ -13,7 +13,7 @@ use std::{
 
 use tokio::{
     net::TcpStream,
-    runtime::{Builder, Handle},
+    runtime::{Builder, Handle, Id},
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -65,6 +65,12 @@ fn begin(core: usize, end: CancellationToken) -> io::Result<Handle> {
         runtime.shutdown_background();
     })?;
     Ok(handle)
+}
+
+/// Which runtime the caller is on, if any.
+#[must_use]
+pub fn here() -> Option<Id> {
+    Handle::try_current().ok().map(|handle| handle.id())
 }
 
 /// Has the caller's runtime tell what happens on `tcp` from now on, whichever did before.

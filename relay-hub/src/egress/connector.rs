@@ -23,13 +23,13 @@ use tokio_rustls::TlsConnector;
 use tower_service::Service as _;
 
 pub use self::node::DialNode;
+pub(super) use self::stream::VendorStream;
 use self::{
     node::NodeLink,
     source::Source,
     stream::{Base, Link, MaybeTls},
     tcp::Tcp,
 };
-pub(super) use self::{stream::VendorStream, tcp::runtime};
 use super::{
     EgressError, Exits,
     pool::Pool,

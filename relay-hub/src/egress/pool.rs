@@ -28,9 +28,10 @@ use hyper::{
     },
 };
 use hyper_util::rt::TokioIo;
-use tokio::runtime;
+use relay_shared::cores::here;
+use tokio::runtime::Id;
 
-use super::connector::{VendorStream, runtime};
+use super::connector::VendorStream;
 
 /// An idle connection to a vendor is closed after this long.
 pub(super) const IDLE: Duration = Duration::from_secs(50);
@@ -101,7 +102,7 @@ impl Pool {
     /// The connection of those that read so much which was used last: one that the caller's own runtime watches, where
     /// there is one.
     pub(super) fn take(&self, reads: Reads) -> Option<Carrier> {
-        let here = runtime();
+        let here = here();
         let mut idle = self.idle();
         // Mostly the calls of an account are all of one kind: the last is it.
         let last = |is_own: bool| {
@@ -162,8 +163,8 @@ pub(super) struct Carrier {
     local: IpAddr,
     age: u64,
     reads: Reads,
-    /// Which one made the last call.
-    runtime: Option<runtime::Id>,
+    /// On which its last call was made: that one watches it.
+    runtime: Option<Id>,
     /// None once the connection has ended.
     motion: Option<Box<Connection<TokioIo<VendorStream>, Full<Bytes>>>>,
 }
@@ -180,7 +181,7 @@ impl Carrier {
             local,
             age,
             reads,
-            runtime: runtime(),
+            runtime: here(),
             motion: Some(Box::new(motion)),
         })
     }
@@ -191,7 +192,7 @@ impl Carrier {
         request: Request<Full<Bytes>>,
         home: &Arc<Pool>,
     ) -> Result<Response<Answer>, Unanswered> {
-        self.runtime = runtime();
+        self.runtime = here();
         // A vendor that hung up while the connection was idle is noticed here, before anything is sent.
         self.move_on(&mut deaf());
         // Only what moves the connection can bring the answer: there is no other task to be woken by.

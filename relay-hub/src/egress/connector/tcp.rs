@@ -7,11 +7,11 @@ use std::{
     task::{Context, Poll},
 };
 
-use relay_shared::cores::bring_here;
+use relay_shared::cores::{bring_here, here};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
-    runtime::{Handle, Id},
+    runtime::Id,
 };
 
 /// Idle connections are any call's. One that begins to send on another runtime than the call before it brings the
@@ -26,7 +26,7 @@ impl Tcp {
     pub(super) fn new(stream: TcpStream) -> Self {
         Self {
             stream,
-            watcher: runtime(),
+            watcher: here(),
         }
     }
 
@@ -35,18 +35,13 @@ impl Tcp {
     }
 
     fn sender(&mut self) -> Pin<&mut TcpStream> {
-        let here = runtime();
+        let here = here();
         // What cannot be brought along serves from where it is.
         if here != self.watcher && bring_here(&mut self.stream).is_ok() {
             self.watcher = here;
         }
         Pin::new(&mut self.stream)
     }
-}
-
-/// The caller's.
-pub(in crate::egress) fn runtime() -> Option<Id> {
-    Handle::try_current().ok().map(|handle| handle.id())
 }
 
 impl AsyncRead for Tcp {
